@@ -1,0 +1,39 @@
+"""selfsup: pre-train on your own data, adapt, find out whether it paid, and put it to use.
+
+Importing this package is cheap: torch comes in with the first function that needs it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selfsup import recipes
+    from selfsup.models.hub import load
+    from selfsup.uses.embed import embed
+    from selfsup.uses.fill import fill
+    from selfsup.uses.pretraining import pretrain
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "embed", "fill", "load", "pretrain", "recipes"]
+
+_HOMES = {
+    "embed": "selfsup.uses.embed",
+    "fill": "selfsup.uses.fill",
+    "load": "selfsup.models.hub",
+    "pretrain": "selfsup.uses.pretraining",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "recipes":
+        return import_module("selfsup.recipes")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'selfsup' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,155 @@
+"""The command `selfsup`: which verbs there are, and how a run of one ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import (
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+import selfsup
+from selfsup.cli import commands, corpus_commands
+from selfsup.errors import Interrupted, UserError, nearest
+
+app = App(
+    name="selfsup",
+    help="Pre-train on your own data, find out whether it paid, and put the model to use.",
+    help_format="plaintext",  # markdown would cost a third of the time that help takes
+    help_epilogue="MODEL is a run folder, a model folder, or a hub name.",
+    version=selfsup.__version__,
+    version_flags=["--version"],
+    default_parameter=Parameter(show_default=False),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `main` says it and chooses the exit code
+)
+_tokenizer = App(name="tokenizer", help="Train a tokenizer.")
+_data = App(name="data", help="Look at a corpus.")
+_config = App(name="config", help="Show and describe configurations.")
+_study = App(name="study", help="Answer a question about pre-training by an experiment.")
+
+for _verb in (
+    commands.demo,
+    commands.recipes,
+    commands.pretrain,
+    commands.fill,
+    commands.embed,
+    commands.info,
+    commands.runs,
+    commands.doctor,
+):
+    app.command(_verb)
+for _group in (_tokenizer, _data, _config, _study):
+    app.command(_group)
+_tokenizer.command(corpus_commands.train_tokenizer, name="train")
+_data.command(corpus_commands.stats)
+_config.command(commands.show_config, name="show")
+_config.command(commands.config_schema, name="schema")
+_study.command(commands.next_sentence, name="next-sentence")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the words after `selfsup`; those of this process when not given.
+
+    Returns:
+        The exit code: 0 good, 2 bad input, 130 interrupted, 1 a defect of ours.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        app(_with_settings(given), exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except UserError as error:
+        return _refuse(str(error))
+    except CycloptsError as error:
+        return _refuse(_usage(error))
+    except Interrupted as stop:
+        _say(str(stop) or "interrupted")
+        return 130
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (`selfsup recipes | head`) has left; that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _with_settings(tokens: list[str]) -> list[str]:
+    """`--train.batch_size 64` as `--set=train.batch_size=64`, which is what the commands know."""
+    if not any(token.startswith("--") and "." in token.partition("=")[0] for token in tokens):
+        return tokens  # and pydantic need not be loaded
+    from selfsup.config import PretrainConfig
+    from selfsup.config_files import split_overrides
+
+    overrides, rest = split_overrides(PretrainConfig, tokens)
+    settings = [
+        f"--set={o.label[2:]}" + ("" if o.text is None else f"={o.text}") for o in overrides
+    ]
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *settings, *rest[end:]]
+
+
+def _refuse(message: str) -> int:
+    _say(message)
+    return 2
+
+
+def _say(message: str) -> None:
+    sys.stderr.write(f"selfsup: {' '.join(message.split())}\n")
+
+
+def _usage(error: CycloptsError) -> str:
+    """What is wrong with a command line, in one line."""
+    verb = " ".join(error.command_chain or [])
+    more = f"see `{' '.join(['selfsup', *(error.command_chain or [])])} --help`"
+    command = f"{verb}: " if verb else ""
+    if isinstance(error, UnknownOptionError):
+        flag = (error.token.keyword or error.token.value).partition("=")[0]
+        if flag == "--set":
+            given = error.root_input_tokens or []
+            flag = next((_as_written(t) for t in given if t.startswith("--set=")), flag)
+            flag = flag.partition("=")[0]
+        known = [n for a in error.argument_collection if a.show for n in a.names if n[:1] == "-"]
+        return f"{command}unknown flag '{flag}'; {nearest(flag, known) or more}"
+    if isinstance(error, UnknownCommandError):
+        word = _as_written((error.unused_tokens or ["?"])[0])
+        known = _names(error.app or app)
+        kind = "command" if verb else "verb"
+        mend = nearest(word, known) or f"known: {', '.join(known)}"
+        return f"{command}unknown {kind} '{word}'; {mend}"
+    if isinstance(error, UnusedCliTokensError):
+        word = (error.unused_tokens or ["?"])[0]
+        return f"{command}'{word}' is one word too many; quote a glob, or {more}"
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        name = error.keyword or error.argument.name
+        what = f"{name} needs a value" if error.keyword else f"{name} is missing"
+        return f"{command}{what}; {more}"
+    error.verbose = False
+    text = str(error).strip().rstrip(".")
+    return f"{command}{text[:1].lower()}{text[1:]}"
+
+
+def _as_written(token: str) -> str:
+    """Undoes `_with_settings`."""
+    return "--" + token.removeprefix("--set=") if token.startswith("--set=") else token
+
+
+def _names(of: App) -> list[str]:
+    names: Any = of
+    return [name for name in names if not name.startswith("-")]

@@ -1,0 +1,309 @@
+"""The verbs about models, recipes and studies.  Each reads its flags and calls one function.
+
+Nothing heavy is imported before a verb runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from selfsup.cli import render
+from selfsup.cli.flags import (
+    BudgetFlags,
+    CorpusFlags,
+    Json,
+    Model,
+    Out,
+    Overwrite,
+    Quiet,
+    SettingFlags,
+    Verbose,
+    resolve,
+)
+from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    from selfsup.uses.fill import Filled
+
+Recipe = Annotated[str | None, Parameter(help="Where to start from; see `selfsup recipes`.")]
+Input = Annotated[
+    Path | None,
+    Parameter(name=["--input", "-i"], help="Texts: .txt (one a line), .jsonl, .csv, .parquet."),
+]
+TextColumn = Annotated[str, Parameter(help="Column or JSON key that holds the text [text].")]
+
+
+def demo(
+    *,
+    out: Out = Path("runs/demo"),
+    minutes: Annotated[float, Parameter(help="Time for pre-training [3].")] = 3.0,
+    quick: Annotated[bool, Parameter(negative="", help="A small taste, under a minute.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Tell the whole story in minutes, on texts that are here already."""
+    if not minutes > 0:
+        raise UserError(f"must be greater than 0, not {minutes:g}", where="--minutes")
+    from selfsup.studies.demo import run_demo
+
+    folder = out or Path("runs/demo")
+    silent = quiet or as_json
+    result = run_demo(folder, minutes, quick=quick, overwrite=overwrite, quiet=silent)
+    render.show(result, as_json=as_json, title="demo")
+
+
+def recipes(*, as_json: Json = False) -> None:
+    """List the recipes with their size and cost."""
+    from selfsup.recipes import table
+
+    render.show(table(), as_json=as_json)
+
+
+def pretrain(
+    recipe: Recipe = None,
+    /,
+    *,
+    corpus: CorpusFlags | None = None,
+    budget: BudgetFlags | None = None,
+    settings: SettingFlags | None = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, Parameter(negative="", help="Build, take one step, and estimate memory and time.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model on unlabelled text.
+
+    The same command again goes on where the run stopped.
+    """
+    flags = corpus or CorpusFlags()
+    config = resolve(recipe, flags, budget or BudgetFlags(), settings or SettingFlags())
+    if not config.data.sources:
+        raise UserError("no corpus", where="--data", mend="name a file, a folder or a quoted glob")
+    if verbose:
+        _talk()
+    from selfsup.uses import pretraining
+
+    if dry_run:
+        render.show(pretraining.dry_run(config), as_json=as_json, title="dry run")
+        return
+    folder = out or Path("runs") / (config.recipe or "pretrain")
+    result = pretraining.pretrain(config, folder, overwrite=overwrite, quiet=quiet or as_json)
+    render.show(result, as_json=as_json, title=str(folder))
+
+
+def fill(
+    model: Model,
+    /,
+    *texts: Annotated[str, Parameter(help="A text with one [MASK] or more.")],
+    input: Input = None,
+    column: TextColumn = "text",
+    top: Annotated[int, Parameter(help="Candidates for each blank [5].")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Fill the blanks of texts, with probabilities."""
+    if top < 1:
+        raise UserError(f"must be at least 1, not {top}", where="--top")
+    given = [*texts, *(_texts(input, column) if input else ())]
+    if not given:
+        raise UserError("no text", mend='give "a text with [MASK]", or --input FILE')
+    from selfsup.models.hub import load
+    from selfsup.uses import fill as filling
+
+    filled = filling.fill(load(model), given, top)
+    if as_json:
+        render.print_json([asdict(one) for one in filled])
+    else:
+        _show_filled(filled)
+
+
+def embed(
+    model: Model,
+    /,
+    *,
+    input: Annotated[Path, Parameter(name=["--input", "-i"], help="The texts, as for `fill`.")],
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="A .npy file to write.")],
+    column: TextColumn = "text",
+    pooling: Annotated[
+        Literal["auto", "mean", "cls"],
+        Parameter(help="What stands for a text [auto: as the model says]."),
+    ] = "auto",
+    normalize: Annotated[
+        bool | None, Parameter(help="Whether vectors have length 1 [as the model says].")
+    ] = None,
+    batch_tokens: Annotated[int | None, Parameter(help="Tokens that are computed at once.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Turn texts into vectors.
+
+    One row a text, in their order; an empty line is no text.
+    """
+    if output.suffix != ".npy":
+        raise UserError("must end in .npy", where=f"--output {output}")
+    if output.exists() and not overwrite:
+        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise UserError(f"must be at least 1, not {batch_tokens}", where="--batch-tokens")
+    texts = _texts(input, column)
+    from selfsup.models.hub import load
+    from selfsup.uses import embed as embedding
+
+    options: dict[str, Any] = {"pooling": pooling, "normalize": normalize}
+    if batch_tokens is not None:
+        options["batch_tokens"] = batch_tokens
+    pretrained = load(model)
+    if cut := embedding.count_cut(pretrained, texts):
+        render.note(f"{cut} texts are longer than the model takes; their beginning counts")
+    vectors = embedding.embed(pretrained, texts, **options)
+    _save_array(vectors, output)
+    result = {"output": output, "texts": len(vectors), "dimensions": vectors.shape[1]}
+    render.show(result, as_json=as_json)
+
+
+def info(model: Model, /, *, as_json: Json = False) -> None:
+    """Say what a model is and where it came from."""
+    from selfsup.uses import inspect
+
+    render.show(inspect.info(model), as_json=as_json, title=model)
+
+
+def runs(
+    folder: Annotated[Path, Parameter(help="Where the runs lie [runs].")] = Path("runs"),
+    /,
+    *,
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder."""
+    from selfsup.uses import inspect
+
+    render.show(inspect.runs(folder), as_json=as_json, title=str(folder))
+
+
+def doctor(*, as_json: Json = False) -> None:
+    """Say what this machine has and gives."""
+    from selfsup.uses import inspect
+
+    render.show(inspect.doctor(), as_json=as_json)
+
+
+def show_config(
+    recipe: Recipe = None,
+    /,
+    *,
+    corpus: CorpusFlags | None = None,
+    budget: BudgetFlags | None = None,
+    settings: SettingFlags | None = None,
+    as_json: Json = False,
+) -> None:
+    """Print the configuration that a recipe, files and flags amount to, as YAML."""
+    config = resolve(
+        recipe, corpus or CorpusFlags(), budget or BudgetFlags(), settings or SettingFlags()
+    )
+    if as_json:
+        render.print_json(config.model_dump(mode="json"))
+        return
+    from selfsup.config_files import dump_yaml
+
+    render.print_text(dump_yaml(config))
+
+
+def config_schema() -> None:
+    """Print the JSON schema of a configuration, for editors: `> selfsup.schema.json`."""
+    from selfsup.config import PretrainConfig
+    from selfsup.config_files import schema
+
+    render.print_json(schema(PretrainConfig))
+
+
+def next_sentence(
+    *,
+    recipe: Recipe = None,
+    corpus: CorpusFlags | None = None,
+    budget: BudgetFlags | None = None,
+    settings: SettingFlags | None = None,
+    seeds: Annotated[int, Parameter(help="Runs of each kind; the table has medians [3].")] = 3,
+    out: Out = Path("runs/next-sentence"),
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Does next-sentence prediction help?  Trains with and without it at equal tokens."""
+    if seeds < 1:
+        raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
+    flags = corpus or CorpusFlags()
+    config = resolve(
+        recipe,
+        flags,
+        budget or BudgetFlags(),
+        settings or SettingFlags(),
+        default_recipe="bert-tiny",
+    )
+    if not config.data.sources:
+        raise UserError("no corpus", where="--data", mend="name a file, a folder or a quoted glob")
+    from selfsup.studies import next_sentence as study
+
+    folder = out or Path("runs/next-sentence")
+    silent = quiet or as_json
+    result = study.run(config, folder, seeds=seeds, overwrite=overwrite, quiet=silent)
+    render.show(result, as_json=as_json, title="next sentence")
+
+
+def _talk() -> None:
+    import logging
+
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger("selfsup").setLevel(logging.DEBUG)
+
+
+def _texts(file: Path, column: str) -> list[str]:
+    """The texts of a file, in order."""
+    from selfsup.config import SourceConfig
+    from selfsup.data.sources import ReadReport, read_documents
+
+    source = SourceConfig(path=str(file), column=column, unit="line")
+    texts = [document.text for document in read_documents(source, ReadReport())]
+    if not texts:
+        raise UserError("holds no text", where=str(file))
+    return texts
+
+
+def _show_filled(filled: Sequence[Filled]) -> None:
+    for one in filled:
+        rows = []
+        for number, blank in enumerate(one.blanks, start=1):
+            for candidate in blank:
+                row: dict[str, Any] = {"blank": number} if len(one.blanks) > 1 else {}
+                rows.append(row | asdict(candidate))
+        render.show_rows(rows, title=one.text)
+        if one.note:
+            render.note(one.note)
+
+
+def _save_array(array: Any, path: Path) -> None:
+    """Writes beside and renames, so that a half-written file never bears the name."""
+    import os
+
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            np.save(file, array)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
+    finally:
+        beside.unlink(missing_ok=True)

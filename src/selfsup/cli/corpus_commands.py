@@ -1,0 +1,98 @@
+"""The verbs about text: `tokenizer train` and `data stats`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from selfsup.cli import render
+from selfsup.cli.flags import (
+    Column,
+    CorpusFlags,
+    Json,
+    OnBadRow,
+    Overwrite,
+    Unit,
+    source_configs,
+)
+from selfsup.errors import UserError
+
+
+def train_tokenizer(
+    *,
+    corpus: CorpusFlags | None = None,
+    kind: Annotated[
+        Literal["wordpiece", "bpe", "characters", "symbols"],
+        Parameter(help="How text is cut [wordpiece]."),
+    ] = "wordpiece",
+    vocab_size: Annotated[int | None, Parameter(help="Entries, special ones included.")] = None,
+    lowercase: Annotated[
+        bool | None, Parameter(help="WordPiece: fold case and accents [yes].")
+    ] = None,
+    alphabet: Annotated[str | None, Parameter(help="Symbols: the letters [ACGT].")] = None,
+    k: Annotated[int | None, Parameter(help="Symbols: letters in one token [1].")] = None,
+    sample_megabytes: Annotated[
+        float | None, Parameter(help="Read at most this much text [50].")
+    ] = None,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for tokenizer.json.")],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Train a tokenizer and write it as a folder that the ecosystem opens."""
+    from selfsup.config import DataConfig, Section, TokenizerConfig
+    from selfsup.config_files import load_config
+
+    class Flags(Section):
+        tokenizer: TokenizerConfig
+
+    values = {
+        "vocab_size": vocab_size,
+        "lowercase": lowercase,
+        "alphabet": alphabet,
+        "k": k,
+        "sample_megabytes": sample_megabytes,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    try:
+        config = load_config(Flags, base={"tokenizer": {"kind": kind, **given}}).tokenizer
+    except UserError as error:
+        raise _about_flags(error) from None
+    sources = source_configs(corpus or CorpusFlags())
+    if (out / "tokenizer.json").exists() and not overwrite:
+        raise UserError("holds a tokenizer already", where=str(out), mend="--overwrite replaces it")
+    from selfsup.data import tokenizers
+    from selfsup.data.corpus import training_sample
+
+    megabytes = getattr(config, "sample_megabytes", 50.0)
+    texts = training_sample(DataConfig(sources=tuple(sources)), megabytes)
+    tokenizer = tokenizers.train_tokenizer(config, texts)
+    tokenizer.save(out)
+    result = {"out": out, "kind": kind, "vocab_size": tokenizer.vocab_size}
+    render.show(result, as_json=as_json)
+
+
+def stats(
+    *paths: Annotated[str, Parameter(help="Files, folders, quoted globs, or `docstrings:`.")],
+    column: Column = None,
+    unit: Unit = None,
+    on_bad_row: OnBadRow = None,
+    as_json: Json = False,
+) -> None:
+    """Count documents, characters, scripts and duplicates; say what is dropped, and why."""
+    flags = CorpusFlags(data=list(paths), column=column, unit=unit, on_bad_row=on_bad_row)
+    if not paths:
+        raise UserError("no corpus", mend="name a file, a folder or a quoted glob")
+    sources = source_configs(flags)
+    from selfsup.config import DataConfig
+    from selfsup.data.statistics import corpus_statistics
+
+    result = corpus_statistics(DataConfig(sources=tuple(sources)))
+    render.show(result, as_json=as_json, title=", ".join(paths))
+
+
+def _about_flags(error: UserError) -> UserError:
+    """A complaint about `tokenizer.vocab_size` as one about `--vocab-size`."""
+    what = error.what.replace("unknown key", "unknown flag").replace("tokenizer.", "--")
+    return UserError(what.replace("_", "-"), mend=error.mend)

@@ -1,0 +1,256 @@
+"""Flags that several verbs share, and how they become settings of a configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    from selfsup.config import PretrainConfig, SourceConfig
+
+_CORPUS = Group("Corpus", sort_key=1)
+_TRAINING = Group("Training", sort_key=2)
+_OUTPUT = Group("Output", sort_key=3)
+
+Json = Annotated[
+    bool, Parameter(name="--json", negative="", group=_OUTPUT, help="Print JSON and nothing else.")
+]
+Quiet = Annotated[
+    bool, Parameter(name=["--quiet", "-q"], negative="", group=_OUTPUT, help="No progress.")
+]
+Verbose = Annotated[
+    bool, Parameter(name=["--verbose", "-v"], negative="", group=_OUTPUT, help="Say more.")
+]
+Overwrite = Annotated[
+    bool,
+    Parameter(name="--overwrite", negative="", group=_OUTPUT, help="Replace what is there."),
+]
+Out = Annotated[
+    Path | None,
+    Parameter(name=["--out", "-o"], group=_OUTPUT, help="Folder for everything that is made."),
+]
+Model = Annotated[str, Parameter(help="A run folder, a model folder, or a hub name.")]
+Column = Annotated[
+    str | None,
+    Parameter(group=_CORPUS, help="Column or JSON key that holds the text [text]."),
+]
+Unit = Annotated[
+    Literal["file", "paragraph", "line"] | None,
+    Parameter(group=_CORPUS, help="What a document is in a .txt file [file]."),
+]
+OnBadRow = Annotated[
+    Literal["stop", "skip"] | None,
+    Parameter(group=_CORPUS, help="A row that cannot be read: stop, or skip and count it [stop]."),
+]
+Data = Annotated[
+    list[str],
+    Parameter(
+        name=["--data", "-d"],
+        negative="",
+        group=_CORPUS,
+        help="A file, folder or quoted glob; `docstrings:`; may be repeated; `PATH@2.0`: twice.",
+    ),
+]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CorpusFlags:
+    """Which texts."""
+
+    data: Data = field(default_factory=list)
+    column: Column = None
+    unit: Unit = None
+    on_bad_row: OnBadRow = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BudgetFlags:
+    """How long."""
+
+    minutes: Annotated[float | None, Parameter(group=_TRAINING, help="Train this long.")] = None
+    steps: Annotated[int | None, Parameter(group=_TRAINING, help="Train so many steps.")] = None
+    tokens: Annotated[float | None, Parameter(group=_TRAINING, help="Train on so many tokens.")] = (
+        None
+    )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SettingFlags:
+    """Everything else of a configuration."""
+
+    config: Annotated[
+        list[Path],
+        Parameter(
+            name=["--config", "-c"],
+            negative="",
+            group=_TRAINING,
+            help="A YAML or JSON file of settings; may be repeated, later ones win.",
+        ),
+    ] = field(default_factory=list)
+    device: Annotated[
+        str | None, Parameter(group=_TRAINING, help="auto, cpu, cuda or cuda:1 [auto].")
+    ] = None
+    precision: Annotated[
+        str | None, Parameter(group=_TRAINING, help="auto, fp32 or bf16 [auto].")
+    ] = None
+    seed: Annotated[int | None, Parameter(group=_TRAINING, help="Of every random draw [0].")] = None
+    processes: Annotated[
+        int | None, Parameter(group=_TRAINING, help="Data-parallel processes here [1].")
+    ] = None
+    settings: Annotated[
+        list[str],
+        Parameter(
+            name="--set",
+            negative="",
+            group=_TRAINING,
+            help="Any setting: `--set train.batch_size=64`, or shorter `--train.batch_size 64`.",
+        ),
+    ] = field(default_factory=list)
+
+
+def sources(flags: CorpusFlags) -> list[dict[str, Any]]:
+    """`--data` and the flags about it as `data.sources`."""
+    common = {"column": flags.column, "unit": flags.unit, "on_bad_row": flags.on_bad_row}
+    given = {key: value for key, value in common.items() if value is not None}
+    return [_weighted(path) | given for path in flags.data]
+
+
+def source_configs(flags: CorpusFlags) -> list[SourceConfig]:
+    """`--data` and the flags about it, checked.
+
+    Raises:
+        UserError: no `--data`, or a weight that is none.
+    """
+    from selfsup.config import SourceConfig
+    from selfsup.config_files import load_config
+
+    if not flags.data:
+        raise UserError("no corpus", where="--data", mend="name a file, a folder or a quoted glob")
+    with _own_names():
+        return [load_config(SourceConfig, base=source) for source in sources(flags)]
+
+
+def _weighted(given: str) -> dict[str, Any]:
+    """`PATH@2.0` as a path and its weight; a file that is really called so is left alone."""
+    found = re.fullmatch(r"(.+)@([0-9.]+)", given)
+    if not found or Path(given).exists():
+        return {"path": given}
+    try:
+        weight = float(found[2])
+    except ValueError:
+        raise UserError(f"'{found[2]}' is no weight", where=f"--data {given}") from None
+    if not weight > 0:
+        raise UserError(f"a weight must be greater than 0, not {weight:g}", where=f"--data {given}")
+    return {"path": found[1], "weight": weight}
+
+
+def budget(flags: BudgetFlags) -> str:
+    """The one budget that was given, as `20 minutes`; empty when none was.
+
+    Raises:
+        UserError: two budgets, or one that is not above 0.
+    """
+    given = {
+        unit: amount
+        for unit in ("minutes", "steps", "tokens")
+        if (amount := getattr(flags, unit)) is not None
+    }
+    if len(given) > 1:
+        names = " and ".join(f"--{unit}" for unit in given)
+        raise UserError(f"{names} exclude each other", mend="give one budget")
+    for unit, amount in given.items():
+        if not amount > 0:
+            raise UserError(f"must be greater than 0, not {amount:g}", where=f"--{unit}")
+        return f"{amount!r} {unit}"
+    return ""
+
+
+def resolve(
+    recipe: str | None,
+    corpus: CorpusFlags,
+    time: BudgetFlags,
+    settings: SettingFlags,
+    *,
+    default_recipe: str | None = None,
+) -> PretrainConfig:
+    """The configuration that a recipe, files and flags amount to; later ones win.
+
+    Raises:
+        UserError: an unknown recipe, setting or value; neither recipe nor file.
+    """
+    from selfsup import recipes
+    from selfsup.config import PretrainConfig
+    from selfsup.config_files import load_config, read_yaml
+
+    name = recipe
+    for file in settings.config if name is None else ():
+        name = read_yaml(file)[0].get("recipe") or name
+    name = name or default_recipe
+    if name is None and not settings.config:
+        raise UserError("no recipe", mend="`selfsup recipes` lists them")
+    # A file may describe a whole run without a recipe; then there is nothing to start from.
+    base = recipes.get(str(name)) if name else None
+    overrides = [f"--recipe={name}"] if recipe else []
+    overrides += _named_settings(time, settings)
+    if corpus.data:
+        overrides.append(f"--data.sources={json.dumps(sources(corpus))}")
+    overrides += [f"--{setting}" for setting in settings.settings]
+
+    def load(extra: Sequence[str] = ()) -> PretrainConfig:
+        tokens = [*overrides, *extra]
+        with _own_names():
+            return load_config(PretrainConfig, base=base, files=settings.config, overrides=tokens)
+
+    if corpus.data:
+        return load()
+    # `--column` and its like, for the sources that a file names.
+    about = {"column": corpus.column, "unit": corpus.unit, "on_bad_row": corpus.on_bad_row}
+    given = {key: value for key, value in about.items() if value is not None}
+    count = len(load().data.sources) if given else 0
+    if given and not count:
+        raise UserError("is about --data, which is missing", where=f"--{next(iter(given))}")
+    return load(
+        [f"--data.sources.{i}.{key}={value}" for i in range(count) for key, value in given.items()]
+    )
+
+
+_LONG_NAMES = {
+    "--train.device": "--device",
+    "--train.precision": "--precision",
+    "--train.processes": "--processes",
+    "--data.sources": "--data",
+}
+
+
+def _named_settings(time: BudgetFlags, settings: SettingFlags) -> list[str]:
+    """The flags with names of their own, as settings."""
+    named = {
+        "--train.budget": budget(time) or None,
+        "--train.device": settings.device,
+        "--train.precision": settings.precision,
+        "--seed": settings.seed,
+        "--train.processes": settings.processes,
+    }
+    return [f"{flag}={value}" for flag, value in named.items() if value is not None]
+
+
+@contextmanager
+def _own_names() -> Iterator[None]:
+    """Lets the loader's errors speak of the flags as the user wrote them."""
+    try:
+        yield
+    except UserError as error:
+        where = _LONG_NAMES.get(error.where, error.where)
+        raise UserError(error.what, where=where, mend=error.mend) from None

@@ -1,0 +1,328 @@
+"""Typed configuration: every setting of a run, validated together.
+
+All sections are frozen, refuse unknown keys, and carry one line of documentation a field.
+`config_files.py` reads them from YAML and dotted flags; `recipes.py` builds complete ones.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """One part of a configuration: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class SourceConfig(Section):
+    """Where unlabelled text comes from."""
+
+    path: str
+    """A file, a folder, a glob (`corpus/**/*.txt`), `docstrings:` (the text embedded in the installed
+    packages) or `hub:owner/name` (needs the extra `hub`)."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """How many times an epoch goes through this source (0.5: half of it, another half next time)."""
+    unit: Literal["file", "paragraph", "line"] = "file"
+    """What a document is in a `.txt` file."""
+    column: str = "text"
+    """The column (or JSON key) that holds the text."""
+    on_bad_row: Literal["stop", "skip"] = "stop"
+    """What to do with a row that cannot be read: stop with its place, or skip and count it."""
+
+
+class DataConfig(Section):
+    """The corpus: its sources and how it is cut."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    """One or more sources of text."""
+    heldout: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    """Share of the documents held out for evaluation, chosen by document hash."""
+    length: Annotated[int, Field(ge=16)] = 128
+    """Tokens in one row of a batch, special tokens included."""
+    min_characters: Annotated[int, Field(ge=0)] = 1
+    """Shorter documents are dropped and counted."""
+    cache: str = ""
+    """Folder for token shards; empty: `$SELFSUP_HOME/corpora`."""
+
+
+class WordPieceConfig(Section):
+    """WordPiece with BERT's normaliser; Chinese characters stand apart."""
+
+    kind: Literal["wordpiece"] = "wordpiece"
+    vocab_size: Annotated[int, Field(ge=32)] = 8192
+    """Entries in the vocabulary, special tokens included."""
+    lowercase: bool = True
+    """Fold case and strip accents, as in BERT-uncased."""
+    sample_megabytes: Annotated[float, Field(gt=0)] = 50.0
+    """At most this much text is read to train the vocabulary."""
+
+
+class BytePairConfig(Section):
+    """Byte-level byte-pair encoding, as in GPT-2: any text round-trips exactly."""
+
+    kind: Literal["bpe"] = "bpe"
+    vocab_size: Annotated[int, Field(ge=261)] = 8192
+    """Entries in the vocabulary, special tokens and the 256 bytes included."""
+    sample_megabytes: Annotated[float, Field(gt=0)] = 50.0
+    """At most this much text is read to train the vocabulary."""
+
+
+class CharacterConfig(Section):
+    """One token a character."""
+
+    kind: Literal["characters"] = "characters"
+    vocab_size: Annotated[int, Field(ge=6)] = 8192
+    """At most this many entries: the most frequent characters; the rest become [UNK]."""
+    sample_megabytes: Annotated[float, Field(gt=0)] = 50.0
+    """At most this much text is read to find the characters."""
+
+
+class SymbolConfig(Section):
+    """A given alphabet, or k-mers over it: DNA, proteins, notes."""
+
+    kind: Literal["symbols"] = "symbols"
+    alphabet: str = "ACGT"
+    """The letters; every other character becomes [UNK]."""
+    k: Annotated[int, Field(ge=1, le=8)] = 1
+    """Letters in one token (non-overlapping k-mers; a shorter tail becomes single letters)."""
+
+
+class FileTokenizerConfig(Section):
+    """A tokenizer that exists already."""
+
+    kind: Literal["file"] = "file"
+    path: str
+    """A `tokenizer.json`, a `vocab.txt`, or a folder that holds one."""
+    lowercase: bool = True
+    """Only for `vocab.txt`: fold case and strip accents, as in BERT-uncased."""
+
+
+TokenizerConfig = Annotated[
+    WordPieceConfig | BytePairConfig | CharacterConfig | SymbolConfig | FileTokenizerConfig,
+    Field(discriminator="kind"),
+]
+
+
+class TransformerConfig(Section):
+    """The one transformer (BERT, ModernBERT; later GPT-2 and Llama are settings of it)."""
+
+    kind: Literal["transformer"] = "transformer"
+    vocab_size: int | None = None
+    """Rows of the embedding; taken from the tokenizer when not given."""
+    hidden_size: Annotated[int, Field(gt=0)] = 256
+    num_layers: Annotated[int, Field(gt=0)] = 4
+    num_heads: Annotated[int, Field(gt=0)] = 4
+    intermediate_size: Annotated[int, Field(gt=0)] = 1024
+    """Width of the feed-forward part (of each half, when gated)."""
+    max_length: Annotated[int, Field(gt=1)] = 512
+    """Longest sequence the positions allow."""
+    norm_position: Literal["post", "pre"] = "post"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    norm_eps: float = 1e-12
+    positions: Literal["learned", "rotary"] = "learned"
+    rope_theta: float = 10_000.0
+    """Base of the rotary angles (in layers that see everything)."""
+    local_rope_theta: float | None = None
+    """Base of the rotary angles in windowed layers; as `rope_theta` when not given."""
+    window: int | None = None
+    """Tokens that a windowed layer sees, half of them on each side; every layer sees all when not given."""
+    global_every: Annotated[int, Field(ge=1)] = 1
+    """With a window: every n-th layer, from the first, sees everything."""
+    activation: Literal["gelu", "gelu_tanh", "silu", "relu"] = "gelu"
+    gated: bool = False
+    """Gated feed-forward (GLU)."""
+    bias: bool = True
+    """Biases in linear layers and norms of the body."""
+    type_vocab_size: Annotated[int, Field(ge=0)] = 2
+    """Kinds of segments (sentence A, sentence B); 0: none."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    pooler: bool = True
+    """BERT's dense layer over [CLS]."""
+    causal: Literal[False] = False
+    """Attend to the left only; decoders come with `next-token`."""
+    initializer_range: float = 0.02
+
+    @model_validator(mode="after")
+    def _together(self) -> TransformerConfig:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"num_heads ({self.num_heads}) must divide hidden_size ({self.hidden_size})"
+            )
+        if self.positions == "rotary" and (self.hidden_size // self.num_heads) % 2:
+            raise ValueError("rotary positions need an even width per head")
+        return self
+
+
+class MaskedTokensConfig(Section):
+    """Hide some tokens, predict them from the rest (BERT, Devlin et al. 2019)."""
+
+    kind: Literal["masked-tokens"] = "masked-tokens"
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tokens that are scored in training; held-out loss is always measured at 0.15."""
+    mask: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Share of the scored tokens that become [MASK]."""
+    random: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the scored tokens that become another ordinary token."""
+    keep: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Share of the scored tokens that stay."""
+    unit: Literal["token", "word", "span"] = "token"
+    """What is hidden together: single tokens, whole words, or spans of words."""
+    span_mean: Annotated[float, Field(ge=1)] = 3.0
+    """Mean number of words in a span (geometric, at most 10; SpanBERT, Joshi et al. 2020)."""
+    pairs: Literal["none", "next-sentence", "sentence-order"] = "none"
+    """A second question on each piece: does B follow A (BERT), or were they swapped (ALBERT)?"""
+
+    @model_validator(mode="after")
+    def _together(self) -> MaskedTokensConfig:
+        if abs(self.mask + self.random + self.keep - 1) > 1e-6:
+            raise ValueError("mask + random + keep must be 1")
+        return self
+
+
+ObjectiveConfig = MaskedTokensConfig
+
+
+class Budget(Section):
+    """How long something lasts, in one unit.  Written `20 minutes`, `1000 steps` or `3e6 tokens`."""
+
+    amount: Annotated[float, Field(gt=0)]
+    unit: Literal["steps", "tokens", "minutes"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"\s*([0-9.eE+_]+)\s*(step|token|minute)s?\s*", value)
+        if not found:
+            raise ValueError(
+                f"'{value}' is no budget; write '20 minutes', '1000 steps' or '3e6 tokens'"
+            )
+        return {"amount": float(found[1].replace("_", "")), "unit": found[2] + "s"}
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+
+class AdamWConfig(Section):
+    """AdamW (Loshchilov and Hutter 2019), torch's fused kernel; no decay on norms and biases."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+
+
+class MuonConfig(Section):
+    """Muon (Jordan et al. 2024) for the matrices of the body, AdamW for all else."""
+
+    kind: Literal["muon"] = "muon"
+    lr: Annotated[float, Field(gt=0)] = 0.02
+    """Learning rate of the matrices: each step's update has a root mean square near 0.2 times this."""
+    momentum: float = 0.95
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    adam_lr: Annotated[float, Field(gt=0)] = 3e-3
+    """Learning rate of embeddings, heads, norms and biases."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-6
+
+
+OptimizerConfig = Annotated[AdamWConfig | MuonConfig, Field(discriminator="kind")]
+
+
+class ScheduleConfig(Section):
+    """The learning rate as a function of the budget's progress."""
+
+    kind: Literal["linear", "cosine", "trapezoid", "constant"] = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the budget over which the rate rises from 0."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """For `trapezoid`: share of the budget, at its end, over which the rate falls."""
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The rate at the end, as a share of the peak."""
+
+    @model_validator(mode="after")
+    def _together(self) -> ScheduleConfig:
+        if self.kind == "trapezoid" and self.warmup + self.decay > 1:
+            raise ValueError("warmup + decay must not exceed the budget (1.0)")
+        return self
+
+
+class TrainConfig(Section):
+    """The loop: how long, how fast, how often it looks and saves."""
+
+    budget: Budget = Budget(amount=20, unit="minutes")
+    """How long to train: `20 minutes`, `1000 steps` or `3e6 tokens`."""
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Rows in one optimizer step, over all processes and accumulated parts."""
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    """Parts into which a step's batch is split to save memory."""
+    optimizer: OptimizerConfig = AdamWConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 where the processor has it and a short probe shows gain."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:1`."""
+    compile: bool = False
+    """Compile the model with torch.compile (slow start, faster steps)."""
+    processes: Annotated[int, Field(gt=0)] = 1
+    """Data-parallel processes on this machine."""
+    evaluate_every: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the budget between evaluations."""
+    evaluate_rows: Annotated[int, Field(gt=0)] = 256
+    """Held-out rows in one evaluation (the same ones each time)."""
+    save_every: Budget = Budget(amount=5, unit="minutes")
+    """Between checkpoints; one is always saved at the end."""
+    keep: Annotated[int, Field(ge=1)] = 2
+    """Checkpoints kept beside the best one."""
+    log_every: Annotated[int, Field(gt=0)] = 10
+    """Steps between lines of `metrics.jsonl`."""
+    tensorboard: bool = False
+    """Write TensorBoard events too (needs the extra `tensorboard`)."""
+
+    @model_validator(mode="after")
+    def _together(self) -> TrainConfig:
+        if self.batch_size % (self.accumulate * self.processes):
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be a multiple of accumulate x processes "
+                f"({self.accumulate} x {self.processes})"
+            )
+        return self
+
+
+class PretrainConfig(Section):
+    """Everything that `selfsup pretrain` needs."""
+
+    recipe: str = ""
+    """The recipe that this configuration started from."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: DataConfig = DataConfig()
+    tokenizer: TokenizerConfig = WordPieceConfig()
+    model: TransformerConfig = TransformerConfig()
+    objective: ObjectiveConfig = MaskedTokensConfig()
+    train: TrainConfig = TrainConfig()
+
+    @field_validator("recipe")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        return value.strip()
+
+    @model_validator(mode="after")
+    def _together(self) -> PretrainConfig:
+        if self.data.length > self.model.max_length:
+            raise ValueError(
+                f"data.length ({self.data.length}) must not exceed model.max_length ({self.model.max_length})"
+            )
+        if self.objective.pairs != "none" and not self.model.pooler:
+            raise ValueError(f"objective.pairs '{self.objective.pairs}' needs model.pooler true")
+        return self

@@ -1,0 +1,1 @@
+"""From files to batches: sources, tokenizers, shards, rows, masks, and the order of examples."""

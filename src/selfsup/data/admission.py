@@ -1,0 +1,113 @@
+"""Which documents go into a corpus, and which of them are held out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from selfsup.config import DataConfig
+from selfsup.data.files import is_packed
+from selfsup.data.sources import ReadReport, find_files, read_documents
+from selfsup.errors import UserError
+
+_UNPACKED = 3.5  # bytes of text in a byte of a packed file, about
+
+
+class Admitted(NamedTuple):
+    """A document that goes in."""
+
+    text: str
+    key: bytes
+    """blake2b of the text, 16 bytes."""
+    source: int
+    heldout: bool
+
+
+@dataclass
+class Admission:
+    """What was read and what was turned away so far."""
+
+    read: ReadReport = field(default_factory=ReadReport)
+    duplicates: int = 0
+    too_short: int = 0
+    empty: int = 0
+
+
+def text_key(text: str) -> bytes:
+    """What tells texts apart: 16 bytes of blake2b."""
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def is_heldout(key: bytes, share: float) -> bool:
+    """Whether a text with that key is held out; it depends on nothing else."""
+    return int.from_bytes(key[:8], "big") < share * 2**64
+
+
+def admitted_documents(data: DataConfig, admission: Admission) -> Iterator[Admitted]:
+    """The documents of all sources, without exact duplicates, empty and short ones.
+
+    Whether a document is held out depends on its text alone, so adding data moves none across.
+
+    Args:
+        data: the sources and limits.
+        admission: counts, added to while reading.
+
+    Raises:
+        UserError: there is no source, or one cannot be read.
+    """
+    if not data.sources:
+        mend = "name a file, a folder or a glob, or docstrings: for a first try"
+        raise UserError("no data is given", where="data.sources", mend=mend)
+    seen: set[bytes] = set()
+    for number, source in enumerate(data.sources):
+        for text, _ in read_documents(source, admission.read):
+            if not text or text.isspace():
+                admission.empty += 1
+                continue
+            if len(text) < data.min_characters:
+                admission.too_short += 1
+                continue
+            key = text_key(text)
+            if key in seen:
+                admission.duplicates += 1
+                continue
+            seen.add(key)
+            yield Admitted(text, key, number, is_heldout(key, data.heldout))
+
+
+def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
+    """Training documents for making a tokenizer: at most so many megabytes, never a held-out one.
+
+    When the files hold more, documents are kept by hash with equal probability, so that all files
+    have their share and the sample is the same each time.
+
+    Args:
+        data: the corpus.
+        megabytes: 10⁶ bytes of UTF-8.
+
+    Raises:
+        UserError: as `admitted_documents`.
+    """
+    cap = megabytes * 1e6
+    total = 0.0
+    for source in data.sources:
+        for path in find_files(source):
+            total += path.stat().st_size * (_UNPACKED if is_packed(path) else 1)
+        if source.path.startswith("docstrings:"):
+            from selfsup.data.docstrings import read_docstrings
+
+            total += sum(len(text.encode()) for text, *_ in read_docstrings())
+    kept_share = min(1.0, cap / total) if total else 1.0
+    used = 0
+    for document in admitted_documents(data, Admission()):
+        # The first 8 bytes of the key decide on holding out: these are independent of it.
+        draw = int.from_bytes(document.key[8:], "big") / 2**64
+        if document.heldout or draw >= kept_share:
+            continue
+        size = len(document.text.encode())
+        if used + size > cap and used:
+            return
+        used += size
+        yield document.text

@@ -1,0 +1,259 @@
+"""Finding files, and their lines: packed or not, with the place of every byte that is not UTF-8."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from selfsup.config import SourceConfig
+from selfsup.errors import UserError, nearest
+
+PACKED_SUFFIXES = (".gz", ".xz", ".zst")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv")
+# `.json` is read as JSON lines when named; in a folder it is usually something else's settings.
+NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json")
+_ZSTD_BYTES = 1 << 17
+
+
+@dataclass
+class ReadReport:
+    """What reading met so far; `read_documents` adds to it."""
+
+    files: int = 0
+    bytes_read: int = 0
+    """Bytes of text after unpacking; of a parquet file, its size."""
+    documents: int = 0
+    bad_rows: int = 0
+    """Rows skipped under `on_bad_row: skip`."""
+    bad_examples: list[str] = field(default_factory=list)
+    """The messages of the first few of them."""
+
+
+def find_files(source: SourceConfig) -> list[Path]:
+    """The files a source names, sorted; none for `docstrings:` and `hub:`.
+
+    Args:
+        source: its `path` is a file, a folder (searched to the bottom for known suffixes, hidden
+            ones left out) or a glob, in which `**` is any depth.
+
+    Raises:
+        UserError: nothing is there, or nothing that can be read.
+    """
+    if source.path.startswith(("docstrings:", "hub:")):
+        return []
+    path = Path(source.path).expanduser()
+    if path.is_file():
+        if not file_kind(path):
+            raise UserError(
+                f"files of the kind '{''.join(path.suffixes[-2:]) or path.name}' cannot be read",
+                where=source.path,
+                mend=f"known are {', '.join((*TEXT_SUFFIXES, '.parquet'))}, "
+                f"also packed ({', '.join(PACKED_SUFFIXES)})",
+            )
+        return [path]
+    if path.is_dir():
+        below = (file for file in path.rglob("*") if not _hidden(file.relative_to(path)))
+        found = sorted(file for file in below if file_kind(file) not in ("", ".json"))
+    else:
+        matches = map(Path, glob.iglob(str(path), recursive=True))
+        found = sorted(file for file in matches if file_kind(file))
+    found = [file for file in found if file.is_file()]
+    if not found:
+        _nothing_found(source.path, path)
+    return found
+
+
+def _nothing_found(given: str, path: Path) -> NoReturn:
+    if path.is_dir():
+        names = sorted(item.name for item in path.iterdir())
+        what = f"the folder holds no file of a known kind ({', '.join(TEXT_SUFFIXES)}, .parquet)"
+        raise UserError(what, where=given, mend=f"there is {listed(names)}")
+    parent = path.parent
+    while parent != parent.parent and (glob.has_magic(str(parent)) or not parent.is_dir()):
+        parent = parent.parent
+    names = sorted(item.name for item in parent.iterdir() if not item.name.startswith("."))
+    wanted = path.relative_to(parent).parts[0]  # the first part that leads nowhere
+    what = "no file matches" if glob.has_magic(given) else "no such file or folder"
+    known = f"{parent} holds {listed(names)}"
+    raise UserError(what, where=given, mend=nearest(wanted, names) or known)
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, in quotes."""
+    shown = ", ".join(f"'{name}'" for name in names[:6])
+    return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def file_kind(path: Path) -> str:
+    """The suffix that says how to read a file, packing aside; empty when unknown."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".parquet":
+        return ".parquet"
+    if suffixes and suffixes[-1] in PACKED_SUFFIXES:
+        suffixes.pop()
+    return suffixes[-1] if suffixes and suffixes[-1] in NAMED_SUFFIXES else ""
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the file is smaller than the text in it."""
+    return path.suffix.lower() in (*PACKED_SUFFIXES, ".parquet")
+
+
+def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
+    """Unpacked pieces of a zstd file of one or more frames.
+
+    By hand, because `stream_reader` takes a truncated file for a complete one.
+    """
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor()
+    unpacking = decompressor.decompressobj()
+    begun = False
+    while data := file.read(_ZSTD_BYTES):
+        while data:
+            begun = True
+            yield unpacking.decompress(data)
+            data = b""
+            if unpacking.eof:
+                data = unpacking.unused_data
+                unpacking = decompressor.decompressobj()
+                begun = False
+    if begun:
+        raise EOFError("the last frame is not complete")
+
+
+class _ZstdFile(io.RawIOBase):
+    """A zstd file as a readable stream, for `io.BufferedReader`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._chunks = _zstd_chunks(self._file)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """The file's bytes, unpacked by its suffix."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        import gzip
+
+        return gzip.open(path, "rb")  # type: ignore[return-value]  # reads as one
+    if suffix == ".xz":
+        import lzma
+
+        return lzma.open(path, "rb")  # type: ignore[return-value]  # likewise
+    if suffix == ".zst":
+        import_extra("zstandard", "data", str(path))
+        return io.BufferedReader(_ZstdFile(path), _ZSTD_BYTES)
+    return path.open("rb")
+
+
+def import_extra(module: str, extra: str, where: str) -> Any:
+    """Import a module of an optional group, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        what = f"reading this needs the package {module}, which is not installed"
+        raise UserError(what, where=where, mend=f"pip install 'selfsup[{extra}]'") from error
+
+
+def _unpacking_errors(path: Path) -> tuple[type[Exception], ...]:
+    """What a broken packed file raises."""
+    import lzma
+
+    errors: list[type[Exception]] = [EOFError, zlib.error, lzma.LZMAError]
+    if path.suffix.lower() == ".zst":
+        import zstandard
+
+        errors.append(zstandard.ZstdError)
+    return tuple(errors)
+
+
+def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
+    try:
+        with open_bytes(path) as file:
+            for line in file:
+                report.bytes_read += len(line)
+                yield line
+    except OSError as error:
+        # gzip.BadGzipFile is an OSError without a number.
+        what = error.strerror or f"is no complete {path.suffix} file ({error})"
+        raise UserError(what, where=str(path)) from error
+    except UserError:
+        raise
+    except Exception as error:
+        if not isinstance(error, _unpacking_errors(path)):
+            raise
+        what = f"is truncated or damaged ({error})"
+        raise UserError(what, where=str(path), mend="fetch or pack the file again") from error
+
+
+class Line(NamedTuple):
+    """One line of a file."""
+
+    number: int
+    text: str | None
+    """Without its line end; None when it is not UTF-8."""
+    problem: UserError | None
+
+
+def read_lines(path: Path, report: ReadReport) -> Iterator[Line]:
+    """The lines of a file, numbered from 1, without line ends and byte-order mark.
+
+    Raises:
+        UserError: the file cannot be opened or unpacked.  A line that is not UTF-8 does not
+            raise: it carries its problem, with byte offset and line.
+    """
+    offset = 0
+    for number, raw in enumerate(_byte_lines(path, report), start=1):
+        content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        end = -2 if content.endswith(b"\r\n") else -1 if content.endswith(b"\n") else None
+        try:
+            yield Line(number, content[:end].decode(), None)
+        except UnicodeDecodeError as error:
+            at = offset + len(raw) - len(content) + error.start
+            what = f"not UTF-8: byte 0x{content[error.start]:02x} at offset {at}"
+            mend = "convert it to UTF-8 (iconv -f … -t UTF-8)"
+            if number == 1 and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                mend = "it looks like UTF-16: iconv -f UTF-16 -t UTF-8"
+            problem = UserError(what, where=f"{path}:{number}", mend=mend)
+            problem.__cause__ = error
+            yield Line(number, None, problem)
+        offset += len(raw)
+
+
+def read_strict_lines(path: Path, report: ReadReport) -> Iterator[tuple[int, str]]:
+    """Numbered lines; a broken one always stops, where leaving it out would join its neighbors."""
+    for number, text, problem in read_lines(path, report):
+        if text is None:
+            assert problem is not None
+            raise problem
+        yield number, text

@@ -1,0 +1,262 @@
+"""Reading documents: text, JSON lines, CSV and parquet files, packed or not, one at a time.
+
+Nothing is held but the document at hand, so a corpus may be larger than memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from selfsup.config import SourceConfig
+from selfsup.data.files import (
+    ReadReport,
+    file_kind,
+    find_files,
+    import_extra,
+    listed,
+    read_lines,
+    read_strict_lines,
+)
+from selfsup.errors import UserError, nearest
+
+__all__ = ["Document", "ReadReport", "find_files", "read_documents"]
+
+_PARQUET_ROWS = 1024
+_EXAMPLES = 5
+
+
+class Document(NamedTuple):
+    """One text, and where it came from."""
+
+    text: str
+    where: str
+    """For messages: `path`, `path:line` (the line it starts in) or `path:row` (parquet)."""
+
+
+def read_documents(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    """The documents of a source, one after another, in the order of the sorted files.
+
+    Texts come as they are, except that a byte-order mark is dropped, and in `.txt` files line ends
+    become a line feed and line feeds around a document go.  Blank lines of `.txt` (units line and
+    paragraph) and `.jsonl` are no documents; empty values are.
+
+    Args:
+        source: what to read; `on_bad_row` says whether a broken row stops, or is skipped and
+            counted.
+        report: added to while reading.
+
+    Raises:
+        UserError: with file and line, for what cannot be read.
+    """
+    for document in _read(source, report):
+        report.documents += 1
+        yield document
+
+
+def _read(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    if source.path.startswith("docstrings:"):
+        yield from _read_docstrings(report)
+        return
+    if source.path.startswith("hub:"):
+        yield from _read_hub(source, report)
+        return
+    for path in find_files(source):
+        report.files += 1
+        yield from _READERS[file_kind(path)](path, source, report)
+
+
+def _bad_row(source: SourceConfig, report: ReadReport, problem: UserError) -> None:
+    """Stop at a row that cannot be read, or count it."""
+    if source.on_bad_row == "stop":
+        mend = "mend the row, or set on_bad_row to skip"
+        mend = f"{problem.mend}; {mend}" if problem.mend else mend
+        raise UserError(problem.what, where=problem.where, mend=mend) from problem.__cause__
+    report.bad_rows += 1
+    if len(report.bad_examples) < _EXAMPLES:
+        report.bad_examples.append(str(problem))
+
+
+def _read_text(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    if source.unit == "line":
+        for number, text, problem in read_lines(path, report):
+            if problem is not None:
+                _bad_row(source, report, problem)
+            elif text and not text.isspace():
+                yield Document(text, f"{path}:{number}")
+        return
+    lines = read_strict_lines(path, report)
+    if source.unit == "file":
+        yield Document("\n".join(text for _, text in lines).strip("\n"), str(path))
+        return
+    paragraph: list[str] = []
+    start = 0
+    for number, text in lines:
+        if text and not text.isspace():
+            start = start if paragraph else number
+            paragraph.append(text)
+        elif paragraph:
+            yield Document("\n".join(paragraph), f"{path}:{start}")
+            paragraph = []
+    if paragraph:
+        yield Document("\n".join(paragraph), f"{path}:{start}")
+
+
+def _read_json_lines(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    for number, text, problem in read_lines(path, report):
+        if text is not None and (not text or text.isspace()):
+            continue
+        if text is not None:
+            value = _json_text(text, source.column, f"{path}:{number}")
+            if isinstance(value, str):
+                yield Document(value, f"{path}:{number}")
+                continue
+            problem = value
+        assert problem is not None
+        _bad_row(source, report, problem)
+
+
+def _json_text(line: str, column: str, where: str) -> str | UserError:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        hint = "one object a line is expected" if line.strip() in ("[", "{") else ""
+        return UserError(f"broken JSON: {error.msg}", where=f"{where}:{error.colno}", mend=hint)
+    except RecursionError:
+        return UserError("broken JSON: nested too deep", where=where)
+    if not isinstance(row, dict):
+        return UserError(f"a JSON object is expected, this is {_called(row)}", where=where)
+    if column not in row:
+        return _no_column(column, list(row), where)
+    return _checked(row[column], column, where)
+
+
+def _read_csv(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    csv.field_size_limit(2**31 - 1)  # the limit of the process; 128 kB is less than one article
+    lines = (text + "\n" for _, text in read_strict_lines(path, report))
+    delimiter = "\t" if file_kind(path) == ".tsv" else ","
+    # Strict: else a stray quote at the start of a field silently swallows the lines that follow.
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    header = _next_row(reader, path, 1)
+    while header == []:  # blank lines before the header
+        header = _next_row(reader, path, reader.line_num + 1)
+    if header is None:
+        return
+    if source.column not in header:
+        raise _no_column(source.column, header, f"{path}:{reader.line_num}")
+    place = header.index(source.column)
+    while (row := _next_row(reader, path, start := reader.line_num + 1)) is not None:
+        if len(row) == len(header):
+            yield Document(row[place], f"{path}:{start}")
+        elif row:
+            what = f"the row has {len(row)} fields, the header {len(header)}"
+            problem = UserError(what, where=f"{path}:{start}", mend="quote fields with delimiters")
+            _bad_row(source, report, problem)
+
+
+def _next_row(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
+    """The next row, None at the end.  Broken quoting always stops: where a row ends is unknown."""
+    try:
+        return next(reader, None)
+    except csv.Error as error:
+        mend = 'a quote inside a quoted field is written ""'
+        raise UserError(f"broken CSV: {error}", where=f"{path}:{line}", mend=mend) from error
+
+
+def _read_parquet(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    duckdb = import_extra("duckdb", "data", str(path))
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    column = '"' + source.column.replace('"', '""') + '"'
+    try:
+        table = "FROM read_parquet(?)"
+        columns = connection.execute(f"DESCRIBE SELECT * {table}", [str(path)]).fetchall()
+        known = [str(name) for name, *_ in columns]
+        if source.column not in known:
+            raise _no_column(source.column, known, str(path))
+        rows = connection.execute(f"SELECT {column} {table}", [str(path)])
+        report.bytes_read += path.stat().st_size
+        number = 0
+        while batch := rows.fetchmany(_PARQUET_ROWS):
+            for (value,) in batch:
+                number += 1
+                text = _checked(value, source.column, f"{path}:{number}")
+                if isinstance(text, str):
+                    yield Document(text, f"{path}:{number}")
+                else:
+                    _bad_row(source, report, text)
+    except duckdb.Error as error:
+        what = f"cannot be read as parquet ({str(error).splitlines()[0]})"
+        raise UserError(what, where=str(path)) from error
+    finally:
+        connection.close()
+
+
+def _read_docstrings(report: ReadReport) -> Iterator[Document]:
+    from selfsup.data.docstrings import read_docstrings
+
+    for text, _, module in read_docstrings():
+        report.bytes_read += len(text.encode())
+        yield Document(text, f"docstrings:{module}")
+
+
+def _read_hub(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    name, _, split = source.path.removeprefix("hub:").partition(":")
+    datasets = import_extra("datasets", "hub", source.path)
+    try:
+        rows: Iterable[dict[str, Any]] = datasets.load_dataset(
+            name, split=split or "train", streaming=True
+        )
+        for number, row in enumerate(rows, start=1):
+            where = f"{source.path}:{number}"
+            if source.column not in row:
+                raise _no_column(source.column, list(row), where)
+            text = _checked(row[source.column], source.column, where)
+            if isinstance(text, str):
+                report.bytes_read += len(text.encode())
+                yield Document(text, where)
+            else:
+                _bad_row(source, report, text)
+    except (OSError, ValueError, RuntimeError) as error:  # offline, unknown name, unknown split
+        raise UserError(f"cannot be loaded ({error})", where=source.path) from error
+
+
+def _checked(value: object, column: str, where: str) -> str | UserError:
+    if not isinstance(value, str):
+        return UserError(f"'{column}' is {_called(value)}, not a text", where=where)
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            what = f"'{column}' holds half a surrogate pair at character {error.start}"
+            return UserError(what, where=where)
+    return value
+
+
+def _called(value: object) -> str:
+    if value is None:
+        return "missing"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {"list": "a list", "dict": "an object", "str": "a text", "bytes": "binary data"}
+    return names.get(type(value).__name__, "a number")
+
+
+def _no_column(column: str, known: list[str], where: str) -> UserError:
+    close = nearest(column, known)
+    there = f"it has {listed(known)}" + (f", {close}" if close else "")
+    return UserError(f"no column '{column}'", where=where, mend=f"{there}; set column")
+
+
+_Reader = Callable[[Path, SourceConfig, ReadReport], Iterator[Document]]
+_READERS: dict[str, _Reader] = {
+    ".txt": _read_text,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json_lines,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,263 @@
+"""Making tokenizers: WordPiece, byte-level BPE, characters, and fixed alphabets.
+
+This is the workshop behind `tokenizers.py`, which holds the face.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_never
+
+from selfsup.config import (
+    BytePairConfig,
+    CharacterConfig,
+    SymbolConfig,
+    WordPieceConfig,
+)
+from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""At ids 0 to 4 of every tokenizer made here."""
+
+Progress = Callable[[int], None]
+"""Called with the characters read since the last call."""
+
+_MIN_FREQUENCY = 2  # an entry seen once teaches nothing
+_LARGEST_FIXED = 1 << 20
+# As many characters as BERT keeps; beyond them only what running text needs.
+_USUAL_ALPHABET = 1000
+_ALPHABET_COVERAGE = 0.9999
+# Sequences without spaces (DNA, URLs) would otherwise be learned whole:
+# huggingface/tokenizers#1313.
+_LONGEST_MERGE = 32
+
+
+TrainableConfig = WordPieceConfig | BytePairConfig | CharacterConfig | SymbolConfig
+
+
+def build_tokenizer(
+    config: TrainableConfig, texts: Iterable[str], progress: Progress | None = None
+) -> tokenizers.Tokenizer:
+    """Hugging Face's tokenizer for a configuration; `tokenizers.train_tokenizer` says more."""
+    if isinstance(config, SymbolConfig):
+        return _symbols(config)
+    watched = _watched(texts, progress)
+    if isinstance(config, CharacterConfig):
+        return _characters(config, watched)
+    if isinstance(config, WordPieceConfig):
+        sample = list(watched)
+        inner = _wordpiece(config.vocab_size, config.lowercase, sample)
+        size: int = inner.get_vocab_size()
+        if size < config.vocab_size:
+            # Less room can also mean fewer characters, so ask until the answer stands.
+            while (smaller := _wordpiece(size, config.lowercase, sample).get_vocab_size()) < size:
+                size = smaller
+            raise _too_small(size, config.vocab_size)
+        return inner
+    if isinstance(config, BytePairConfig):
+        inner = _byte_pairs(config.vocab_size, watched)
+        if inner.get_vocab_size() < config.vocab_size:
+            raise _too_small(inner.get_vocab_size(), config.vocab_size)
+        return inner
+    assert_never(config)
+
+
+def _too_small(size: int, asked: int) -> UserError:
+    return UserError(
+        f"the text gives a vocabulary of {size} entries, {asked} were asked for",
+        where="tokenizer.vocab_size",
+        mend=f"--tokenizer.vocab_size {size}, or more text",
+    )
+
+
+def _watched(texts: Iterable[str], progress: Progress | None) -> Iterator[str]:
+    characters = 0
+    for text in texts:
+        characters += len(text)
+        if progress is not None:
+            progress(len(text))
+        yield text
+    if not characters:
+        raise UserError("there is no text to make a tokenizer from", where="data.sources")
+
+
+def _framed(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """Add the special tokens and the frame [CLS] A [SEP] B [SEP]."""
+    from tokenizers import AddedToken, processors
+
+    inner.add_special_tokens(
+        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
+    )
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(name, inner.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    return inner
+
+
+def _bert(model: tokenizers.models.WordPiece, lowercase: bool) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, normalizers, pre_tokenizers
+
+    inner = Inner(model)
+    inner.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
+    )
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inner.decoder = decoders.WordPiece(prefix="##")
+    return inner
+
+
+def _wordpiece(vocab_size: int, lowercase: bool, texts: list[str]) -> tokenizers.Tokenizer:
+    from tokenizers import models, trainers
+
+    inner = _bert(models.WordPiece(unk_token="[UNK]"), lowercase)
+    letters, inner_letters = _alphabet(inner, texts, vocab_size - len(SPECIAL_TOKENS))
+    # Named as special while training, because the trainer else numbers the continuations in the
+    # order of a random hash map, and ties between merges fall by number: the same text would give
+    # another vocabulary each time (huggingface/tokenizers#1794).
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=[*SPECIAL_TOKENS, *(f"##{letter}" for letter in inner_letters)],
+        initial_alphabet=letters,
+        limit_alphabet=len(letters),
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer, length=len(texts))
+    vocabulary = inner.get_vocab(with_added_tokens=False)
+    return _framed(_bert(models.WordPiece(vocabulary, unk_token="[UNK]"), lowercase))
+
+
+def _alphabet(
+    inner: tokenizers.Tokenizer, texts: list[str], room: int
+) -> tuple[list[str], list[str]]:
+    """The most frequent characters that fit, and those of them that continue words.
+
+    A letter takes two entries (`a` and `##a`); what always stands alone (a comma, a Chinese
+    character), one.
+    """
+    raw: Counter[str] = Counter()
+    for text in texts:
+        raw.update(text)
+    counts: Counter[str] = Counter()
+    for character, count in raw.items():
+        for letter in "".join(inner.normalizer.normalize_str(character).split()):
+            counts[letter] += count
+    total, covered, used = sum(counts.values()), 0, 0
+    letters: list[str] = []
+    inner_letters: list[str] = []
+    for letter, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        within = inner.normalizer.normalize_str(f"a{letter}a")
+        joins = len(inner.pre_tokenizer.pre_tokenize_str(within)) == 1
+        used += 1 + joins
+        needed = covered < _ALPHABET_COVERAGE * total
+        usual = len(letters) < _USUAL_ALPHABET and used <= room / 2
+        if used > room or not (needed or usual):
+            break
+        covered += count
+        letters.append(letter)
+        if joins:
+            inner_letters.append(letter)
+    return letters, inner_letters
+
+
+def wordpiece_from_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
+    """The WordPiece tokenizer of a `vocab.txt`: one entry a line, the first has the id 0.
+
+    Raises:
+        UserError: it is no such file, or holds no [UNK].
+    """
+    from tokenizers import models, processors
+
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except ValueError as error:
+        raise UserError("not UTF-8", where=str(file)) from error
+    vocabulary = {line.rstrip("\r"): id for id, line in enumerate(lines) if line.strip()}
+    if "[UNK]" not in vocabulary:
+        raise UserError("the vocabulary holds no [UNK]", where=str(file))
+    inner = _bert(models.WordPiece(vocabulary, unk_token="[UNK]"), lowercase)
+    if "[CLS]" in vocabulary and "[SEP]" in vocabulary:
+        inner.post_processor = processors.TemplateProcessing(
+            single="[CLS]:0 $A:0 [SEP]:0",
+            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+            special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+        )
+    return inner
+
+
+def _byte_pairs(vocab_size: int, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    inner = Inner(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=_MIN_FREQUENCY,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=_LONGEST_MERGE,
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return _framed(inner)
+
+
+def _single_symbols(vocabulary: Iterable[str], pattern: str) -> tokenizers.Tokenizer:
+    """A tokenizer whose every match of a pattern is looked up whole."""
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Inner
+
+    entries = {entry: id for id, entry in enumerate([*SPECIAL_TOKENS, *vocabulary])}
+    inner = Inner(models.WordLevel(entries, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    inner.decoder = decoders.Fuse()
+    return inner
+
+
+def _characters(config: CharacterConfig, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    kept = ranked[: config.vocab_size - len(SPECIAL_TOKENS)]
+    return _framed(_single_symbols(kept, r"[\s\S]"))
+
+
+def _symbols(config: SymbolConfig) -> tokenizers.Tokenizer:
+    from tokenizers import normalizers
+
+    letters = list(dict.fromkeys(config.alphabet))
+    where = "tokenizer.alphabet"
+    if not letters:
+        raise UserError("the alphabet is empty", where=where, mend="--tokenizer.alphabet ACGT")
+    if len(letters) < len(config.alphabet):
+        mend = f"--tokenizer.alphabet {''.join(letters)}"
+        raise UserError("the alphabet repeats a letter", where=where, mend=mend)
+    size = len(letters) + (len(letters) ** config.k if config.k > 1 else 0)
+    if size > _LARGEST_FIXED:
+        what = f"{len(letters)} letters in {config.k}-mers make {size:,} entries"
+        raise UserError(what, where="tokenizer.k", mend=f"at most {_LARGEST_FIXED:,}; a smaller k")
+    vocabulary = letters.copy()
+    pattern = r"[\s\S]"
+    if config.k > 1:
+        vocabulary += map("".join, itertools.product(letters, repeat=config.k))
+        escaped = "".join(letter if letter.isalnum() else "\\" + letter for letter in letters)
+        pattern = f"[{escaped}]{{{config.k}}}|{pattern}"
+    inner = _single_symbols(vocabulary, pattern)
+    cased = [letter for letter in letters if letter.lower() != letter.upper()]
+    if cased and all(letter.isupper() for letter in cased):
+        folds = [normalizers.Replace(letter.lower(), letter) for letter in cased]
+        inner.normalizer = normalizers.Sequence(folds)
+    return _framed(inner)

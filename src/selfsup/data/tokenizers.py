@@ -1,0 +1,372 @@
+"""Tokenizers: trained, fixed or loaded, all with one face over Hugging Face's `tokenizers`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.config import FileTokenizerConfig, TokenizerConfig
+from selfsup.data.tokenizer_training import (
+    SPECIAL_TOKENS,
+    Progress,
+    build_tokenizer,
+    wordpiece_from_file,
+)
+from selfsup.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import tokenizers
+
+__all__ = [
+    "ROLES",
+    "SPECIAL_TOKENS",
+    "Encoded",
+    "Tokenizer",
+    "load_tokenizer",
+    "train_tokenizer",
+]
+
+ROLES = ("pad", "unknown", "cls", "sep", "mask")
+"""What the special tokens are for, in the order of `SPECIAL_TOKENS`."""
+
+_HUB_ROLES = dict(
+    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), ROLES, strict=True)
+)
+_USUAL_NAMES = {
+    "pad": ("[PAD]", "<pad>"),
+    "unknown": ("[UNK]", "<unk>"),
+    "cls": ("[CLS]", "<s>"),
+    "sep": ("[SEP]", "</s>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+_SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "\n")
+_UNUSED = re.compile(r"\[unused\d+\]")
+# A line end between two visible characters parts words in every tokenizer that splits at spaces.
+_CUT = re.compile(r"(?<=\S\n)(?=\S)")
+_LONG = 100_000
+
+
+class Encoded(NamedTuple):
+    """One encoded text (or pair)."""
+
+    ids: NDArray[np.int64]
+    """(tokens,)"""
+    words: NDArray[np.int32]
+    """(tokens,) number of the word a token belongs to, counted through a pair; -1 for special
+    ones, except [UNK]."""
+    offsets: NDArray[np.int64]
+    """(tokens, 2) begin and end in characters of the token's own text; (0, 0) for added ones."""
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Args:
+        inner: the Hugging Face tokenizer.  Padding and truncation that it carries are
+            switched off.
+        names: role (`pad`, `unknown`, `cls`, `sep`, `mask`) to token; by default the usual names
+            that the vocabulary holds.
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, names: dict[str, str] | None = None) -> None:
+        # Unset, the library warns and switches itself to one thread after a fork.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        inner.no_padding()
+        inner.no_truncation()
+        self.inner = inner
+        vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
+        self.names = _resolve_names(vocabulary, names or {})
+        _add_special(inner, list(self.names.values()))
+        ids = {role: vocabulary[token] for role, token in self.names.items()}
+        self.pad_id: int | None = ids.get("pad")
+        self.unknown_id: int | None = ids.get("unknown")
+        self.cls_id: int | None = ids.get("cls")
+        self.sep_id: int | None = ids.get("sep")
+        self.mask_id: int | None = ids.get("mask")
+        self.vocab_size: int = max(vocabulary.values()) + 1
+        """Rows that an embedding needs: the largest id + 1, also where ids have gaps."""
+        added = inner.get_added_tokens_decoder()
+        self.special_ids: frozenset[int] = frozenset(ids.values()) | frozenset(
+            id for id, token in added.items() if token.special
+        )
+
+    def __repr__(self) -> str:
+        """Its size and fingerprint."""
+        return f"Tokenizer(vocab_size={self.vocab_size}, fingerprint='{self.fingerprint}')"
+
+    @cached_property
+    def ordinary_ids(self) -> NDArray[np.int64]:
+        """(ordinary,) sorted ids without the special and the `[unused…]` ones; for random draws."""
+        vocabulary: dict[str, int] = self.inner.get_vocab(with_added_tokens=True)
+        unused = {id for token, id in vocabulary.items() if _UNUSED.fullmatch(token)}
+        return np.array(sorted(set(vocabulary.values()) - self.special_ids - unused), np.int64)
+
+    @cached_property
+    def ends_sentence(self) -> NDArray[np.bool_]:
+        """(vocab_size,) whether a token's surface ends a sentence: `.!?。！？…` or a line end."""
+        ends = np.zeros(self.vocab_size, np.bool_)
+        for id in self.ordinary_ids.tolist():
+            ends[id] = self._surface(id).endswith(_SENTENCE_ENDS)
+        return ends
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of everything that changes ids."""
+        state = json.dumps([self._state, self.names], sort_keys=True)
+        return hashlib.sha256(state.encode()).hexdigest()[:16]
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = json.loads(self.inner.to_str())
+        return state
+
+    @cached_property
+    def _bytes(self) -> dict[str, int] | None:
+        """Letter to byte for byte-level vocabularies, else None."""
+        if not _of_type(self._state.get("decoder"), "ByteLevel"):
+            return None
+        # GPT-2's table: printable bytes stand for themselves, the others follow from 256 on.
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = [byte for byte in range(256) if byte not in printable]
+        table = {chr(byte): byte for byte in printable}
+        return table | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+    def _surface(self, id: int) -> str:
+        token = self.token(id)
+        if self._bytes is None:
+            return token
+        letters = (self._bytes.get(letter, 0x3F) for letter in token)
+        return bytes(letters).decode(errors="replace")
+
+    def token(self, id: int) -> str:
+        """The vocabulary's entry for an id, as it is written there (`##ing`, `Ġthe`).
+
+        Raises:
+            UserError: there is none.
+        """
+        token: str | None = self.inner.id_to_token(id) if id >= 0 else None
+        if token is None:
+            raise UserError(f"no token has the id {id}", mend=f"ids end at {self.vocab_size - 1}")
+        return token
+
+    def id(self, token: str) -> int:
+        """The id of a vocabulary entry.
+
+        Raises:
+            UserError: the vocabulary does not hold it.
+        """
+        id: int | None = self.inner.token_to_id(token)
+        if id is None:
+            known = list(self.inner.get_vocab(with_added_tokens=True))
+            raise UserError(f"the vocabulary holds no '{token}'", mend=nearest(token, known))
+        return id
+
+    def decode(
+        self, ids: Sequence[int] | NDArray[np.integer[Any]], skip_special: bool = True
+    ) -> str:
+        """The text of token ids."""
+        plain = [int(id) for id in ids]
+        text: str = self.inner.decode(plain, skip_special_tokens=skip_special)
+        return text
+
+    def encode(self, text: str, pair: str | None = None, special: bool = True) -> Encoded:
+        """Encode a text, or two; never truncated.
+
+        Args:
+            text: the text; a special token written out in it (`[MASK]`) becomes that token.
+            pair: a second text.
+            special: put the tokenizer's frame around it: `[CLS] text [SEP] pair [SEP]`.
+        """
+        found = self.inner.encode(text, pair, add_special_tokens=special)
+        ids = np.array(found.ids, np.int64)
+        words = np.array([-1 if word is None else word for word in found.word_ids], np.int32)
+        second = np.array([part == 1 for part in found.sequence_ids], np.bool_)
+        if pair is not None and second.any():
+            words[second] += words[~second].max(initial=-1) + 1
+        words[np.isin(ids, list(self.special_ids - {self.unknown_id}))] = -1  # unknown: a word
+        return Encoded(ids, words, np.array(found.offsets, np.int64).reshape(-1, 2))
+
+    def encode_batch(self, texts: Sequence[str], special: bool = True) -> list[NDArray[np.int64]]:
+        """The ids of each text, in parallel; special tokens around each as in `encode`."""
+        found = self.inner.encode_batch_fast(list(texts), add_special_tokens=special)
+        return [np.array(encoding.ids, np.int64) for encoding in found]
+
+    def encode_documents(
+        self, texts: Sequence[str]
+    ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.bool_]]]:
+        """The ids of each text without a frame, and where its words start: two lists of (tokens,).
+
+        Long texts are encoded in parallel parts, cut where the tokenizer would part words anyway.
+        """
+        parts: list[str] = []
+        counts: list[int] = []
+        for text in texts:
+            cut = list(_cut(text)) if len(text) > _LONG and self._may_cut else [text]
+            parts += cut
+            counts.append(len(cut))
+        # Not `encode_batch_fast`: it knows no word ids.
+        encodings = iter(self.inner.encode_batch(parts, add_special_tokens=False))
+        all_ids: list[NDArray[np.int64]] = []
+        all_starts: list[NDArray[np.bool_]] = []
+        for count in counts:
+            ids: list[int] = []
+            starts: list[NDArray[np.bool_]] = []
+            for _ in range(count):
+                encoding = next(encodings)
+                ids += encoding.ids
+                starts.append(_word_starts(encoding.word_ids))
+            all_ids.append(np.array(ids, np.int64))
+            all_starts.append(np.concatenate(starts))
+        return all_ids, all_starts
+
+    @cached_property
+    def _may_cut(self) -> bool:
+        """Whether a text may be cut at a line end without changing its tokens."""
+        normalizer: Any = self._state.get("normalizer")
+        splitter: Any = self._state.get("pre_tokenizer")
+        if normalizer is not None and not _of_type(normalizer, "BertNormalizer"):
+            return False
+        if splitter is not None and _of_type(splitter, "ByteLevel"):
+            return not splitter["add_prefix_space"] and bool(splitter.get("use_regex", True))
+        return _of_type(splitter, "BertPreTokenizer")
+
+    def save(self, folder: Path, max_length: int = 512) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers' AutoTokenizer reads.
+
+        Args:
+            folder: made when missing.
+            max_length: tokens that the model takes.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self.inner.save(str(folder / "tokenizer.json"))
+        settings: dict[str, object] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": max_length,
+            "clean_up_tokenization_spaces": False,
+        }
+        settings |= {
+            hub: self.names[role] for hub, role in _HUB_ROLES.items() if role in self.names
+        }
+        written = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+        (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")
+
+
+def _resolve_names(vocabulary: dict[str, int], given: dict[str, str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    for role in ROLES:
+        candidates = (given[role],) if role in given else _USUAL_NAMES[role]
+        token = next((token for token in candidates if token in vocabulary), None)
+        if token is not None:
+            names[role] = token
+    return names
+
+
+def _add_special(inner: tokenizers.Tokenizer, tokens: list[str]) -> None:
+    """Let the tokens be recognized in running text; ids do not change."""
+    from tokenizers import AddedToken
+
+    known = {token.content for token in inner.get_added_tokens_decoder().values() if token.special}
+    missing = [token for token in tokens if token not in known]
+    inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in missing])
+
+
+def _of_type(part: Any, kind: str) -> bool:
+    return isinstance(part, dict) and part.get("type") == kind
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Parts of a long text, each at least `_LONG` characters where there is a place to cut."""
+    begin = 0
+    while place := _CUT.search(text, begin + _LONG):
+        yield text[begin : place.start()]
+        begin = place.start()
+    yield text[begin:]
+
+
+def _word_starts(words: Sequence[int | None]) -> NDArray[np.bool_]:
+    numbers = np.array(cast("list[int]", words), np.int32)  # None only in a frame
+    starts = np.ones(len(numbers), np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=starts[1:])
+    return starts
+
+
+def train_tokenizer(
+    config: TokenizerConfig, texts: Iterable[str], progress: Progress | None = None
+) -> Tokenizer:
+    """Make the tokenizer that a configuration asks for.
+
+    The same texts give the same tokenizer.  Special tokens are `SPECIAL_TOKENS`, at ids 0 to 4.
+
+    Args:
+        config: its kind decides; `symbols` and `file` do not read the texts.
+        texts: documents to learn from, read once.
+        progress: called with the characters read since the last call.
+
+    Raises:
+        UserError: there is no text, or it gives a smaller vocabulary than asked for.
+    """
+    if isinstance(config, FileTokenizerConfig):
+        return load_tokenizer(Path(config.path), config.lowercase)
+    return Tokenizer(build_tokenizer(config, texts, progress))
+
+
+def load_tokenizer(path: Path, lowercase: bool = True) -> Tokenizer:
+    """Open a tokenizer that exists.
+
+    Args:
+        path: a `tokenizer.json`, a `vocab.txt` (WordPiece, one entry a line), or a folder that
+            holds one of them; a folder's `tokenizer_config.json` and `special_tokens_map.json` name
+            the special tokens.
+        lowercase: for `vocab.txt`, fold case and strip accents; the folder's own setting wins.
+
+    Raises:
+        UserError: nothing there that can be read.
+    """
+    settings: dict[str, Any] = {}
+    file = path.expanduser()
+    if file.is_dir():
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            settings |= _read_settings(file / name)
+        files = [file / name for name in ("tokenizer.json", "vocab.txt")]
+        held = next((candidate for candidate in files if candidate.is_file()), None)
+        if held is None:
+            raise UserError("the folder holds no tokenizer.json and no vocab.txt", where=str(path))
+        file = held
+    if not file.is_file():
+        raise UserError("no such tokenizer", where=str(path))
+    names = {
+        role: value["content"] if isinstance(value, dict) else str(value)
+        for hub, role in _HUB_ROLES.items()
+        if (value := settings.get(hub)) is not None
+    }
+    if file.suffix == ".txt":
+        fold = settings.get("do_lower_case", lowercase)
+        return Tokenizer(wordpiece_from_file(file, bool(fold)), names)
+    from tokenizers import Tokenizer as Inner
+
+    try:
+        inner = Inner.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"no tokenizer can be read ({error})", where=str(file)) from error
+    return Tokenizer(inner, names)
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"broken JSON ({error})", where=str(file)) from error
+    if not isinstance(settings, dict):
+        raise UserError("a JSON object is expected", where=str(file))
+    return settings

@@ -1,0 +1,38 @@
+"""Errors for people: what was wrong, where, and how to mend it."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used.  The command line prints it as one line and exits with 2.
+
+    Args:
+        what: what was wrong, in one clause.
+        where: the file, line, column, flag or key it concerns; empty when there is no such place.
+        mend: what to do about it; empty when `what` already says it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        self.what, self.where, self.mend = what, where, mend
+        text = f"{where}: {what}" if where else what
+        super().__init__(f"{text}; {mend}" if mend else text)
+
+
+class NonFiniteLoss(UserError):
+    """Training met a loss or gradient that is not a number.  The last good checkpoint is kept."""
+
+
+class RunLocked(UserError):
+    """Another live process works in this run folder."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C or SIGTERM) and has saved its state.  Exit code 130."""
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,270 @@
+"""How the ecosystem names what `Transformer` holds: BERT's and ModernBERT's settings and tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfsup.config import TransformerConfig
+from selfsup.errors import UserError
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+_FAMILY_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
+
+# ours -> theirs; "{i}" is a layer's number.  A tuple: ours is theirs, concatenated.
+_BERT: dict[str, str | tuple[str, ...]] = {
+    "encoder.embeddings.tokens.weight": "bert.embeddings.word_embeddings.weight",
+    "encoder.embeddings.positions.weight": "bert.embeddings.position_embeddings.weight",
+    "encoder.embeddings.types.weight": "bert.embeddings.token_type_embeddings.weight",
+    "encoder.embeddings.norm.*": "bert.embeddings.LayerNorm.*",
+    "encoder.blocks.{i}.attention.qkv.*": (
+        "bert.encoder.layer.{i}.attention.self.query.*",
+        "bert.encoder.layer.{i}.attention.self.key.*",
+        "bert.encoder.layer.{i}.attention.self.value.*",
+    ),
+    "encoder.blocks.{i}.attention.out.*": "bert.encoder.layer.{i}.attention.output.dense.*",
+    "encoder.blocks.{i}.attention_norm.*": "bert.encoder.layer.{i}.attention.output.LayerNorm.*",
+    "encoder.blocks.{i}.mlp.up.*": "bert.encoder.layer.{i}.intermediate.dense.*",
+    "encoder.blocks.{i}.mlp.down.*": "bert.encoder.layer.{i}.output.dense.*",
+    "encoder.blocks.{i}.mlp_norm.*": "bert.encoder.layer.{i}.output.LayerNorm.*",
+    "encoder.pooler.*": "bert.pooler.dense.*",
+    "head_dense.*": "cls.predictions.transform.dense.*",
+    "head_norm.*": "cls.predictions.transform.LayerNorm.*",
+    "head_bias": "cls.predictions.bias",
+    "pair_head.*": "cls.seq_relationship.*",
+}
+_MODERNBERT: dict[str, str | tuple[str, ...]] = {
+    "encoder.embeddings.tokens.weight": "model.embeddings.tok_embeddings.weight",
+    "encoder.embeddings.norm.*": "model.embeddings.norm.*",
+    "encoder.blocks.{i}.attention.qkv.*": "model.layers.{i}.attn.Wqkv.*",
+    "encoder.blocks.{i}.attention.out.*": "model.layers.{i}.attn.Wo.*",
+    "encoder.blocks.{i}.attention_norm.*": "model.layers.{i}.attn_norm.*",
+    "encoder.blocks.{i}.mlp.up.*": "model.layers.{i}.mlp.Wi.*",
+    "encoder.blocks.{i}.mlp.down.*": "model.layers.{i}.mlp.Wo.*",
+    "encoder.blocks.{i}.mlp_norm.*": "model.layers.{i}.mlp_norm.*",
+    "encoder.final_norm.*": "model.final_norm.*",
+    "head_dense.*": "head.dense.*",
+    "head_norm.*": "head.norm.*",
+    "head_bias": "decoder.bias",
+}
+_MAPS: dict[str, Mapping[str, str | tuple[str, ...]]] = {"bert": _BERT, "modernbert": _MODERNBERT}
+_PREFIX = {"bert": "bert.", "modernbert": "model."}
+
+# tied to the embeddings, or a buffer of old versions: nothing is lost by leaving them
+_REDUNDANT = re.compile(
+    r"(cls\.predictions\.decoder\.(weight|bias)|decoder\.weight|.*embeddings\.position_ids)$"
+)
+_TASK_HEAD = re.compile(r"(classifier|qa_outputs|score)\.")
+
+
+def family(config: TransformerConfig) -> str | None:
+    """`bert` or `modernbert` when the settings are one of theirs, else None."""
+    plain = not config.gated and config.bias and config.norm == "layernorm"
+    if plain and config.norm_position == "post" and config.positions == "learned":
+        return "bert" if config.window is None and config.type_vocab_size else None
+    modern = config.norm_position == "pre" and config.positions == "rotary" and config.gated
+    if modern and config.norm == "layernorm" and not config.type_vocab_size:
+        return None if config.pooler or config.bias else "modernbert"
+    return None
+
+
+def _pairs(kind: str, name: str) -> tuple[str, ...]:
+    """Their name (or names) of one of our tensors."""
+    for ours, theirs in _MAPS[kind].items():
+        pattern = re.escape(ours).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\*", r"(?P<end>\w+)")
+        if found := re.fullmatch(pattern, name):
+            parts = found.groupdict()
+            several = (theirs,) if isinstance(theirs, str) else theirs
+            return tuple(
+                t.replace("{i}", parts.get("i") or "").replace("*", parts.get("end") or "")
+                for t in several
+            )
+    raise KeyError(name)
+
+
+def to_family(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our tensors under the ecosystem's names."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        theirs = _pairs(kind, name)
+        for target, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
+            renamed[target] = part.contiguous().clone()
+    return renamed
+
+
+def from_family(
+    kind: str, tensors: Mapping[str, Tensor], wanted: list[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The ecosystem's tensors under our names.
+
+    Returns:
+        (the tensors that are there, names that belong to nothing of ours).  Heads of other tasks and
+        copies of tied weights are left out silently.
+    """
+    prefix = _PREFIX[kind]
+    bare = not any(t.startswith(prefix) for t in tensors)
+    given = {}
+    for name, tensor in tensors.items():
+        # checkpoints of the body alone have no prefix; very old ones say gamma and beta
+        full = prefix + name if bare else name
+        full = full.replace("LayerNorm.gamma", "LayerNorm.weight")
+        given[full.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    found: dict[str, Tensor] = {}
+    used: set[str] = set()
+    for name in wanted:
+        theirs = _pairs(kind, name)
+        if all(t in given for t in theirs):
+            found[name] = torch.cat([given[t] for t in theirs])
+            used.update(theirs)
+    rest = [
+        t
+        for t in given
+        if t not in used
+        and not _REDUNDANT.match(t)
+        and not _TASK_HEAD.match(t.removeprefix(prefix))
+    ]
+    return found, sorted(rest)
+
+
+def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
+    """Our configuration from a Hugging Face `config.json`.
+
+    Raises:
+        UserError: another architecture, or a variant that is not supported.
+    """
+    kind = str(config.get("model_type", ""))
+    if kind not in _MAPS:
+        raise UserError(
+            f"architecture '{kind or 'unknown'}' is not one that selfsup opens",
+            where=where,
+            mend="it opens BERT and ModernBERT",
+        )
+    act = str(config.get("hidden_act" if kind == "bert" else "hidden_activation", "gelu"))
+    if act not in _ACTIVATIONS:
+        raise UserError(f"activation '{act}' is not supported", where=where)
+    shape = {
+        "vocab_size": config["vocab_size"],
+        "hidden_size": config["hidden_size"],
+        "num_layers": config["num_hidden_layers"],
+        "num_heads": config["num_attention_heads"],
+        "intermediate_size": config["intermediate_size"],
+        "max_length": config["max_position_embeddings"],
+        "activation": _ACTIVATIONS[act],
+        "initializer_range": config.get("initializer_range", 0.02),
+    }
+    if kind == "bert":
+        if config.get("position_embedding_type", "absolute") != "absolute":
+            raise UserError("only absolute positions are supported in BERT", where=where)
+        return TransformerConfig(
+            **shape,
+            norm_eps=config.get("layer_norm_eps", 1e-12),
+            type_vocab_size=config.get("type_vocab_size", 2),
+            dropout=config.get("hidden_dropout_prob", 0.0),
+            attention_dropout=config.get("attention_probs_dropout_prob", 0.0),
+        )
+    for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
+        if config.get(key):
+            raise UserError(f"ModernBERT with {key} is not supported", where=where)
+    ropes = config.get("rope_parameters") or {}
+    whole = ropes.get("full_attention", {}).get("rope_theta")
+    local = ropes.get("sliding_attention", {}).get("rope_theta")
+    return TransformerConfig(
+        **shape,
+        norm_position="pre",
+        norm_eps=config.get("norm_eps", 1e-5),
+        positions="rotary",
+        rope_theta=whole or config.get("global_rope_theta") or 160_000.0,
+        local_rope_theta=local or config.get("local_rope_theta") or 10_000.0,
+        window=config.get("local_attention", 128),
+        global_every=_global_every(config, where),
+        gated=True,
+        bias=False,
+        type_vocab_size=0,
+        pooler=False,
+        dropout=config.get("mlp_dropout", 0.0),
+        attention_dropout=config.get("attention_dropout", 0.0),
+    )
+
+
+def _global_every(config: Mapping[str, Any], where: str) -> int:
+    layers = config.get("layer_types")
+    if not layers:
+        return int(config.get("global_attn_every_n_layers", 3))
+    whole = [i for i, kind in enumerate(layers) if kind == "full_attention"]
+    step = whole[1] if len(whole) > 1 else len(layers)
+    if whole != list(range(0, len(layers), step)):
+        raise UserError("layers with full attention must be evenly spaced from 0", where=where)
+    return step
+
+
+def write_settings(
+    kind: str, config: TransformerConfig, special: Mapping[str, int | None]
+) -> dict[str, Any]:
+    """A Hugging Face `config.json` for our configuration."""
+    shared = {
+        "model_type": kind,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.intermediate_size,
+        "max_position_embeddings": config.max_length,
+        "initializer_range": config.initializer_range,
+        "pad_token_id": special["pad"],
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+    }
+    if kind == "bert":
+        return {
+            **shared,
+            "hidden_act": _FAMILY_NAMES[config.activation],
+            "layer_norm_eps": config.norm_eps,
+            "type_vocab_size": config.type_vocab_size,
+            "hidden_dropout_prob": config.dropout,
+            "attention_probs_dropout_prob": config.attention_dropout,
+            "position_embedding_type": "absolute",
+        }
+    window = config.window or 2 * config.max_length
+    every = config.global_every if config.window is not None else 1
+    local = config.local_rope_theta or config.rope_theta
+    whole_only = every == 1 and config.window is None
+    kinds = [
+        "full_attention" if whole_only or (every > 1 and i % every == 0) else "sliding_attention"
+        for i in range(config.num_layers)
+    ]
+    return {
+        **shared,
+        "hidden_activation": _FAMILY_NAMES[config.activation],
+        "norm_eps": config.norm_eps,
+        "norm_bias": False,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "decoder_bias": True,
+        "classifier_bias": False,
+        "local_attention": window,
+        "global_attn_every_n_layers": every,
+        "layer_types": kinds,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": config.rope_theta},
+            "sliding_attention": {"rope_type": "default", "rope_theta": local},
+        },
+        "global_rope_theta": config.rope_theta,
+        "local_rope_theta": local,
+        "embedding_dropout": config.dropout,
+        "mlp_dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "cls_token_id": special["cls"],
+        "sep_token_id": special["sep"],
+        "bos_token_id": special["cls"],
+        "eos_token_id": special["sep"],
+    }

@@ -1,0 +1,316 @@
+"""Reading and writing model folders in the ecosystem's layout: safetensors, JSON, tokenizer."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfsup.config import TransformerConfig
+from selfsup.data.tokenizers import Tokenizer, load_tokenizer
+from selfsup.errors import UserError
+from selfsup.models.checkpoint_names import (
+    family,
+    from_family,
+    read_settings,
+    to_family,
+    write_settings,
+)
+from selfsup.models.transformer import MaskedLanguageModel, Transformer
+
+_HEAD = ("head_dense.", "head_norm.", "head_bias")
+
+
+@dataclass
+class Pretrained:
+    """A model that was opened: the network, its tokenizer, and where it came from."""
+
+    model: MaskedLanguageModel
+    tokenizer: Tokenizer
+    config: TransformerConfig
+    path: Path
+    architecture: str
+    """The name that it has in the ecosystem."""
+    has_head: bool
+    """Whether the head that fills blanks was trained (a bare encoder has none)."""
+    has_pooler: bool
+    max_length: int
+    """Longest input in tokens, special ones included."""
+    pooling: str = "mean"
+    normalize: bool = False
+    origin: dict[str, Any] = field(default_factory=dict)
+    """What `config.json` says under `selfsup` of the run that made it."""
+
+    @property
+    def encoder(self) -> Transformer:
+        """The network without its head."""
+        return self.model.encoder
+
+
+def find_model_folder(name: str | Path) -> Path:
+    """The folder with `config.json` that MODEL means: a run folder, a model folder, or a hub name."""
+    path = Path(name).expanduser()
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if path.is_dir():
+        if (path / "config.json").is_file() and not (path / "checkpoints").is_dir():
+            return path
+        raise UserError(
+            "this run has no finished model yet"
+            if (path / "checkpoints").is_dir()
+            else "this folder holds no model (no config.json)",
+            where=str(path),
+            mend="run the same `selfsup pretrain` again to go on with it"
+            if (path / "checkpoints").is_dir()
+            else "give a run folder or a model folder",
+        )
+    text = str(name)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        return _from_hub(text)
+    raise UserError("no such run or model folder", where=text)
+
+
+def _from_hub(name: str) -> Path:
+    missing = f"'{name}' is no folder here"
+    offline = bool(os.environ.get("SELFSUP_OFFLINE") or os.environ.get("HF_HUB_OFFLINE"))
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(
+            missing, mend="to look it up on the hub: pip install 'selfsup[hub]'"
+        ) from None
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "1_Pooling/*"]
+        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+    except Exception as error:
+        reason = (
+            "and the hub is switched off or out of reach"
+            if offline
+            else f"and the hub says: {error}"
+        )
+        raise UserError(f"{missing}, {str(reason).splitlines()[0]}") from None
+
+
+def load(name: str | Path, device: str = "cpu") -> Pretrained:
+    """Open a pre-trained encoder.
+
+    Args:
+        name: a run folder, a model folder (selfsup's, Hugging Face's BERT or ModernBERT, or a
+            sentence-transformers folder of one), or, with the extra `hub`, a hub name.
+        device: where the weights go.
+
+    Raises:
+        UserError: not a model; another architecture; a missing, extra, misshapen or pickled tensor;
+            a tokenizer that does not belong to it.
+    """
+    folder = find_model_folder(name)
+    settings = _read_json(folder / "config.json")
+    tensors = _read_weights(folder)
+    own = settings.get("selfsup") or {}
+    kind = str(settings.get("model_type", ""))
+    if "model" in own:
+        config = TransformerConfig.model_validate(own["model"])
+    else:
+        config = read_settings(settings, str(folder / "config.json"))
+    pair = any(n.startswith(("cls.seq_relationship.", "pair_head.")) for n in tensors)
+    with torch.random.fork_rng(devices=[]):
+        model = MaskedLanguageModel(config, pair_head=pair)
+    wanted = {n: tuple(p.shape) for n, p in model.named_parameters()}
+    if kind == "selfsup":
+        found, extra = dict(tensors), sorted(set(tensors) - set(wanted))
+    else:
+        found, extra = from_family(kind, tensors, list(wanted))
+    has_head = all(n in found for n in wanted if n.startswith(_HEAD))
+    has_pooler = "encoder.pooler.weight" in found
+    optional = () if own else ("encoder.pooler.", *(() if has_head else _HEAD))
+    _check(found, extra, wanted, optional, folder)
+    with torch.no_grad():
+        for tensor_name, parameter in model.named_parameters():
+            if tensor_name in found:
+                parameter.copy_(found[tensor_name])
+    tokenizer = load_tokenizer(folder)
+    _check_tokenizer(tokenizer, config, own, folder)
+    pooling, normalize, longest = _sentence_settings(folder, config.max_length)
+    architectures = settings.get("architectures") or [kind]
+    return Pretrained(
+        model=model.eval().to(device),
+        tokenizer=tokenizer,
+        config=config,
+        path=folder,
+        architecture=str(architectures[0]),
+        has_head=has_head,
+        has_pooler=has_pooler,
+        max_length=longest,
+        pooling=pooling,
+        normalize=normalize,
+        origin=dict(own),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file", where=str(path)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not valid JSON ({error})", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise UserError("not a JSON object", where=str(path))
+    return value
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    from selfsup.models.tensors import read_tensors
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        return {n: t for file in files for n, t in read_tensors(folder / str(file)).items()}
+    if (folder / "model.safetensors").is_file():
+        return read_tensors(folder / "model.safetensors")
+    pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]
+    if pickled:
+        raise UserError(
+            f"'{pickled[0]}' is a pickle, which can run code when it is read",
+            where=str(folder),
+            mend="convert it to safetensors (save_pretrained in transformers writes them)",
+        )
+    raise UserError("there is no model.safetensors", where=str(folder))
+
+
+def _check(
+    found: Mapping[str, Tensor],
+    extra: list[str],
+    wanted: Mapping[str, tuple[int, ...]],
+    optional: tuple[str, ...],
+    folder: Path,
+) -> None:
+    from selfsup.models.tensors import compare_tensors
+
+    if extra:
+        raise UserError(
+            f"tensor '{extra[0]}' is not part of this architecture ({len(extra)} in all)",
+            where=str(folder),
+            mend="config.json and model.safetensors do not belong together",
+        )
+    needed = {
+        n: s for n, s in wanted.items() if n in found or not (optional and n.startswith(optional))
+    }
+    compare_tensors(found, needed, folder)
+
+
+def _check_tokenizer(
+    tokenizer: Tokenizer, config: TransformerConfig, own: Mapping[str, Any], folder: Path
+) -> None:
+    expected = own.get("tokenizer")
+    if expected and expected != tokenizer.fingerprint:
+        raise UserError(
+            "tokenizer.json is not the one that this model was trained with",
+            where=str(folder),
+            mend="put the original back; the words would mean other vectors",
+        )
+    size = config.vocab_size or 0
+    if tokenizer.vocab_size > size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, the model {size}",
+            where=str(folder),
+            mend="they do not belong together",
+        )
+
+
+def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
+    """Pooling, normalisation and length of a sentence-transformers folder, or the defaults."""
+    if not (folder / "modules.json").is_file():
+        return "mean", False, longest
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    normalize = any("Normalize" in str(m.get("type", "")) for m in modules)
+    pooling = "mean"
+    for module in modules:
+        path = folder / str(module.get("path", "")) / "config.json"
+        if "Pooling" in str(module.get("type", "")) and path.is_file():
+            chosen = _read_json(path)
+            mode = str(chosen.get("pooling_mode", ""))
+            if chosen.get("pooling_mode_cls_token") or mode == "cls":
+                pooling = "cls"
+            elif not (chosen.get("pooling_mode_mean_tokens") or mode == "mean"):
+                raise UserError("only mean and cls pooling are supported", where=str(path))
+    sentence = folder / "sentence_bert_config.json"
+    if sentence.is_file():
+        longest = min(longest, int(_read_json(sentence).get("max_seq_length") or longest))
+    return pooling, normalize, longest
+
+
+def save_model(
+    folder: Path,
+    model: MaskedLanguageModel,
+    tokenizer: Tokenizer,
+    origin: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a model folder (into an existing, empty one).
+
+    What BERT or ModernBERT can express is written under their names, so transformers and
+    sentence-transformers open it; other settings are written under ours.
+
+    Args:
+        folder: where to.
+        model: the network.
+        tokenizer: the one that it was trained with.
+        origin: what `config.json` shall keep under `selfsup`.
+        card: the model card, Markdown.
+    """
+    from safetensors.torch import save_file
+
+    kind = family(model.config)
+    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    special = {"pad": tokenizer.pad_id, "cls": tokenizer.cls_id, "sep": tokenizer.sep_id}
+    settings: dict[str, Any]
+    if kind is None:
+        settings = {"model_type": "selfsup", "architectures": ["MaskedLanguageModel"]}
+    else:
+        tensors = to_family(kind, tensors)
+        settings = write_settings(kind, model.config, special)
+        bert = "BertForPreTraining" if model.pair_head is not None else "BertForMaskedLM"
+        settings["architectures"] = [bert if kind == "bert" else "ModernBertForMaskedLM"]
+        _write_sentence_settings(folder, model.config)
+    settings["selfsup"] = {
+        **origin,
+        "model": model.config.model_dump(mode="json"),
+        "tokenizer": tokenizer.fingerprint,
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    tokenizer.save(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_sentence_settings(folder: Path, config: TransformerConfig) -> None:
+    """So that `SentenceTransformer(folder)` opens with mean pooling."""
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+        {
+            "idx": 1,
+            "name": "1",
+            "path": "1_Pooling",
+            "type": "sentence_transformers.models.Pooling",
+        },
+    ]
+    pooling = {
+        "word_embedding_dimension": config.hidden_size,
+        "pooling_mode_mean_tokens": True,
+        "pooling_mode_cls_token": False,
+    }
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    longest = {"max_seq_length": config.max_length, "do_lower_case": False}
+    for name, value in (
+        ("modules.json", modules),
+        ("1_Pooling/config.json", pooling),
+        ("sentence_bert_config.json", longest),
+    ):
+        (folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -1,0 +1,57 @@
+"""Reading files of tensors, and refusing those that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from selfsup.errors import UserError
+
+
+def compare_tensors(
+    tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], where: Path
+) -> None:
+    """Refuse tensors that do not fit the architecture, naming the first that does not."""
+    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing:
+        raise UserError(
+            f"tensor '{missing[0]}' is missing ({len(missing)} in all)",
+            where=str(where),
+            mend="the checkpoint is of another architecture or was cut",
+        )
+    if extra:
+        raise UserError(
+            f"tensor '{extra[0]}' is not part of this architecture ({len(extra)} in all)",
+            where=str(where),
+            mend="open it with the configuration that it was trained with",
+        )
+    for name, shape in wanted.items():
+        if tuple(tensors[name].shape) != shape:
+            raise UserError(
+                f"tensor '{name}' has shape {tuple(tensors[name].shape)}, not {shape}",
+                where=str(where),
+                mend="open it with the configuration that it was trained with",
+            )
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file.
+
+    Raises:
+        UserError: the file is not there, truncated, or of another kind (a pickle, say).
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError("no such file", where=str(path)) from None
+    except (SafetensorError, ValueError, OSError) as error:
+        raise UserError(
+            f"not a whole safetensors file ({error})",
+            where=str(path),
+            mend="copy it again, or go back to an earlier checkpoint",
+        ) from None

@@ -1,0 +1,154 @@
+"""The one transformer, and the masked language model on top of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfsup.config import TransformerConfig
+from selfsup.nn.attention import rotary_tables
+from selfsup.nn.block import Block, activate, make_norm
+from selfsup.nn.sequences import Sequences
+
+
+class Embeddings(nn.Module):
+    """Token, position and segment vectors, summed and normed."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        assert config.vocab_size is not None, "the vocabulary's size comes from the tokenizer"
+        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        learned = config.positions == "learned"
+        self.positions = nn.Embedding(config.max_length, config.hidden_size) if learned else None
+        kinds = config.type_vocab_size
+        self.types = nn.Embedding(kinds, config.hidden_size) if kinds else None
+        self.norm = make_norm(config)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+
+    def forward(self, batch: Sequences) -> Tensor:
+        """(N,) ids to (N, hidden)."""
+        x = self.tokens(batch.tokens)
+        if self.positions is not None:
+            x = x + self.positions(batch.positions)
+        if self.types is not None:
+            # all tokens of one kind: adding the row beats looking it up N times
+            x = x + (self.types.weight[0] if batch.types is None else self.types(batch.types))
+        return self.dropout(self.norm(x))  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """Embeddings, blocks, and (where the norms stand before) a last norm.
+
+    BERT (Devlin et al. 2019) and ModernBERT (Warner et al. 2024) are two settings of its config.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.blocks = nn.ModuleList(
+            Block(config, first=i == 0, window=self._window(i)) for i in range(config.num_layers)
+        )
+        self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
+        self.apply(self._initialize)
+        if config.norm_position == "pre":  # keep the residual stream's size over the depth
+            std = config.initializer_range / math.sqrt(2 * config.num_layers)
+            for name, weight in self.named_parameters():
+                if name.endswith(("attention.out.weight", "mlp.down.weight")):
+                    nn.init.normal_(weight, std=std)
+
+    def _window(self, layer: int) -> int | None:
+        everything = layer % self.config.global_every == 0
+        if self.config.window is None or (everything and self.config.global_every > 1):
+            return None
+        return self.config.window
+
+    def _initialize(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def _rotary(self, batch: Sequences) -> list[tuple[Tensor, Tensor] | None]:
+        config = self.config
+        if config.positions != "rotary":
+            return [None] * config.num_layers
+        tables: dict[float, tuple[Tensor, Tensor]] = {}
+        chosen: list[tuple[Tensor, Tensor] | None] = []
+        for layer in range(config.num_layers):
+            local = self._window(layer) is not None and config.local_rope_theta is not None
+            theta = config.local_rope_theta if local else config.rope_theta
+            assert theta is not None
+            if theta not in tables:
+                width = config.hidden_size // config.num_heads
+                tables[theta] = rotary_tables(batch.positions, width, theta)
+            chosen.append(tables[theta])
+        return chosen
+
+    def forward(self, batch: Sequences, layers: bool = False) -> Tensor:
+        """Hidden vectors (N, hidden); with `layers`, of the embeddings and each layer: (L + 1, N, hidden)."""
+        x = self.embeddings(batch)
+        plan, rotary = batch.plan, self._rotary(batch)
+        kept = [x]
+        for block, table in zip(self.blocks, rotary, strict=True):
+            x = block(x, plan, table)
+            kept.append(x)
+        x = self.final_norm(x)
+        return torch.stack([*kept[:-1], x]) if layers else x
+
+    def pool(self, hidden: Tensor, batch: Sequences) -> Tensor:
+        """BERT's pooled output (B, hidden): tanh of a dense layer over each sequence's first vector."""
+        assert self.pooler is not None, "this model has no pooler"
+        first = hidden[batch.starts[:-1].to(hidden.device)]
+        return torch.tanh(self.pooler(first))
+
+
+class MaskedLanguageModel(nn.Module):
+    """An encoder with the head that guesses hidden tokens and, where asked for, BERT's pair head."""
+
+    def __init__(self, config: TransformerConfig, *, pair_head: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Transformer(config)
+        self.head_dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.bias)
+        self.head_norm = make_norm(config)
+        assert config.vocab_size is not None
+        self.head_bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.pair_head = nn.Linear(config.hidden_size, 2) if pair_head else None
+        for layer in (self.head_dense, self.pair_head):
+            if layer is not None:
+                self.encoder._initialize(layer)
+
+    def forward(self, batch: Sequences) -> Tensor:
+        """Hidden vectors (N, hidden)."""
+        return self.encoder(batch)  # type: ignore[no-any-return]
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """What the output matrix is applied to: (M, hidden) to (M, hidden)."""
+        return self.head_norm(activate(self.head_dense(hidden), self.config.activation))  # type: ignore[no-any-return]
+
+    def output_matrix(self) -> tuple[Tensor, Tensor]:
+        """The vocabulary's matrix (vocabulary, hidden), tied to the token embeddings, and its bias."""
+        return self.encoder.embeddings.tokens.weight, self.head_bias
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Vocabulary logits for chosen hidden vectors: (M, hidden) to (M, vocabulary).
+
+        Give it the scored positions alone: on small models projecting all positions costs more than
+        the body.
+        """
+        return F.linear(self.head(hidden), *self.output_matrix())
+
+    def follows(self, hidden: Tensor, batch: Sequences) -> Tensor:
+        """Pair logits (B, 2) for each sequence: 0 the second part is the true one, 1 it is not."""
+        assert self.pair_head is not None, "this model has no pair head"
+        return self.pair_head(self.encoder.pool(hidden, batch))  # type: ignore[no-any-return]
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Parameters, each shared one counted once."""
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,167 @@
+"""Attention over concatenated sequences: one seam, `attend`, that alone knows the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences (or rows of packed sequences) that one dense attention call handles."""
+
+    rows: int
+    length: int
+    index: Tensor | None
+    """(rows, length) places of the tokens; None when the N tokens already lie in this order."""
+    mask: Tensor | None
+    """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """How to attend within each sequence of a batch, worked out once for all layers."""
+
+    groups: tuple[Group, ...]
+    inverse: Tensor | None
+    """(N,) where each token's output stands in the concatenated outputs of the groups."""
+    device: torch.device
+    windows: dict[int, AttentionPlan] = field(default_factory=dict, repr=False)
+
+    @staticmethod
+    def build(starts: Tensor, row_length: int | None, device: torch.device) -> AttentionPlan:
+        """Plan for sequences beginning at `starts` ((B + 1,), on the CPU)."""
+        lengths = starts.diff()
+        total = int(starts[-1])
+        if len(lengths) and bool((lengths == lengths[0]).all()):
+            return AttentionPlan((Group(len(lengths), int(lengths[0]), None, None),), None, device)
+        if row_length:
+            owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+            owner = owner.view(total // row_length, row_length).to(device)
+            mask = owner[:, None, :, None] == owner[:, None, None, :]
+            return AttentionPlan(
+                (Group(total // row_length, row_length, None, mask),), None, device
+            )
+        return _bucketed(starts, lengths, device)
+
+    def windowed(self, reach: int) -> AttentionPlan:
+        """The same plan, looking at most `reach` tokens to each side."""
+        if max((g.length for g in self.groups), default=0) <= reach + 1:
+            return self
+        if reach not in self.windows:
+            groups = []
+            for group in self.groups:
+                place = torch.arange(group.length, device=self.device)
+                near = (place[:, None] - place[None, :]).abs() <= reach
+                mask = near[None, None] if group.mask is None else near & group.mask
+                groups.append(Group(group.rows, group.length, group.index, mask))
+            self.windows[reach] = AttentionPlan(tuple(groups), self.inverse, self.device)
+        return self.windows[reach]
+
+
+def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> AttentionPlan:
+    """Group sequences of similar length; only attention, the cheapest part, sees the few gaps."""
+    step = torch.where(lengths <= 128, 16, 64)
+    bucket = ((lengths + step - 1) // step) * step
+    groups, order = [], []
+    for size in torch.unique(bucket).tolist():
+        members = torch.nonzero(bucket == size)[:, 0]
+        place = torch.arange(size)[None, :]
+        inside = place < lengths[members][:, None]
+        index = torch.where(inside, starts[members][:, None] + place, starts[members][:, None])
+        mask = None if bool(inside.all()) else inside[:, None, None, :].to(device)
+        groups.append(Group(len(members), size, index.to(device), mask))
+        order.append(torch.where(inside, index, -1).flatten())
+    flat = torch.cat(order)
+    inverse = torch.empty(int(starts[-1]), dtype=torch.int64)
+    used = torch.nonzero(flat >= 0)[:, 0]
+    inverse[flat[used]] = used
+    return AttentionPlan(tuple(groups), inverse.to(device), device)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
+    """Scaled dot-product attention within each sequence.
+
+    Args:
+        q, k, v: (N, heads, width).
+        plan: from `Sequences.plan`, or its `windowed` form.
+        dropout: probability with which attention weights are dropped.
+
+    Returns:
+        (N, heads, width).
+    """
+    heads, width = q.shape[1:]
+    outputs = []
+    for group in plan.groups:
+        shape = (group.rows, group.length, heads, width)
+        gathered = [x if group.index is None else x[group.index] for x in (q, k, v)]
+        queries, keys, values = (x.view(shape).transpose(1, 2) for x in gathered)
+        out = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=group.mask, dropout_p=dropout
+        )
+        outputs.append(out.transpose(1, 2).reshape(-1, heads, width))
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return joined if plan.inverse is None else joined[plan.inverse]
+
+
+def rotary_tables(positions: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, (N, 1, 1, width / 2), of the rotary angles (Su et al. 2021, RoFormer)."""
+    exponent = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
+    angles = positions[:, None].float() * (1.0 / theta**exponent).float()
+    angles = angles[:, None, None]
+    return angles.cos(), angles.sin()
+
+
+class _Rotate(torch.autograd.Function):
+    """One pass over each half instead of a negation, a concatenation and three products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turn(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _turn(grad, cos, -sin), None, None
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
+    (left, right), (new_left, new_right) = x.chunk(2, -1), out.chunk(2, -1)
+    torch.mul(left, cos, out=new_left).addcmul_(right, sin, value=-1)
+    torch.mul(right, cos, out=new_right).addcmul_(left, sin)
+    return out
+
+
+def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn pairs (i, i + width / 2) of x (N, parts, heads, width) by the angles of `rotary_tables`."""
+    rotated: Tensor = _Rotate.apply(x, *tables)  # type: ignore[no-untyped-call]
+    return rotated
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017) with one fused projection."""
+
+    def __init__(self, hidden: int, heads: int, *, bias: bool, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(hidden, 3 * hidden, bias=bias)
+        self.out = nn.Linear(hidden, hidden, bias=bias)
+
+    def forward(
+        self, x: Tensor, plan: AttentionPlan, rotary: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """(N, hidden) to (N, hidden)."""
+        queries_keys, v = self.qkv(x).view(len(x), 3, self.heads, -1).split([2, 1], 1)
+        if rotary is not None:
+            queries_keys = rotate(queries_keys, rotary)
+        q, k = queries_keys.unbind(1)
+        v = v.squeeze(1)
+        mixed = attend(q, k, v, plan, self.dropout if self.training else 0.0)
+        return self.out(mixed.reshape(len(x), -1))  # type: ignore[no-any-return]

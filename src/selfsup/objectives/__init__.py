@@ -1,0 +1,1 @@
+"""What is hidden and how the guess is scored; one file each."""

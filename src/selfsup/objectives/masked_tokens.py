@@ -1,0 +1,190 @@
+"""The masked-token objective, alone or with a question about pairs of sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from selfsup.config import MaskedTokensConfig
+from selfsup.data.keys import Key
+from selfsup.data.masking import Masking
+from selfsup.data.rows import PackedRows, Span, assemble
+from selfsup.data.sampler import Examples
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import UserError
+from selfsup.models.transformer import MaskedLanguageModel
+from selfsup.nn.cross_entropy import at_least_float32, linear_cross_entropy
+from selfsup.nn.sequences import Sequences
+from selfsup.objectives.next_sentence import make_pair
+from selfsup.objectives.protocol import Ratio, Score
+
+HELDOUT_RATE = 0.15
+"""Held-out loss is always measured so, whatever the training rate, so that runs compare."""
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """A batch of rows with hidden tokens."""
+
+    sequences: Sequences
+    scored: Tensor
+    """(M,) places of the scored tokens; M is the same for every batch of that many rows."""
+    targets: Tensor
+    """(M,) what stood there."""
+    weights: Tensor
+    """(M,) 1, or 0 for a slot that a row could not use."""
+    token_count: int
+    pair_labels: Tensor | None = None
+    """(B,) for each sequence 0 or 1; 0 on fillers, whose weight is 0."""
+    pair_weights: Tensor | None = None
+    """(B,) how many tokens are scored in each sequence."""
+
+    def to(self, device: torch.device) -> MaskedBatch:
+        """The same batch on a device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, sequences=self.sequences.to(device), **moved)
+
+
+class MaskedTokens:
+    """Hide some tokens of each row and predict them from the rest (BERT).
+
+    Args:
+        config: rates and units.
+        rows: the packed text; its overhead must be 3 when pairs are asked about, else 2.
+        tokenizer: its special tokens and its ordinary vocabulary.
+    """
+
+    def __init__(self, config: MaskedTokensConfig, rows: PackedRows, tokenizer: Tokenizer) -> None:
+        if tokenizer.mask_id is None:
+            raise UserError(
+                "the tokenizer has no [MASK] token",
+                mend="masked-token training needs one; train a tokenizer or load one that has it",
+            )
+        assert rows.overhead == overhead(config)
+        self.config, self.rows, self.tokenizer = config, rows, tokenizer
+        self.masking = Masking(
+            mask_id=tokenizer.mask_id,
+            ordinary_ids=tokenizer.ordinary_ids,
+            rate=config.rate,
+            mask=config.mask,
+            random=config.random,
+            unit=config.unit,
+            span_mean=config.span_mean,
+        )
+
+    def heldout(self, rows: PackedRows) -> MaskedTokens:
+        """The same question on held-out rows, single tokens at 15 %."""
+        config = self.config.model_copy(
+            update={"rate": HELDOUT_RATE, "unit": "token", "mask": 0.8, "random": 0.1, "keep": 0.1}
+        )
+        return MaskedTokens(config, rows, self.tokenizer)
+
+    def batch(self, examples: Examples, key: Key) -> MaskedBatch:
+        """Cut, pair, write out and mask the rows."""
+        labels: list[int] = []
+        layout: list[list[list[Span]]] = []
+        split, kind = self.rows.split, self.config.pairs
+        for row, epoch in zip(examples.rows.tolist(), examples.epochs.tolist(), strict=True):
+            sequences: list[list[Span]] = []
+            for number, piece in enumerate(self.rows.row(row)):
+                if kind == "none":
+                    sequences.append([(piece.begin, piece.end)])
+                    continue
+                identity = (*key, 7, epoch, row, number)
+                pair = make_pair(split, piece, self.tokenizer.ends_sentence, kind, identity)
+                sequences.append([pair.first, pair.second])
+                labels.append(pair.label)
+            layout.append(sequences)
+        text = assemble(split, layout, self.rows.length, self.tokenizer)
+        masked = self.masking.apply(text.tokens, text.words, key, examples.rows, examples.epochs)
+        flat = masked.positions + np.arange(len(layout))[:, None] * self.rows.length
+        sequences_ = Sequences(
+            tokens=torch.from_numpy(masked.tokens.ravel()),
+            positions=torch.from_numpy(text.positions.ravel()),
+            starts=torch.from_numpy(text.starts),
+            types=None if kind == "none" else torch.from_numpy(text.types.ravel()),
+            row_length=self.rows.length,
+        )
+        sizes = np.diff(text.starts)
+        batch = MaskedBatch(
+            sequences=sequences_,
+            scored=torch.from_numpy(flat.ravel()),
+            targets=torch.from_numpy(masked.targets.ravel()),
+            weights=torch.from_numpy(masked.weights.ravel()),
+            token_count=int(sizes[text.real].sum()),
+        )
+        if kind == "none":
+            return batch
+        owner = np.searchsorted(text.starts, flat.ravel(), side="right") - 1
+        per_pair = np.bincount(owner, masked.weights.ravel(), minlength=len(sizes))
+        all_labels = np.zeros(len(sizes), np.int64)
+        all_labels[text.real] = labels
+        return replace(
+            batch,
+            pair_labels=torch.from_numpy(all_labels),
+            pair_weights=torch.from_numpy((per_pair * text.real).astype(np.float32)),
+        )
+
+    def loss(self, model: MaskedLanguageModel, batch: MaskedBatch) -> Score:
+        """Cross entropy at the scored places; with pairs, plus theirs.
+
+        A pair weighs as much as the tokens scored in it, so that one count normalises both sums and
+        the total is (mean masked loss) + (weighted mean pair loss), as in BERT.
+        """
+        hidden = model(batch.sequences)
+        guesses = model.head(hidden[batch.scored])
+        masked_sum, right = linear_cross_entropy(
+            guesses, *model.output_matrix(), batch.targets, batch.weights
+        )
+        count = batch.weights.sum()
+        metrics = {"masked_loss": Ratio(masked_sum.detach(), count)}
+        if not model.training:
+            metrics["masked_accuracy"] = Ratio(right, count)
+        if batch.pair_labels is None or batch.pair_weights is None:
+            return Score(masked_sum, count, metrics)
+        answers = at_least_float32(model.follows(hidden, batch.sequences))
+        pair_losses = F.cross_entropy(answers, batch.pair_labels, reduction="none")
+        pair_sum = (pair_losses * batch.pair_weights).sum()
+        asked = (batch.pair_weights > 0).float()
+        correct = (answers.argmax(-1) == batch.pair_labels).float() * asked
+        metrics["pair_loss"] = Ratio(pair_sum.detach(), count)
+        metrics["pair_accuracy"] = Ratio(correct.sum(), asked.sum())
+        return Score(masked_sum + pair_sum, count, metrics)
+
+    def describe(self, examples: Examples) -> str:
+        """The documents a batch is made of."""
+        numbers = self.rows.documents(examples.rows)
+        shown = ", ".join(str(n) for n in numbers[:12])
+        return f"documents {shown}{' …' if len(numbers) > 12 else ''} of the training part"
+
+
+def overhead(config: MaskedTokensConfig) -> int:
+    """Special tokens that each sequence needs."""
+    return 2 if config.pairs == "none" else 3
+
+
+def unigram_baseline(
+    objective: MaskedTokens, train: PackedRows, examples: Examples, key: Key
+) -> tuple[float, float]:
+    """Loss and accuracy of guessing each hidden token from training frequencies alone.
+
+    Frequencies are those of at most the first 20 million tokens, each word counted once more than
+    seen (Laplace).
+    """
+    size = objective.tokenizer.vocab_size
+    counts = np.bincount(train.split.tokens[:20_000_000], minlength=size)[:size] + 1.0
+    logs = np.log(counts / counts.sum())
+    batch = objective.batch(examples, key)
+    targets, weights = batch.targets.numpy(), batch.weights.numpy()
+    loss = float(-(logs[targets] * weights).sum() / weights.sum())
+    accuracy = float(((targets == counts.argmax()) * weights).sum() / weights.sum())
+    return loss, accuracy

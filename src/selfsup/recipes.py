@@ -1,0 +1,172 @@
+"""Recipes: named, complete configurations, as Python functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from selfsup.config import (
+    AdamWConfig,
+    DataConfig,
+    MaskedTokensConfig,
+    MuonConfig,
+    PretrainConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TransformerConfig,
+    WordPieceConfig,
+)
+from selfsup.errors import UserError, nearest
+
+# name: layers, width, heads.  tiny, mini and small have the shapes of Turc et al. 2019
+# ("Well-read students learn better"); base is BERT-base.
+_SIZES = {
+    "tiny": (2, 128, 2),
+    "mini": (4, 256, 4),
+    "small": (4, 512, 8),
+    "base": (12, 768, 12),
+}
+_VOCABULARY = {"tiny": 8192, "mini": 8192, "small": 16384, "base": 30522}
+
+
+def bert(size: str) -> PretrainConfig:
+    """Classic BERT (Devlin et al. 2019): norms after, learned positions, next-sentence prediction."""
+    layers, hidden, heads = _SIZES[size]
+    return PretrainConfig(
+        recipe=f"bert-{size}",
+        data=DataConfig(length=128),
+        tokenizer=WordPieceConfig(vocab_size=_VOCABULARY[size]),
+        model=TransformerConfig(
+            hidden_size=hidden,
+            num_layers=layers,
+            num_heads=heads,
+            intermediate_size=4 * hidden,
+        ),
+        objective=MaskedTokensConfig(pairs="next-sentence"),
+        train=TrainConfig(
+            optimizer=AdamWConfig(lr=5e-4 if size == "base" else 1e-3),
+            schedule=ScheduleConfig(warmup=0.1),
+        ),
+    )
+
+
+def modernbert(size: str) -> PretrainConfig:
+    """After ModernBERT (Warner et al. 2024): norms before, rotary, gated, no biases, 30 % hidden."""
+    layers, hidden, heads = _SIZES[size]
+    return PretrainConfig(
+        recipe=f"modernbert-{size}",
+        data=DataConfig(length=128),
+        tokenizer=WordPieceConfig(vocab_size=_VOCABULARY[size]),
+        model=TransformerConfig(
+            hidden_size=hidden,
+            num_layers=layers,
+            num_heads=heads,
+            # two thirds of 4 x hidden, twice: as many weights as the plain feed-forward
+            intermediate_size=hidden * 8 // 3 // 32 * 32,
+            max_length=1024,
+            norm_position="pre",
+            norm_eps=1e-5,
+            positions="rotary",
+            rope_theta=160_000.0,
+            local_rope_theta=10_000.0,
+            window=128,
+            global_every=3,
+            gated=True,
+            bias=False,
+            type_vocab_size=0,
+            pooler=False,
+        ),
+        objective=MaskedTokensConfig(rate=0.3),
+        train=TrainConfig(
+            optimizer=MuonConfig(), schedule=ScheduleConfig(kind="trapezoid", warmup=0.05)
+        ),
+    )
+
+
+RECIPES: dict[str, Callable[[], PretrainConfig]] = {
+    **{f"bert-{size}": (lambda size=size: bert(size)) for size in _SIZES},  # type: ignore[misc]
+    **{f"modernbert-{size}": (lambda size=size: modernbert(size)) for size in _SIZES},  # type: ignore[misc]
+}
+
+
+def get(name: str) -> PretrainConfig:
+    """The recipe of that name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name not in RECIPES:
+        raise UserError(
+            f"unknown recipe '{name}'",
+            mend=nearest(name, list(RECIPES)) or "`selfsup recipes` lists them",
+        )
+    return RECIPES[name]()
+
+
+def _vocabulary(config: PretrainConfig) -> int:
+    return int(config.model.vocab_size or getattr(config.tokenizer, "vocab_size", 0))
+
+
+def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
+    """(parameters of the blocks, of the embeddings, of the heads), by arithmetic, without torch."""
+    m = config.model
+    d, f, bias = m.hidden_size, m.intermediate_size, int(m.bias)
+    vocabulary = _vocabulary(config)
+    norm = d * (1 + bias) if m.norm == "layernorm" else d
+    up = f * (2 if m.gated else 1)
+    block = 4 * d * d + bias * 4 * d + d * up + bias * up + f * d + bias * d + 2 * norm
+    blocks = m.num_layers * block
+    places = m.max_length * d if m.positions == "learned" else 0
+    embeddings = vocabulary * d + places + m.type_vocab_size * d + norm
+    heads = d * d + bias * d + norm + vocabulary
+    if m.pooler:
+        heads += d * d + d
+    if config.objective.pairs != "none":
+        heads += 2 * d + 2
+    return blocks, embeddings, heads
+
+
+def training_flops(config: PretrainConfig) -> float:
+    """Floating-point operations per token of one training step (forward and backward).
+
+    Six per weight that meets every token; the head's only at the scored places; attention's two
+    products over the row.
+    """
+    m = config.model
+    d, up = m.hidden_size, m.intermediate_size * (2 if m.gated else 1)
+    body = m.num_layers * (4 * d * d + d * up + m.intermediate_size * d)
+    vocabulary = _vocabulary(config)
+    head = config.objective.rate * (d * d + d * vocabulary)
+    attention = m.num_layers * 2 * config.data.length * d
+    return 6.0 * (body + head + attention)
+
+
+def table() -> list[dict[str, Any]]:
+    """The recipes with their size, memory and cost, for `selfsup recipes`."""
+    rows = []
+    for name in RECIPES:
+        config = get(name)
+        parameters = sum(body_parameters(config))
+        state = 16 if config.train.optimizer.kind == "adamw" else 14
+        m, tokens = config.model, config.train.batch_size * config.data.length
+        scored = config.objective.rate * tokens
+        vocabulary = _vocabulary(config)
+        width = 8 * m.hidden_size + 3 * m.intermediate_size * (2 if m.gated else 1)
+        activations = 4 * (tokens * m.num_layers * width + 3 * scored * vocabulary)
+        rows.append(
+            {
+                "recipe": name,
+                "layers": m.num_layers,
+                "hidden": m.hidden_size,
+                "heads": m.num_heads,
+                "vocabulary": vocabulary,
+                "parameters": parameters,
+                "model_megabytes": round(4 * parameters / 1e6, 1),
+                "training_megabytes_estimate": round((state * parameters + activations) / 1e6),
+                "megaflops_per_token": round(training_flops(config) / 1e6, 1),
+                "optimizer": config.train.optimizer.kind,
+                "objective": f"{config.objective.rate:.0%} masked"
+                + ("" if config.objective.pairs == "none" else f" + {config.objective.pairs}"),
+            }
+        )
+    return rows

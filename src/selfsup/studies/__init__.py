@@ -1,0 +1,1 @@
+"""Experiments that answer a question and end in a table and a figure."""

@@ -1,0 +1,269 @@
+"""The demo: the whole story on text that every installation has, in a few minutes on two cores.
+
+Pre-train on the documentation strings of the installed packages, look at what was learned, fill a few
+blanks, and ask whether pre-training paid on a question that comes free with the text: which library
+is this from?
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfsup.config import (
+    AdamWConfig,
+    Budget,
+    DataConfig,
+    MaskedTokensConfig,
+    MuonConfig,
+    PretrainConfig,
+    ScheduleConfig,
+    SourceConfig,
+    TrainConfig,
+    WordPieceConfig,
+)
+from selfsup.data.admission import is_heldout, text_key
+from selfsup.data.docstrings import DocString, read_docstrings
+from selfsup.data.keys import hash64
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.models.hub import Pretrained, load
+from selfsup.models.transformer import Transformer
+from selfsup.recipes import modernbert
+from selfsup.studies.figures import draw_demo
+from selfsup.tasks.classification import Classification, finetune
+from selfsup.training.progress import Progress, clock
+from selfsup.uses.fill import Filled, fill
+from selfsup.uses.pretraining import pretrain
+from selfsup.uses.run_folder import write_json
+
+HELDOUT = 0.08
+LABELS = (20, 80, 320)
+TEST_PER_CLASS = 80
+TOKENS = 64
+BLANKS = (
+    "Return the [MASK] of the array elements along a given axis.",
+    "If True, the input [MASK] will be copied.",
+    "Raises a [MASK] if the file does not exist.",
+    "The number of [MASK] to use for the computation.",
+)
+_NAMES = re.compile(
+    r"\b(python|cpython|numpy|np|scipy|sp|sklearn|scikit-learn|scikit|torch|pytorch|aten)\b", re.I
+)
+
+
+def demo_config(minutes: float) -> PretrainConfig:
+    """A small modern encoder, sized for a few minutes on two cores."""
+    base = modernbert("mini")
+    return PretrainConfig(
+        recipe="demo",
+        data=DataConfig(
+            sources=(SourceConfig(path="docstrings:"),), heldout=HELDOUT, length=TOKENS
+        ),
+        tokenizer=WordPieceConfig(vocab_size=6144, sample_megabytes=8),
+        model=base.model.model_copy(
+            update={
+                "hidden_size": 192,
+                "num_layers": 4,
+                "num_heads": 3,
+                "intermediate_size": 512,
+                "max_length": 256,
+            }
+        ),
+        objective=MaskedTokensConfig(rate=0.3),
+        train=TrainConfig(
+            budget=Budget(amount=minutes, unit="minutes"),
+            batch_size=32,
+            optimizer=MuonConfig(),
+            schedule=ScheduleConfig(kind="trapezoid", warmup=0.03, decay=0.5),
+            evaluate_every=0.1,
+            evaluate_rows=256,
+        ),
+    )
+
+
+def run_demo(
+    out: Path,
+    minutes: float = 3.0,
+    *,
+    quick: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run the demo into a folder.
+
+    Args:
+        out: gets `pretrain/` (a run folder), `figures/demo.png` with its CSV, and `result.json`.
+        minutes: of pre-training.
+        quick: a few seconds of everything, to see that it works; its numbers mean little.
+        overwrite: start anew where a demo lies already.
+        quiet: print nothing.
+    """
+    started = time.perf_counter()
+    display = Progress(quiet=quiet, title="")
+    display.say("reading the documentation strings of the installed packages")
+    documents = read_docstrings()
+    characters = sum(len(d.text) for d in documents)
+    display.say(f"{len(documents):,} texts, {characters / 1e6:.1f} million characters")
+    display.close()
+    config = demo_config(min(minutes, 0.15) if quick else minutes)
+    run = pretrain(config, out / "pretrain", overwrite=overwrite, quiet=quiet)
+    pretrained = load(out / "pretrain")
+    filled = fill(pretrained, BLANKS, top=4)
+    display = Progress(quiet=quiet, title="labels")
+    _say_blanks(filled, display)
+    curves = learning_curves(
+        pretrained, documents, (20,) if quick else LABELS, 2 if quick else 3, display
+    )
+    display.close()
+    result = {
+        "kind": "demo",
+        "quick": quick,
+        "texts": len(documents),
+        "characters": characters,
+        "pretraining": run,
+        "filled": [{"text": f.text, "best": f.best} for f in filled],
+        "question": "which library is this text from? (5 classes, names removed, split by module)",
+        "curves": curves,
+        "finding": finding(curves),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    draw_demo(out, run, curves)
+    write_json(out / "result.json", result)
+    display.say(f"{clock(time.perf_counter() - started)} in all; {out}/figures/demo.png")
+    return result
+
+
+def _say_blanks(filled: Sequence[Filled], display: Progress) -> None:
+    display.say("filling blanks:")
+    for item in filled:
+        words = ", ".join(f"{c.text} {c.probability:.0%}" for c in item.blanks[0])
+        display.say(f"  {item.text}  ->  {words}")
+
+
+def labelled_texts(
+    documents: Sequence[DocString], tokenizer: Tokenizer
+) -> tuple[list[NDArray[np.int64]], NDArray[np.int64], NDArray[np.bool_], list[str]]:
+    """The question: token ids, class numbers, whether each is a test text, and the class names.
+
+    Modules are split in two; test texts come from one half and, moreover, from the documents that
+    pre-training held out.  Names of the libraries are taken out of all texts.
+    """
+    names = sorted({d.library for d in documents})
+    chosen: list[DocString] = []
+    tests: list[bool] = []
+    for d in documents:
+        digest = int.from_bytes(d.module.encode()[-64:], "little") % 2**61
+        test_module = bool(hash64(digest, len(d.module)) & np.uint64(1))
+        held = is_heldout(text_key(d.text), HELDOUT)
+        if test_module == held:  # a test module's held-out text, or the other half's training text
+            chosen.append(d)
+            tests.append(held)
+    texts = [_NAMES.sub(" ", d.text[: TOKENS * 16]) for d in chosen]
+    ids = []
+    for row in tokenizer.encode_batch(texts):
+        ids.append(row if len(row) <= TOKENS else np.concatenate([row[: TOKENS - 1], row[-1:]]))
+    labels = np.array([names.index(d.library) for d in chosen], np.int64)
+    return ids, labels, np.array(tests), names
+
+
+def learning_curves(
+    pretrained: Pretrained,
+    documents: Sequence[DocString],
+    sizes: Sequence[int],
+    seeds: int,
+    display: Progress,
+) -> dict[str, Any]:
+    """Accuracy against the number of labels, from pre-trained and from random weights."""
+    ids, labels, tests, names = labelled_texts(documents, pretrained.tokenizer)
+    per_class = min(
+        TEST_PER_CLASS, *(int((tests & (labels == c)).sum()) for c in range(len(names)))
+    )
+    test_rows = balanced(labels, np.flatnonzero(tests), per_class, 0)
+    test = Classification([ids[i] for i in test_rows], labels[test_rows])
+    scores: dict[str, list[list[float]]] = {"pretrained": [], "random": []}
+    total, done = len(sizes) * seeds * 2, 0
+    for size in sizes:
+        for start, rows in scores.items():
+            rows.append([])
+            for seed in range(seeds):
+                pool = np.flatnonzero(~tests)
+                chosen = balanced(labels, pool, size // len(names), seed + 1)
+                train = Classification([ids[i] for i in chosen], labels[chosen])
+                encoder = start_encoder(pretrained, start == "pretrained", seed)
+                config = finetune_config(len(chosen), start == "pretrained")
+                score = finetune(encoder, train, test, len(names), config, seed=seed)
+                rows[-1].append(score["accuracy"])
+                done += 1
+                display.update(done / total, f"{size} labels, {start}")
+        medians = {k: float(np.median(v[-1])) for k, v in scores.items()}
+        display.say(
+            f"{size:>4} labels: accuracy {medians['pretrained']:.2f} from pre-trained weights, "
+            f"{medians['random']:.2f} from random ones"
+        )
+    return {
+        "classes": names,
+        "labels": list(sizes),
+        "seeds": seeds,
+        "test_texts": len(test_rows),
+        "chance": 1 / len(names),
+        "accuracy": scores,
+    }
+
+
+def balanced(
+    labels: NDArray[np.int64], pool: NDArray[np.int64], each: int, seed: int
+) -> NDArray[np.int64]:
+    """`each` members of the pool for every class; samples of one seed are nested."""
+    order = pool[np.argsort(hash64(seed, pool))]
+    return np.concatenate([order[labels[order] == c][:each] for c in np.unique(labels)])
+
+
+def start_encoder(pretrained: Pretrained, keep: bool, seed: int) -> Transformer:
+    """A copy of the pre-trained encoder, or one of its shape with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = Transformer(pretrained.config)
+    if keep:
+        encoder.load_state_dict(pretrained.encoder.state_dict())
+    return encoder
+
+
+def finetune_config(texts: int, pretrained: bool) -> TrainConfig:
+    """Few-label settings; each start has the learning rate that suited it best (docs/log.md)."""
+    steps = {20: 24, 80: 40}.get(texts, 80)
+    return TrainConfig(
+        budget=Budget(amount=steps, unit="steps"),
+        batch_size=20,
+        optimizer=AdamWConfig(lr=5e-4 if pretrained else 1e-3, betas=(0.9, 0.99)),
+        schedule=ScheduleConfig(warmup=0.1),
+        precision="fp32",
+    )
+
+
+def finding(curves: dict[str, Any]) -> str:
+    """One sentence that says what the curves say."""
+    sizes = curves["labels"]
+    warm = [float(np.median(v)) for v in curves["accuracy"]["pretrained"]]
+    cold = [float(np.median(v)) for v in curves["accuracy"]["random"]]
+    text = (
+        f"With {sizes[0]} labels the pre-trained encoder answers {warm[0]:.0%} right, "
+        f"the same network from random weights {cold[0]:.0%} (chance: {curves['chance']:.0%})"
+    )
+    matched = [
+        (few, many)
+        for few, a in zip(sizes, warm, strict=True)
+        for many, b in zip(sizes, cold, strict=True)
+        if a >= b and many > few
+    ]
+    if matched:
+        few, many = max(matched, key=lambda pair: pair[1] / pair[0])
+        return f"{text}; {few} labels after pre-training are worth {many} without it."
+    better = sum(a > b for a, b in zip(warm, cold, strict=True))
+    return f"{text}; pre-training is ahead at {better} of {len(sizes)} label counts."

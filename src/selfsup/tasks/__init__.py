@@ -1,0 +1,1 @@
+"""Labelled examples: heads, losses and metrics."""

@@ -1,0 +1,1 @@
+"""The one loop, with budget, schedule, optimizers, checkpoints, devices."""

@@ -1,0 +1,142 @@
+"""Checkpoints: written beside and renamed, so the last good one always survives.
+
+A checkpoint is a folder of safetensors and one JSON; no pickle is ever written or read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfsup.errors import UserError
+from selfsup.models.tensors import compare_tensors, read_tensors
+
+_PREFIX = "step-"
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Give a temporary folder that takes `target`'s place only when all went well.
+
+    Raises:
+        UserError: the disk is full; what stood at `target` is untouched.
+    """
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+        old = target.with_name(f".{target.name}.{os.getpid()}.old")
+        if target.exists():
+            os.replace(target, old)
+        os.replace(temporary, target)
+        shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if _disk_full(error):
+            raise UserError(
+                "the disk is full; nothing was half-written and earlier checkpoints are whole",
+                where=str(target),
+                mend="free some space and run the same command again: it resumes",
+            ) from error
+        raise
+
+
+def _disk_full(error: BaseException) -> bool:
+    # safetensors reports an OS error as its own exception with the number in the text
+    return (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or (
+        f"os error {errno.ENOSPC}" in str(error) or "No space left" in str(error)
+    )
+
+
+def optimizer_tensors(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer]
+) -> dict[str, Tensor]:
+    """All optimizer state by parameter name: `name/state` to tensor."""
+    names = {id(p): n for n, p in model.named_parameters()}
+    return {
+        f"{names[id(p)]}/{key}": value.detach().contiguous()
+        for optimizer in optimizers
+        for p, state in optimizer.state.items()
+        for key, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def restore_optimizers(
+    model: nn.Module, optimizers: list[torch.optim.Optimizer], tensors: Mapping[str, Tensor]
+) -> None:
+    """Put back what `optimizer_tensors` gave."""
+    owners = {id(p): o for o in optimizers for g in o.param_groups for p in g["params"]}
+    for name, p in model.named_parameters():
+        state = {k.rsplit("/", 1)[1]: v for k, v in tensors.items() if k.rsplit("/", 1)[0] == name}
+        if id(p) in owners and state:
+            owners[id(p)].state[p] = {
+                # fused AdamW keeps its step count where the parameter lives
+                key: value.clone().to(p.device)
+                for key, value in state.items()
+            }
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    """Write checkpoint `step`, then remove all but the newest `keep`."""
+    from safetensors.torch import save_file
+
+    target = folder / f"{_PREFIX}{step:08d}"
+    with written_whole(target) as new:
+        weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
+        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
+        save_file(optimizer_tensors(model, optimizers), new / "optimizer.safetensors")
+        (new / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+    for old in found(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def save_weights(target: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
+    """Write the weights alone (the best so far)."""
+    from safetensors.torch import save_file
+
+    with written_whole(target) as new:
+        weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
+        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
+        (new / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
+
+
+def found(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, oldest first (a temporary folder is not one)."""
+    return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / "state.json").is_file())
+
+
+def load_weights(folder: Path, model: nn.Module) -> None:
+    """Put a checkpoint's weights into a model of the same architecture.
+
+    Raises:
+        UserError: a tensor is missing, extra or of another shape, or the file is damaged.
+    """
+    tensors = read_tensors(folder / "model.safetensors")
+    own = dict(model.named_parameters())
+    compare_tensors(tensors, {n: tuple(p.shape) for n, p in own.items()}, folder)
+    with torch.no_grad():
+        for name, p in own.items():
+            p.copy_(tensors[name])

@@ -1,0 +1,60 @@
+"""What a person sees while a run goes on: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def clock(seconds: float) -> str:
+    """`1:05` or `2:03:04`."""
+    minutes, s = divmod(round(max(0.0, seconds)), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class Progress:
+    """Shows loss, speed, share of the machine's peak, and time left.
+
+    Args:
+        quiet: show nothing.
+        title: what is being trained.
+    """
+
+    def __init__(self, *, quiet: bool, title: str) -> None:
+        from rich.console import Console
+
+        self.quiet = quiet
+        self.console = Console(stderr=True, soft_wrap=True)
+        self.live = self.console.is_terminal and not quiet
+        self.bar: Any = None
+        if self.live:
+            from rich.progress import BarColumn, TextColumn
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
+                console=self.console,
+                transient=True,
+            )
+            self.bar.start()
+            self.task = self.bar.add_task(title, total=1.0, text="")
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if not self.quiet:
+            self.console.print(text, highlight=False)
+            if not self.live:
+                sys.stderr.flush()
+
+    def update(self, done: float, text: str) -> None:
+        """Move the bar to a share of the whole."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=min(done, 1.0), text=text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.stop()

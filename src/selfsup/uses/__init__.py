@@ -1,0 +1,1 @@
+"""What a model is for: pre-train, fill, embed, inspect."""

@@ -1,0 +1,87 @@
+"""Embeddings: one vector for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfsup.errors import UserError
+from selfsup.models.classifier import mean_vectors
+from selfsup.models.hub import Pretrained
+from selfsup.nn.sequences import Sequences
+
+_CHUNK = 4096  # texts tokenised at once, so that memory stays bounded
+
+
+def embed(
+    pretrained: Pretrained,
+    texts: Sequence[str],
+    *,
+    pooling: str = "auto",
+    normalize: bool | None = None,
+    batch_tokens: int = 2048,
+) -> NDArray[np.float32]:
+    """Vectors of texts, (texts, hidden), float32.
+
+    Texts of mixed length are read without padding, longest first, `batch_tokens` at a time.
+
+    Args:
+        pretrained: from `selfsup.load`.
+        texts: longer ones than the model reads are cut at the end (`count_cut` counts them).
+        pooling: `mean` over all tokens, `cls` for the first token's vector, or `auto`: as the
+            model's folder says, else `mean`.
+        normalize: to unit length; None: as the model's folder says.
+        batch_tokens: tokens read at once.
+    """
+    pooling = pretrained.pooling if pooling == "auto" else pooling
+    if pooling not in {"mean", "cls"}:
+        raise UserError(f"unknown pooling '{pooling}'", where="--pooling", mend="use mean or cls")
+    unit = pretrained.normalize if normalize is None else normalize
+    vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
+    for first in range(0, len(texts), _CHUNK):
+        ids = tokenize(pretrained, texts[first : first + _CHUNK])
+        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+        at = 0
+        while at < len(order):
+            batch: list[int] = []
+            size = 0
+            while at < len(order) and (not batch or size + len(ids[order[at]]) <= batch_tokens):
+                batch.append(order[at])
+                size += len(ids[order[at]])
+                at += 1
+            pooled = _pool(pretrained, [ids[i] for i in batch], pooling)
+            vectors[first + np.array(batch)] = pooled
+    if unit:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return vectors
+
+
+def tokenize(pretrained: Pretrained, texts: Sequence[str]) -> list[NDArray[np.int64]]:
+    """Token ids with special tokens, cut to what the model reads."""
+    longest = pretrained.max_length
+    rows = pretrained.tokenizer.encode_batch(list(texts))
+    return [r if len(r) <= longest else np.concatenate([r[: longest - 1], r[-1:]]) for r in rows]
+
+
+def count_cut(pretrained: Pretrained, texts: Sequence[str]) -> int:
+    """How many texts are longer than the model reads."""
+    return sum(
+        len(r) > pretrained.max_length for r in pretrained.tokenizer.encode_batch(list(texts))
+    )
+
+
+def _pool(
+    pretrained: Pretrained, ids: list[NDArray[np.int64]], pooling: str
+) -> NDArray[np.float32]:
+    device = next(pretrained.model.parameters()).device
+    batch = Sequences.from_lists(ids).to(device)
+    with torch.inference_mode():
+        hidden = pretrained.encoder(batch)
+        if pooling == "cls":
+            pooled = hidden[batch.starts[:-1].to(device)]
+        else:
+            pooled = mean_vectors(hidden.float(), batch)
+    return np.asarray(pooled.float().cpu().numpy())

@@ -1,0 +1,149 @@
+"""Filling blanks: what a masked language model puts in the place of each [MASK]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from selfsup.errors import UserError
+from selfsup.models.hub import Pretrained
+from selfsup.nn.sequences import Sequences
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One guess for one blank."""
+
+    token: str
+    """The token as it stands in the vocabulary (`##ing`, `Ġthe`)."""
+    text: str
+    """The token as people write it."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The guesses for one text."""
+
+    text: str
+    blanks: list[list[Candidate]]
+    """For each [MASK], in order, the candidates from the most probable down."""
+    best: str
+    """The text with every blank filled by its first candidate."""
+    note: str = ""
+    """What was left out, if the text was longer than the model allows."""
+
+
+def fill(
+    pretrained: Pretrained, texts: Sequence[str], top: int = 5, batch_tokens: int = 4096
+) -> list[Filled]:
+    """Rank candidates for every [MASK] in every text.
+
+    Several blanks in one text are guessed at the same time, each from the rest of the text.
+
+    Args:
+        pretrained: from `selfsup.load`.
+        texts: each with at least one `[MASK]`.
+        top: candidates for each blank.
+        batch_tokens: tokens read at once.
+
+    Raises:
+        UserError: no blank in a text, or the model has no head or no mask token.
+    """
+    tokenizer, longest = pretrained.tokenizer, pretrained.max_length
+    if not pretrained.has_head:
+        raise UserError(
+            "this model is a bare encoder without a masked-token head",
+            where=str(pretrained.path),
+            mend="`embed` works; filling blanks needs a model trained on masked tokens",
+        )
+    if tokenizer.mask_id is None:
+        raise UserError("its tokenizer has no [MASK] token", where=str(pretrained.path))
+    if top < 1:
+        raise UserError(f"top must be at least 1, not {top}", where="--top")
+    prepared = [_prepare(pretrained, text, number, longest) for number, text in enumerate(texts)]
+    results: list[Filled] = []
+    for batch in _batches(prepared, batch_tokens):
+        results.extend(_guess(pretrained, batch, min(top, tokenizer.vocab_size)))
+    return results
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    text: str
+    ids: np.ndarray
+    note: str
+
+
+def _prepare(pretrained: Pretrained, text: str, number: int, longest: int) -> _Prepared:
+    tokenizer = pretrained.tokenizer
+    ids = tokenizer.encode(text).ids
+    blanks = np.flatnonzero(ids == tokenizer.mask_id)
+    mask = tokenizer.token(int(tokenizer.mask_id or 0))
+    if not len(blanks):
+        shown = text if len(text) <= 40 else text[:39] + "…"
+        raise UserError(
+            f"there is no {mask} in '{shown}'",
+            where=f"text {number + 1}",
+            mend=f"write {mask} where a word is to be guessed",
+        )
+    if len(ids) <= longest:
+        return _Prepared(text, ids, "")
+    # keep the stretch around the blanks: they need their context on both sides
+    first, last = int(blanks[0]), int(blanks[-1])
+    room = longest - 2
+    if last - first + 1 > room:
+        raise UserError(
+            f"the blanks lie {last - first + 1} tokens apart, the model reads {longest}",
+            where=f"text {number + 1}",
+            mend="split the text",
+        )
+    begin = max(1, min(first - (room - (last - first + 1)) // 2, len(ids) - 1 - room))
+    kept = np.concatenate([ids[:1], ids[begin : begin + room], ids[-1:]])
+    note = f"text has {len(ids)} tokens, the model reads {longest}: cut around its blanks"
+    return _Prepared(text, kept, note)
+
+
+def _batches(prepared: list[_Prepared], limit: int) -> Iterator[list[_Prepared]]:
+    batch: list[_Prepared] = []
+    tokens = 0
+    for item in prepared:
+        if batch and tokens + len(item.ids) > limit:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(item)
+        tokens += len(item.ids)
+    if batch:
+        yield batch
+
+
+def _guess(pretrained: Pretrained, batch: list[_Prepared], top: int) -> list[Filled]:
+    tokenizer, model = pretrained.tokenizer, pretrained.model
+    device = next(model.parameters()).device
+    sequences = Sequences.from_lists([item.ids for item in batch]).to(device)
+    blank = torch.tensor(tokenizer.mask_id, device=device)
+    with torch.inference_mode():
+        hidden = model(sequences)
+        places = torch.nonzero(torch.eq(sequences.tokens, blank))[:, 0]
+        logits = model.predict(hidden[places]).float()
+        logits[:, tokenizer.vocab_size :] = -torch.inf  # rows that pad the matrix are no words
+        logits[:, sorted(tokenizer.special_ids)] = -torch.inf
+        ranked = logits.softmax(-1).topk(top)
+    filled, at = [], 0
+    for item in batch:
+        blanks, ids = [], item.ids.copy()
+        for place in np.flatnonzero(item.ids == tokenizer.mask_id):
+            chances, choices = ranked.values[at].tolist(), ranked.indices[at].tolist()
+            blanks.append(
+                [
+                    Candidate(tokenizer.token(i), tokenizer.decode([i]).strip(), p)
+                    for i, p in zip(choices, chances, strict=True)
+                ]
+            )
+            ids[place] = choices[0]
+            at += 1
+        filled.append(Filled(item.text, blanks, tokenizer.decode(ids.tolist()), item.note))
+    return filled

