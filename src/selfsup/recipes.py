@@ -104,7 +104,9 @@ def get(name: str) -> PretrainConfig:
 
 
 def _vocabulary(config: PretrainConfig) -> int:
-    return int(config.model.vocab_size or getattr(config.tokenizer, "vocab_size", 0))
+    size = config.model.vocab_size or getattr(config.tokenizer, "vocab_size", 0)
+    assert isinstance(size, int)
+    return size
 
 
 def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
