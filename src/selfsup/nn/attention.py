@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -20,6 +21,14 @@ class Group:
     """(rows, length) places of the tokens; None when the N tokens already lie in this order."""
     mask: Tensor | None
     """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
+
+    @cached_property
+    def half_bias(self) -> Tensor | None:
+        """The mask as bfloat16 numbers to add to scores; worked out once for all layers."""
+        if self.mask is None:
+            return None
+        zeros = torch.zeros_like(self.mask, dtype=torch.bfloat16)
+        return zeros.masked_fill_(~self.mask, -torch.inf)
 
 
 @dataclass(frozen=True)
@@ -100,12 +109,41 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         shape = (group.rows, group.length, heads, width)
         gathered = [x if group.index is None else x[group.index] for x in (q, k, v)]
         queries, keys, values = (x.view(shape).transpose(1, 2) for x in gathered)
-        out = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=group.mask, dropout_p=dropout
-        )
+        if _plain_is_faster(queries, group.length):
+            out = _plain_attention(queries, keys, values, group.half_bias, dropout)
+        else:
+            out = F.scaled_dot_product_attention(
+                queries, keys, values, attn_mask=group.mask, dropout_p=dropout
+            )
         outputs.append(out.transpose(1, 2).reshape(-1, heads, width))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return joined if plan.inverse is None else joined[plan.inverse]
+
+
+def _plain_is_faster(queries: Tensor, length: int) -> bool:
+    """Whether three plain products beat the fused kernel: on CPUs, training in bf16.
+
+    There torch 2.13's fused backward took 2 to 9 times as long at 64 to 1024 tokens
+    (`benchmarks/attention.py`); beyond, the scores would fill the memory.
+    """
+    half = queries.dtype == torch.bfloat16
+    return queries.device.type == "cpu" and half and queries.requires_grad and length <= 1024
+
+
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """Softmax(q k^T / sqrt(width) + bias) v, each (rows, heads, length, width)."""
+    shape = q.shape
+    q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
+    if bias is None:
+        added, beta = q.new_empty(()), 0
+    else:
+        added = bias.expand(-1, shape[1], shape[2], -1).reshape(len(q), shape[2], -1)
+        beta = 1
+    scores = torch.baddbmm(added, q, k.mT, beta=beta, alpha=shape[-1] ** -0.5)
+    shares = scores.softmax(-1)
+    if dropout:
+        shares = F.dropout(shares, dropout)
+    return torch.bmm(shares, v).view(shape)
 
 
 def rotary_tables(positions: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:

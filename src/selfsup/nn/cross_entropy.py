@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 1 << 24
-"""Logits alive at once; 64 MiB in float32."""
+CHUNK = 1 << 25
+"""Logits alive at once; 128 MiB in float32."""
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -19,8 +19,9 @@ def at_least_float32(x: Tensor) -> Tensor:
 class _LinearCrossEntropy(torch.autograd.Function):
     """Works out the gradients while the logits are there, a chunk of rows at a time.
 
-    The plain way keeps logits, their log-softmax and its gradient; here one chunk is overwritten in
-    place: logits, then probabilities, then gradient.
+    The plain way keeps logits, their log-softmax and its gradient, each in memory of its own; here
+    one buffer holds in turn logits, probabilities and gradient.  Weights are applied to the narrow
+    factors of each product, never to the wide one.
     """
 
     @staticmethod
@@ -29,46 +30,48 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(x.device.type) if _autocast(x) else x.dtype
         small, w = x.detach().to(dtype), matrix.detach().to(dtype)
+        wide = torch.promote_types(dtype, torch.float32)
         needed = any(ctx.needs_input_grad[:3])
-        wide = at_least_float32(small).dtype
-        loss = x.new_zeros((), dtype=wide)
-        right = x.new_zeros((), dtype=wide)
-        grads = (
-            (torch.empty_like(small), torch.zeros_like(w, dtype=wide), torch.zeros_like(bias))
-            if needed
-            else ()
-        )
-        rows = max(1, CHUNK // len(matrix))
+        loss, right = x.new_zeros((), dtype=wide), x.new_zeros((), dtype=wide)
+        d_small = torch.empty_like(small)
+        d_matrix: Tensor | None = None
+        d_bias = torch.zeros_like(bias, dtype=wide)
+        parts = -(-len(x) * len(w) // CHUNK) or 1
+        rows = -(-len(x) // parts)  # equal parts: each new shape of a product is planned anew
+        narrow = small.new_empty(rows, len(w))
+        buffer = narrow if dtype == wide else narrow.new_empty(rows, len(w), dtype=wide)
         for low in range(0, len(x), rows):
             part = slice(low, low + rows)
-            logits = torch.addmm(bias.detach().to(dtype), small[part], w.mT).to(wide)
-            chosen = targets[part, None]
-            score = logits.gather(1, chosen)[:, 0]
-            best, guess = logits.max(1)
-            right += ((guess == targets[part]) * weights[part]).sum()
-            probabilities = torch.softmax(logits, 1)
+            xs, chosen, weight = small[part], targets[part, None], weights[part].to(wide)
+            torch.mm(xs, w.mT, out=narrow[: len(xs)])
+            logits = buffer[: len(xs)].copy_(narrow[: len(xs)]).add_(bias.detach())
+            best, score = logits.amax(1), logits.gather(1, chosen)[:, 0]
+            right += ((score >= best) * weight).sum()
+            torch.softmax(logits, 1, out=logits)
             # the largest probability is 1 / sum(exp(logits - best)), never small
-            log_sum = best - probabilities.gather(1, guess[:, None])[:, 0].log()
-            loss += ((log_sum - score) * weights[part]).sum()
-            if not grads:
+            log_sum = best - logits.amax(1).log()
+            loss += ((log_sum - score) * weight).sum()
+            if not needed:
                 continue
-            probabilities.scatter_add_(1, chosen, -torch.ones_like(score)[:, None])
-            probabilities *= weights[part, None]
-            gradient = probabilities.to(dtype)
-            torch.mm(gradient, w, out=grads[0][part])
-            grads[1].addmm_(gradient.mT.to(wide), small[part].to(wide))
-            grads[2].add_(gradient.sum(0))
-        ctx.save_for_backward(*grads)
-        ctx.dtypes = (x.dtype, matrix.dtype, bias.dtype)
+            logits.scatter_add_(1, chosen, logits.new_full((1, 1), -1.0).expand_as(chosen))
+            gradient = narrow[: len(xs)].copy_(logits)
+            torch.mm(gradient, w, out=d_small[part]).mul_(weight[:, None])
+            d_bias += torch.mv(logits.mT, weight)
+            product = torch.mm(gradient.mT, xs * weight[:, None].to(dtype))
+            # one part: as it came; several: summed in full precision
+            d_matrix = product if d_matrix is None else d_matrix.to(wide).add_(product)
+        if needed:
+            ctx.save_for_backward(d_small, d_matrix, d_bias)
+            ctx.dtypes = (x.dtype, matrix.dtype, bias.dtype)
         ctx.mark_non_differentiable(right)
         return loss, right
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        scaled = [
-            (g * grad).to(dtype) for g, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        ]
-        return (*scaled, None, None)
+        pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        if grad.device.type == "cpu" and float(grad) == 1:  # as a rule; spares a pass
+            return (*(g.to(dtype) for g, dtype in pairs), None, None)
+        return (*((g * grad).to(dtype) for g, dtype in pairs), None, None)
 
 
 def _autocast(x: Tensor) -> bool:
@@ -79,6 +82,8 @@ def linear_cross_entropy(
     x: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of the cross entropies of softmax(x matrix^T + bias).
+
+    Products are taken in autocast's precision, the softmax in float32 or better.
 
     Args:
         x: (M, width).

@@ -23,7 +23,12 @@ from selfsup.errors import Interrupted, NonFiniteLoss, UserError
 from selfsup.models.tensors import read_tensors
 from selfsup.objectives.protocol import AnyObjective, Ratio, Score
 from selfsup.training import checkpoints, distributed
-from selfsup.training.devices import Precision, choose_device, choose_precision
+from selfsup.training.devices import (
+    Precision,
+    choose_device,
+    choose_precision,
+    keep_freed_memory,
+)
 from selfsup.training.metrics import MetricsLog
 from selfsup.training.optimizers import build_optimizers, set_rate
 from selfsup.training.progress import Progress, clock
@@ -117,6 +122,8 @@ class Loop:
         self.config, self.seed, self.sampler = config, seed, sampler
         self.rank, self.world = distributed.rank(), distributed.world_size()
         self.device = choose_device(config.device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.precision = choose_precision(config.precision, self.device)
         self.model = model.to(self.device)
         self.objective = objective
@@ -166,11 +173,12 @@ class Loop:
         loss_sum, count, all_tokens = totals.tolist()
         grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         # DDP has averaged over processes what is to be a sum over them
-        torch._foreach_mul_(grads, self.world / max(count, 1.0))
-        limit = self.config.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        if not math.isfinite(loss_sum) or not math.isfinite(float(norm)):
+        scale = self.world / max(count, 1.0)
+        norm = scale * float(torch.nn.utils.get_total_norm(grads))
+        if not math.isfinite(loss_sum) or not math.isfinite(norm):
             self._explain_non_finite()
+        limit = self.config.clip or math.inf
+        torch._foreach_mul_(grads, scale * min(1.0, limit / (norm + 1e-6)))
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
