@@ -70,7 +70,7 @@ def test_accumulating_equals_one_big_batch(corpus: Path, recipe: str) -> None:
     for accumulate in (1, 4):
         loop = make(tiny_config(corpus, recipe, accumulate=accumulate))
         loop.model.double()
-        results = [loop._step()[0] for _ in range(3)]
+        results = [loop.step()[0] for _ in range(3)]
         found.append((results, [p.detach().clone() for p in loop.model.parameters()]))
     assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
     for a, b in zip(found[0][1], found[1][1], strict=True):
@@ -104,7 +104,7 @@ def test_the_global_generator_is_untouched(corpus: Path, tmp_path: Path) -> None
 
 def run_until_stopped(config: PretrainConfig, folder: Path, step: int) -> None:
     """Train in this process and ask the loop to stop after a step, as Ctrl-C does."""
-    loop_step = Loop._step
+    loop_step = Loop.step
 
     def watched(self: Loop) -> Any:
         result = loop_step(self)
@@ -113,7 +113,7 @@ def run_until_stopped(config: PretrainConfig, folder: Path, step: int) -> None:
         return result
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Loop, "_step", watched)
+        patch.setattr(Loop, "step", watched)
         with pytest.raises(Interrupted):
             pretrain(config, folder, quiet=True)
 
@@ -236,7 +236,7 @@ def test_two_processes_give_the_curve_of_one(corpus: Path, tmp_path: Path) -> No
 def test_non_finite_loss_stops_with_step_layer_and_documents(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop_step = Loop._step
+    loop_step = Loop.step
 
     def poisoned(self: Loop) -> Any:
         if self.state.step == 6:
@@ -244,7 +244,7 @@ def test_non_finite_loss_stops_with_step_layer_and_documents(
                 self.model.encoder.blocks[1].mlp.up.weight[0, 0] = float("inf")  # type: ignore[union-attr,index]
         return loop_step(self)
 
-    monkeypatch.setattr(Loop, "_step", poisoned)
+    monkeypatch.setattr(Loop, "step", poisoned)
     with pytest.raises(NonFiniteLoss, match=r"step 6: .*blocks\.1\.mlp\.up.*documents \d+"):
         pretrain(tiny_config(corpus), tmp_path / "run", quiet=True)
     (kept,) = checkpoints.found(tmp_path / "run" / "checkpoints")

@@ -130,7 +130,9 @@ def _plain_is_faster(queries: Tensor, length: int) -> bool:
     return queries.device.type == "cpu" and half and queries.requires_grad and length <= 1024
 
 
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+def _plain_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float
+) -> Tensor:
     """Softmax(q k^T / sqrt(width) + bias) v, each (rows, heads, length, width)."""
     shape = q.shape
     q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))

@@ -19,7 +19,8 @@ from selfsup.models.transformer import Transformer
 from selfsup.nn.cross_entropy import at_least_float32
 from selfsup.nn.sequences import Sequences
 from selfsup.objectives.protocol import Ratio, Score
-from selfsup.training.loop import Evaluation, Loop
+from selfsup.training.evaluation import Evaluation, Evaluator
+from selfsup.training.loop import Loop
 
 
 @dataclass(frozen=True)
@@ -102,5 +103,5 @@ def finetune(
     )
     loop.run()
     rows = np.arange(len(test.labels))
-    loop.evaluation = Evaluation(test, Examples(rows, np.zeros_like(rows)))
-    return loop.evaluate()
+    evaluation = Evaluation(test, Examples(rows, np.zeros_like(rows)))
+    return Evaluator(evaluation, config.batch_size, loop.device, loop.precision)(model)

@@ -140,3 +140,30 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     with torch.no_grad():
         for name, p in own.items():
             p.copy_(tensors[name])
+
+
+def load_latest(
+    folder: Path,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    fingerprint: str,
+) -> dict[str, Any] | None:
+    """Put the newest whole checkpoint back; returns the state kept with it, None where there is none.
+
+    Raises:
+        UserError: it was made with other data, tokenizer or configuration, or is damaged.
+    """
+    whole = found(folder)
+    if not whole:
+        return None
+    state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_text(encoding="utf-8"))
+    if state.pop("fingerprint") != fingerprint:
+        raise UserError(
+            "the checkpoint was made with other data, another tokenizer or another configuration",
+            where=str(whole[-1]),
+            mend="restore them, or start anew with --overwrite or another --out",
+        )
+    tensors = read_tensors(whole[-1] / "optimizer.safetensors")
+    load_weights(whole[-1], model)
+    restore_optimizers(model, optimizers, tensors)
+    return state

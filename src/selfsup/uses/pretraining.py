@@ -23,8 +23,9 @@ from selfsup.models.transformer import MaskedLanguageModel, parameter_count
 from selfsup.objectives.masked_tokens import MaskedTokens, overhead, unigram_baseline
 from selfsup.recipes import training_flops
 from selfsup.training import checkpoints, distributed
+from selfsup.training.evaluation import HELDOUT_KEY, Evaluation
 from selfsup.training.lock import locked
-from selfsup.training.loop import HELDOUT_KEY, Evaluation, Loop, Outcome
+from selfsup.training.loop import Loop, Outcome
 from selfsup.training.progress import Progress, clock
 from selfsup.uses.run_folder import (
     check_run_folder,
@@ -322,7 +323,7 @@ def dry_run(config: PretrainConfig) -> dict[str, Any]:
     seconds, tokens = [], 0
     for _ in range(3):
         started = time.perf_counter()
-        _, tokens = loop._step()
+        _, tokens = loop.step()
         seconds.append(time.perf_counter() - started)
     step = min(seconds)
     budget = config.train.budget

@@ -1,0 +1,72 @@
+"""Held-out examples, scored the same way each time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selfsup.data.keys import Key
+from selfsup.data.sampler import Examples
+from selfsup.objectives.protocol import AnyObjective, Ratio
+from selfsup.training import distributed
+from selfsup.training.devices import Precision
+
+HELDOUT_KEY = Key(seed=0, purpose=1)
+"""Held-out examples are hidden with this key in every run, so that losses compare."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which examples, and the objective that scores them."""
+
+    objective: AnyObjective
+    examples: Examples
+
+
+class Evaluator:
+    """Scores a model on an evaluation's examples; batches are made once and kept.
+
+    Args:
+        evaluation: the examples.
+        size: how many at once in one process.
+        device: where the model is.
+        precision: in which it runs.
+    """
+
+    def __init__(
+        self, evaluation: Evaluation, size: int, device: torch.device, precision: Precision
+    ) -> None:
+        self.evaluation, self.size = evaluation, max(1, size)
+        self.device, self.precision = device, precision
+        self._batches: list[Any] = []
+
+    def _make_batches(self) -> Iterator[Any]:
+        rank, world = distributed.rank(), distributed.world_size()
+        rows, epochs = (part[rank::world] for part in self.evaluation.examples)
+        for first in range(0, len(rows), self.size):
+            part = slice(first, first + self.size)
+            yield self.evaluation.objective.batch(Examples(rows[part], epochs[part]), HELDOUT_KEY)
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """`loss` and whatever the objective measures, over the examples of all processes."""
+        self._batches = self._batches or list(self._make_batches())
+        training = model.training
+        model.eval()
+        sums: dict[str, Tensor] = {}
+        with torch.no_grad(), self.precision.autocast(self.device):
+            for batch in self._batches:
+                score = self.evaluation.objective.loss(model, batch.to(self.device))
+                parts = {"loss": Ratio(score.loss_sum, score.count), **score.metrics}
+                for name, ratio in parts.items():
+                    pair = torch.stack([ratio.total, ratio.count]).double().cpu()
+                    sums[name] = sums.get(name, torch.zeros(2, dtype=torch.float64)) + pair
+        model.train(training)
+        names = sorted(sums)
+        joined = distributed.add_up(torch.stack([sums[n] for n in names]))
+        pairs = zip(names, joined.tolist(), strict=True)
+        return {name: total / count if count else math.nan for name, (total, count) in pairs}
