@@ -110,7 +110,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         gathered = [x if group.index is None else x[group.index] for x in (q, k, v)]
         queries, keys, values = (x.view(shape).transpose(1, 2) for x in gathered)
         if _plain_is_faster(queries, group.length):
-            out = _plain_attention(queries, keys, values, group.half_bias, dropout)
+            out = plain_attention(queries, keys, values, group.half_bias, dropout)
         else:
             out = F.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=group.mask, dropout_p=dropout
@@ -130,9 +130,7 @@ def _plain_is_faster(queries: Tensor, length: int) -> bool:
     return queries.device.type == "cpu" and half and queries.requires_grad and length <= 1024
 
 
-def _plain_attention(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float
-) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
     """Softmax(q k^T / sqrt(width) + bias) v, each (rows, heads, length, width)."""
     shape = q.shape
     q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))

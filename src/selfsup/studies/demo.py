@@ -147,24 +147,31 @@ def _say_blanks(filled: Sequence[Filled], display: Progress) -> None:
         display.say(f"  {item.text}  ->  {words}")
 
 
+def split_by_module(documents: Sequence[DocString]) -> list[tuple[DocString, bool]]:
+    """The documents of the question, and whether each is a test text.
+
+    Modules are split in two; test texts come from one half and, moreover, from the documents that
+    pre-training held out; texts to learn from are all others of the other half.
+    """
+    chosen = []
+    for d in documents:
+        test_module = is_heldout(text_key(d.module), 0.5)
+        held = is_heldout(text_key(d.text), HELDOUT)
+        if test_module == held:
+            chosen.append((d, held))
+    return chosen
+
+
 def labelled_texts(
     documents: Sequence[DocString], tokenizer: Tokenizer
 ) -> tuple[list[NDArray[np.int64]], NDArray[np.int64], NDArray[np.bool_], list[str]]:
     """The question: token ids, class numbers, whether each is a test text, and the class names.
 
-    Modules are split in two; test texts come from one half and, moreover, from the documents that
-    pre-training held out.  Names of the libraries are taken out of all texts.
+    Names of the libraries are taken out of all texts.
     """
     names = sorted({d.library for d in documents})
-    chosen: list[DocString] = []
-    tests: list[bool] = []
-    for d in documents:
-        digest = int.from_bytes(d.module.encode()[-64:], "little") % 2**61
-        test_module = bool(hash64(digest, len(d.module)) & np.uint64(1))
-        held = is_heldout(text_key(d.text), HELDOUT)
-        if test_module == held:  # a test module's held-out text, or the other half's training text
-            chosen.append(d)
-            tests.append(held)
+    split = split_by_module(documents)
+    chosen, tests = [d for d, _ in split], [test for _, test in split]
     texts = [_NAMES.sub(" ", d.text[: TOKENS * 16]) for d in chosen]
     ids = []
     for row in tokenizer.encode_batch(texts):

@@ -142,6 +142,15 @@ def load_weights(folder: Path, model: nn.Module) -> None:
             p.copy_(tensors[name])
 
 
+def latest_state(folder: Path) -> dict[str, Any] | None:
+    """The state kept with the newest whole checkpoint; None where there is none."""
+    whole = found(folder)
+    if not whole:
+        return None
+    state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_text(encoding="utf-8"))
+    return state
+
+
 def load_latest(
     folder: Path,
     model: nn.Module,
@@ -153,17 +162,17 @@ def load_latest(
     Raises:
         UserError: it was made with other data, tokenizer or configuration, or is damaged.
     """
-    whole = found(folder)
-    if not whole:
+    state = latest_state(folder)
+    if state is None:
         return None
-    state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_text(encoding="utf-8"))
+    newest = found(folder)[-1]
     if state.pop("fingerprint") != fingerprint:
         raise UserError(
             "the checkpoint was made with other data, another tokenizer or another configuration",
-            where=str(whole[-1]),
+            where=str(newest),
             mend="restore them, or start anew with --overwrite or another --out",
         )
-    tensors = read_tensors(whole[-1] / "optimizer.safetensors")
-    load_weights(whole[-1], model)
+    tensors = read_tensors(newest / "optimizer.safetensors")
+    load_weights(newest, model)
     restore_optimizers(model, optimizers, tensors)
     return state

@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 
 from selfsup.errors import UserError
+from selfsup.training import distributed
 
 _PROBE_SECONDS = 0.15
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
@@ -41,7 +42,7 @@ def keep_freed_memory() -> None:
     """Let the C library keep what is freed, for the next step's tensors.
 
     By default glibc gives every large tensor fresh pages and takes them back at once; a step of a
-    small model spent a sixth of its time on that (docs/log.md).  Other C libraries are left alone.
+    small model spent some 15 % of its time on that (docs/log.md).  Other C libraries are left alone.
     """
     import ctypes
 
@@ -98,6 +99,12 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         return Precision(torch.float32, reason, product_rate(device, torch.float32))
     full, half = product_rate(device, torch.float32), product_rate(device, torch.bfloat16)
     reason = f"a probe gave {half / 1e9:,.0f} GFLOP/s in bf16 and {full / 1e9:,.0f} in fp32"
-    if half > _GAIN * full:
+    if agreed(half > _GAIN * full):
         return Precision(torch.bfloat16, reason, half)
     return Precision(torch.float32, reason, full)
+
+
+def agreed(mine: bool) -> bool:
+    """True when every process says so."""
+    votes = torch.tensor(float(mine), dtype=torch.float64)
+    return float(distributed.add_up(votes)) >= distributed.world_size()

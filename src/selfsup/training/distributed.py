@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from selfsup.errors import Interrupted, UserError
+
 
 def rank() -> int:
     """This process's number."""
@@ -41,10 +43,13 @@ def leave() -> None:
 
 
 def add_up(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes (in place)."""
-    if dist.is_initialized():
-        dist.all_reduce(values)
-    return values
+    """The sum of a tensor over all processes."""
+    if not dist.is_initialized():
+        return values
+    # nccl adds on the GPU only
+    shared = values.cuda() if dist.get_backend() == "nccl" else values.clone()
+    dist.all_reduce(shared)
+    return shared.to(values.device)
 
 
 def wait() -> None:
@@ -54,7 +59,14 @@ def wait() -> None:
 
 
 def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> None:
-    """Run a function in several processes on this machine through torch's elastic launcher."""
+    """Run a function in several processes on this machine through torch's elastic launcher.
+
+    Raises:
+        Interrupted: asked to stop.
+        UserError: a process failed; says what it said.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     threads = max(1, torch.get_num_threads() // processes)
@@ -69,4 +81,14 @@ def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> Non
         max_restarts=0,
         monitor_interval=0.1,
     )
-    elastic_launch(config, function)(*arguments)
+    try:
+        elastic_launch(config, record(function))(*arguments)
+    except SignalException:  # the launcher has passed it on, and the processes have saved
+        raise Interrupted("stopped; the same command goes on from the last checkpoint") from None
+    except ChildFailedError as error:
+        failure = error.get_first_failure()[1]
+        said: Any = failure.message  # a dictionary when `record` has written it
+        if isinstance(said, dict):
+            said = said.get("message", "")
+        what = str(said).partition(": ")[2] or f"exit {failure.exitcode}"
+        raise UserError(f"training process {failure.local_rank} failed: {what}") from None

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from selfsup.training.devices import Precision
 
 HELDOUT_KEY = Key(seed=0, purpose=1)
 """Held-out examples are hidden with this key in every run, so that losses compare."""
+_NOTICEABLE = 0.05  # nats
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,15 @@ class Evaluation:
 
     objective: AnyObjective
     examples: Examples
+    floor: Mapping[str, float] = field(default_factory=dict)
+    """What guessing without reading gives, by metric; a run that stays there is told so."""
+
+    def stuck(self, values: Mapping[str, float]) -> str:
+        """The metric that is no better than its floor, with both numbers; empty: all are better."""
+        for name, floor in self.floor.items():
+            if values[name] > floor - _NOTICEABLE:
+                return f"{name.replace('_', ' ')} {values[name]:.3f}, a guess without reading {floor:.3f}"
+        return ""
 
 
 class Evaluator:

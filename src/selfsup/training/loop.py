@@ -34,6 +34,9 @@ from selfsup.training.progress import Progress, clock
 from selfsup.training.schedules import progress, rate
 from selfsup.training.signals import StopRequest, stop_requests
 
+_LATE = 0.3
+"""Share of the budget from which a loss that sits at its floor is worth a word."""
+
 
 @dataclass
 class State:
@@ -79,6 +82,12 @@ class _Scored(nn.Module):
         return self.objective.loss(self.model, batch)
 
 
+def _precision(config: TrainConfig, folder: Path | None) -> str:
+    """What was asked for; where `auto` was decided in an earlier part of the run, that."""
+    kept = checkpoints.latest_state(folder / "checkpoints") if folder else None
+    return str(kept["precision"]) if kept and config.precision == "auto" else config.precision
+
+
 class Loop:
     """Trains a model.
 
@@ -118,7 +127,7 @@ class Loop:
         self.device = choose_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.precision = choose_precision(config.precision, self.device)
+        self.precision = choose_precision(_precision(config, folder), self.device)
         self.model, self.objective = model.to(self.device), objective
         self.optimizers = build_optimizers(model, config.optimizer, matrices, self.precision.dtype)
         self.folder, self.fingerprint = folder, fingerprint
@@ -214,6 +223,11 @@ class Loop:
                 checkpoints.save_weights(best, self.model, {"step": state.step, **values})
         seconds = round(state.seconds, 3)
         log.write(step=state.step, split="heldout", tokens=state.tokens, seconds=seconds, **values)
+        if (at := self._progress()) >= _LATE and (why := self.evaluate.evaluation.stuck(values)):
+            display.say(
+                f"nothing learned from context yet at {min(at, 1):.0%} of the budget ({why}); if it "
+                "stays so: a longer budget, another learning rate, or more text"
+            )
         shown = "  ".join(f"{n.replace('_', ' ')} {v:.3f}" for n, v in values.items())
         display.say(
             f"step {state.step:>6,}  {clock(state.seconds)}  {state.tokens:>11,} tokens  held out: {shown}"
@@ -223,7 +237,11 @@ class Loop:
         state = self.state
         state.saved = (state.step, state.tokens, state.seconds)
         if self.folder is not None and self.rank == 0:
-            kept = {**asdict(state), "fingerprint": self.fingerprint}
+            kept = {
+                **asdict(state),
+                "fingerprint": self.fingerprint,
+                "precision": self.precision.name,
+            }
             folder = self.folder / "checkpoints"
             checkpoints.save(
                 folder, state.step, self.model, self.optimizers, kept, self.config.keep
@@ -249,6 +267,7 @@ class Loop:
             self.folder / "checkpoints", self.model, self.optimizers, self.fingerprint
         )
         if kept is not None:
+            kept.pop("precision")
             self.state = State(**{**kept, "saved": tuple(kept["saved"])})
         return self.state.step
 

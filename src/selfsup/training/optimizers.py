@@ -19,8 +19,8 @@ def orthogonalize(matrices: Tensor, dtype: torch.dtype) -> Tensor:
 
     Args:
         matrices: (batch, rows, columns).
-        dtype: the precision of the products.  torch.optim.Muon always takes bfloat16, which on a
-            processor without bfloat16 units was 45 times slower than float32.
+        dtype: the precision of the products.  torch.optim.Muon always takes bfloat16, which
+            processors without units for it emulate.
 
     Returns:
         (batch, rows, columns), in `dtype`.  Source: Jordan et al. 2024, "Muon".

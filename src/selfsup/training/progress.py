@@ -54,6 +54,11 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=min(done, 1.0), text=text)
 
+    def count(self, what: str, amount: float, unit: str) -> None:
+        """Say on the bar how far work of unknown length has come."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=0.0, text=f"{what}: {amount:,.1f} {unit}")
+
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:

@@ -1,11 +1,18 @@
-"""SIGTERM and Ctrl-C finish the step, save, and leave; a second one leaves at once."""
+"""SIGTERM and Ctrl-C finish the step, save, and leave; a second one leaves at once.
+
+A terminal and a launcher may both pass on the same Ctrl-C, so what follows within two seconds is no
+second request.
+"""
 
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_SAME_REQUEST = 2.0  # seconds
 
 
 class StopRequest:
@@ -13,6 +20,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.made = False
+        self.since = 0.0
 
     def __bool__(self) -> bool:
         """Whether somebody asked."""
@@ -25,9 +33,10 @@ def stop_requests() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def stop(_number: int, _frame: Any) -> None:
-        if request.made:
+        if request.made and time.monotonic() - request.since > _SAME_REQUEST:
             raise KeyboardInterrupt
-        request.made = True
+        if not request.made:
+            request.made, request.since = True, time.monotonic()
 
     try:
         old = {s: signal.signal(s, stop) for s in (signal.SIGTERM, signal.SIGINT)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +72,22 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
         return load_tokenizer(folder)
     display.say(f"training the tokenizer ({chosen.kind}, at most {chosen.vocab_size:,} entries)")
     texts = training_sample(config.data, chosen.sample_megabytes)
-    tokenizer = train_tokenizer(chosen, texts, None)
+    tokenizer = train_tokenizer(chosen, texts, _counter(display, "reading for the tokenizer"))
     with checkpoints.written_whole(folder) as new:
         tokenizer.save(new)
     return tokenizer
+
+
+def _counter(display: Progress, what: str) -> Callable[[int], None]:
+    """Shows how many characters were handled so far."""
+    done = 0
+
+    def add(characters: int) -> None:
+        nonlocal done
+        done += characters
+        display.count(what, done / 1e6, "million characters")
+
+    return add
 
 
 def prepare(config: PretrainConfig, display: Progress) -> Prepared:
@@ -83,13 +95,18 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     if not config.data.sources:
         raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
     tokenizer = get_tokenizer(config, display)
-    corpus = prepare_corpus(config.data, tokenizer)
+    corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
     counts = corpus.meta["splits"]
     display.say(
         f"corpus: {counts['train']['documents']:,} documents, {counts['train']['tokens']:,} tokens; "
         f"held out: {counts['heldout']['documents']:,} documents; "
         f"{corpus.meta['duplicates']:,} duplicates dropped"
     )
+    if corpus.meta["bad_rows"]:
+        display.say(
+            f"{corpus.meta['bad_rows']:,} rows could not be read and were skipped; "
+            f"the first: {corpus.meta['bad_examples'][0]}"
+        )
     model = config.model
     if model.vocab_size is None:
         model = model.model_copy(update={"vocab_size": tokenizer.vocab_size})
@@ -107,10 +124,11 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     objective = MaskedTokens(config.objective, train, tokenizer)
     rows = min(config.train.evaluate_rows, len(heldout))
     examples = Sampler([len(heldout)], [1.0], _MIX_SEED).at(0, rows)
-    evaluation = Evaluation(objective.heldout(heldout), examples)
     weights = [s.weight for s in config.data.sources][: len(train.counts)]
     sampler = Sampler(train.counts, weights, config.seed)
-    baseline = unigram_baseline(objective.heldout(heldout), train, examples, HELDOUT_KEY)
+    question = objective.heldout(heldout)
+    baseline = unigram_baseline(question, train, examples, HELDOUT_KEY)
+    evaluation = Evaluation(question, examples, {"masked_loss": baseline[0]})
     return Prepared(config, tokenizer, corpus, train, objective, evaluation, sampler, baseline)
 
 
@@ -193,14 +211,8 @@ def pretrain(
 
 
 def _launch(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) -> dict[str, Any]:
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-
     prepare(config, Progress(quiet=True, title=""))  # once, and its errors belong to this process
-    try:
-        distributed.launch(config.train.processes, _worker, config, folder, overwrite, quiet)
-    except ChildFailedError as error:
-        reason = next(iter(error.failures.values())).message
-        raise UserError(f"a training process failed: {reason}", where=str(folder)) from None
+    distributed.launch(config.train.processes, _worker, config, folder, overwrite, quiet)
     return read_result(folder)
 
 

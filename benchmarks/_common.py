@@ -1,0 +1,68 @@
+"""What the benchmarks share: flags, the data, the machine, and the line of JSON at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def arguments(description: str, **extra: Any) -> argparse.Namespace:
+    """`--quick`, `--data DIR`, and a benchmark's own flags (name=default)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="under two minutes; rough")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=ROOT.parent / "shared" / "data",
+        help="the folder of data sets [../shared/data]; without it the embedded texts are used",
+    )
+    for name, default in extra.items():
+        kind = type(default) if default is not None else str
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+    return parser.parse_args()
+
+
+def imdb(args: argparse.Namespace) -> str:
+    """The path of IMDB's unlabelled reviews, or the embedded texts where it is missing."""
+    file = args.data / "text" / "imdb" / "imdb_unlabelled.jsonl.xz"
+    if file.is_file():
+        return str(file)
+    print(f"{file} is not here: using the embedded documentation strings", file=sys.stderr)
+    return "docstrings:"
+
+
+def machine() -> dict[str, Any]:
+    """Where the figures were measured."""
+    import torch
+
+    model = ""
+    cpu = Path("/proc/cpuinfo")
+    if cpu.is_file():
+        lines = cpu.read_text().splitlines()
+        model = next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def finish(name: str, args: argparse.Namespace, figures: dict[str, Any]) -> None:
+    """Keep the result (not of a quick run) and print it as the last line."""
+    command = f"python benchmarks/{name}.py" + (" --quick" if args.quick else "")
+    result = {"benchmark": name, "command": command, "machine": machine(), **figures}
+    if not args.quick:
+        folder = ROOT / "benchmarks" / "results"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))

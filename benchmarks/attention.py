@@ -1,0 +1,63 @@
+"""Attention on a CPU in bf16, forward and backward: torch's fused kernel against plain products."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from selfsup.nn.attention import plain_attention
+
+from _common import arguments, finish
+
+SHAPES = [(32, 4, 128, 64), (64, 3, 64, 64), (8, 4, 512, 64), (4, 4, 1024, 64)]
+
+
+def measure(shape: tuple[int, int, int, int], masked: bool, times: int) -> dict[str, Any]:
+    rows, heads, length, width = shape
+    q, k, v = (
+        torch.randn(rows, heads, length, width).bfloat16().requires_grad_() for _ in range(3)
+    )
+    owner = torch.arange(length) >= length // 3
+    mask = (owner[:, None] == owner[None, :]).expand(rows, 1, length, length) if masked else None
+    bias = None
+    if mask is not None:
+        bias = torch.zeros_like(mask, dtype=torch.bfloat16).masked_fill_(~mask, -torch.inf)
+    systems = {
+        "fused": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
+        "plain": lambda: plain_attention(q, k, v, bias, 0.0),
+    }
+    spans: dict[str, list[float]] = {name: [] for name in systems}
+    outputs = {name: run().detach().float() for name, run in systems.items()}
+    for turn in range(times + 2):
+        for name, run in systems.items():
+            started = time.perf_counter()
+            out = run()
+            out.backward(torch.ones_like(out))
+            if turn >= 2:
+                spans[name].append(time.perf_counter() - started)
+            q.grad = k.grad = v.grad = None
+    middle = {name: statistics.median(x) * 1e3 for name, x in spans.items()}
+    return {
+        "shape": shape,
+        "masked": masked,
+        "milliseconds": {name: round(x, 3) for name, x in middle.items()},
+        "fused_over_plain": round(middle["fused"] / middle["plain"], 2),
+        "largest_difference": float((outputs["fused"] - outputs["plain"]).abs().max()),
+    }
+
+
+def main() -> None:
+    args = arguments(__doc__ or "")
+    times = 3 if args.quick else 15
+    rows = [measure(shape, masked, times) for shape in SHAPES for masked in (False, True)]
+    for row in rows:
+        print(row)
+    finish("attention", args, {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The verbs together, on a corpus of seconds: train, look, fill, embed, list, resume, refuse."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.training.tiny import write_corpus
+
+from selfsup.cli.app import main
+from selfsup.training.metrics import read_metrics
+
+Capture = pytest.CaptureFixture[str]
+SMALL = [
+    *("--unit", "line", "--precision", "fp32", "--device", "cpu"),
+    *("--tokenizer.kind", "characters", "--data.length", "32", "--data.heldout", "0.1"),
+    *("--model.hidden_size", "16", "--model.num_heads", "2", "--model.intermediate_size", "32"),
+    *("--train.batch_size", "8", "--train.evaluate_rows", "16", "--train.log_every", "1"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_corpus(tmp_path / "corpus.txt")
+    return tmp_path
+
+
+def answer(capsys: Capture, *words: str) -> Any:
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refused(capsys: Capture, *words: str) -> str:
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def test_the_whole_way(folder: Path, capsys: Capture) -> None:
+    train = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL]
+    estimate = answer(capsys, *train, "--steps", "6", "--out", "runs/a", "--dry-run")
+    assert estimate["estimated_steps"] == 6
+    assert estimate["peak_megabytes"] > 50
+    assert not (folder / "runs").exists()
+
+    result = answer(capsys, *train, "--steps", "6", "--out", "runs/a")
+    assert result["steps"] == 6
+    assert {p.name for p in (folder / "runs" / "a").iterdir()} >= {
+        *("config.json", "environment.json", "metrics.jsonl", "checkpoints"),
+        *("model", "result.json", "figures"),
+    }
+    again = answer(capsys, "pretrain", "--config", "runs/a/config.json", "--out", "runs/again")
+    assert again["heldout"] == result["heldout"]
+
+    filled = answer(capsys, "fill", "runs/a", "the c[MASK]t", "a d[MASK][MASK]", "--top", "3")
+    assert [len(one["blanks"]) for one in filled] == [1, 2]
+    assert len(filled[0]["blanks"][0]) == 3
+    with gzip.open(folder / "questions.txt.gz", "wt") as lines:
+        lines.write("the c[MASK]t\na d[MASK][MASK]\n")
+    assert answer(capsys, "fill", "runs/a", "-i", "questions.txt.gz", "--top", "3") == filled
+
+    rows = [{"body": "the cat"}, {"body": "a dog sees her sister " * 9}]
+    (folder / "texts.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    words = ["embed", "runs/a", "-i", "texts.jsonl", "-o", "v.npy", "--column", "body"]
+    assert answer(capsys, *words)["dimensions"] == 16
+    vectors = np.load(folder / "v.npy")
+    assert vectors.shape == (2, 16)
+    assert "exists already; --overwrite replaces it" in refused(capsys, *words)
+
+    assert answer(capsys, "info", "runs/a")["layers"] == 2
+    listed = answer(capsys, "runs", "runs")
+    assert {row["run"] for row in listed} == {"a", "again"}
+    assert all(row["state"] == "finished" for row in listed)
+    assert main(["runs", "runs"]) == 0
+    assert "bert-tiny" in capsys.readouterr().out
+
+
+def test_bad_input_leaves_nothing_half_written(folder: Path, capsys: Capture) -> None:
+    train = ["pretrain", "bert-tiny", *SMALL, "--steps", "2", "--out", "runs/a"]
+    (folder / "latin.txt").write_bytes(b"caf\xe9 " * 50)
+    (folder / "broken.jsonl").write_text('{"text": "good"}\n{"text": \n')
+    (folder / "columns.csv").write_text("body,label\nhello,1\n")
+    (folder / "empty.txt").write_text("\n\n")
+    (folder / "short.txt").write_text("\n".join(f"line {i}" for i in range(40)))
+    cases = {
+        "nothing/*.txt": "no file matches",
+        "latin.txt": "latin.txt:1: not UTF-8: byte 0xe9 at offset 3",
+        "broken.jsonl": "broken.jsonl:2: ",
+        "columns.csv": "no column 'text'",
+        "empty.txt": "there is no text",
+        "short.txt": "at least 8 are needed",
+    }
+    for data, message in cases.items():
+        assert message in refused(capsys, *train, "--data", data), data
+        assert not (folder / "runs" / "a" / "config.json").exists()
+        assert not (folder / "runs" / "a" / "model").exists()
+    big = [*train, "--data", "corpus.txt", "--tokenizer.kind", "wordpiece"]
+    assert "the text gives a vocabulary of" in refused(capsys, *big)
+    assert "body" in refused(capsys, *train, "--data", "columns.csv")  # says which there are
+
+
+def test_bad_rows_are_counted_when_they_may_be_skipped(folder: Path, capsys: Capture) -> None:
+    lines = [json.dumps({"text": line}) for line in (folder / "corpus.txt").read_text().split("\n")]
+    lines[3:3] = ['{"text": ', "[]"]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    stats = answer(capsys, "data", "stats", "rows.jsonl", "--on-bad-row", "skip")
+    assert stats["dropped"]["bad_row"] == 2
+    words = ["pretrain", "bert-tiny", "--data", "rows.jsonl", *SMALL, "--steps", "1", "--out", "r"]
+    assert "rows.jsonl:4: " in refused(capsys, *words)
+    assert main([*words, "--on-bad-row", "skip"]) == 0
+    assert "2 rows could not be read and were skipped" in capsys.readouterr().err
+
+
+def test_two_sources_with_weights(folder: Path, capsys: Capture) -> None:
+    write_corpus(folder / "more.txt", seed=9)
+    data = ["--data", "corpus.txt@0.5", "--data", "more.txt"]
+    result = answer(capsys, "pretrain", "bert-tiny", *data, *SMALL, "--steps", "2", "--out", "r")
+    assert result["steps"] == 2
+    config = json.loads((folder / "r" / "config.json").read_text())
+    assert [s["weight"] for s in config["data"]["sources"]] == [0.5, 1.0]
+
+
+def test_torchrun_gives_the_curve_of_one_process(folder: Path, capsys: Capture) -> None:
+    words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "8", "--quiet"]
+    assert main([*words, "--out", "one"]) == 0
+    source = str(Path(__file__).parents[2] / "src")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", "0", "-m", "selfsup", *words, "--out", "two"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+    def losses(run: str) -> list[float]:
+        lines = read_metrics(folder / run / "metrics.jsonl")
+        return [x["loss"] for x in lines if x["split"] == "train"]
+
+    assert len(losses("one")) == 8
+    assert losses("two") == pytest.approx(losses("one"), rel=2e-4)
+    assert (folder / "two" / "model" / "model.safetensors").is_file()
+
+
+def test_a_second_run_on_the_folder_is_told_by_whom(folder: Path, capsys: Capture) -> None:
+    from selfsup.training.lock import locked
+
+    with locked(folder / "r"):
+        told = refused(
+            capsys, "pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--out", "r"
+        )
+    assert f"in use by process {os.getpid()} on " in told
+
+
+def test_the_unlearned_is_said(folder: Path, capsys: Capture) -> None:
+    words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "6", "--out", "r"]
+    assert main([*words, "--train.optimizer.lr", "1e-9"]) == 0
+    assert "nothing learned from context yet" in capsys.readouterr().err

@@ -1,0 +1,247 @@
+"""Model folders: what we write opens in the ecosystem, what it writes opens here, the rest is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.training.tiny import tiny_config, write_corpus
+
+import selfsup
+from selfsup.errors import UserError
+from selfsup.models.hub import Pretrained, load
+from selfsup.models.transformer import parameter_count
+from selfsup.nn.sequences import Sequences
+from selfsup.uses.pretraining import pretrain
+
+TEXTS = ["the cat sees a red bicycle.", "my neighbour mends the broken clock. a dog.", "some bread"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of each family, one of neither, and the corpus."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = write_corpus(folder / "corpus.txt")
+    for recipe in ("bert-tiny", "modernbert-tiny"):
+        pretrain(tiny_config(data, recipe), folder / recipe, quiet=True)
+    value = tiny_config(data, "modernbert-tiny").model_dump(mode="json")
+    value["model"]["norm"] = "rmsnorm"
+    from selfsup.config import PretrainConfig
+
+    pretrain(PretrainConfig.model_validate(value), folder / "neither", quiet=True)
+    return folder
+
+
+@pytest.fixture
+def copied(runs: Path, tmp_path: Path) -> Path:
+    """A model folder that a test may spoil."""
+    shutil.copytree(runs / "bert-tiny" / "model", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def our_logits(opened: Pretrained, ids: list[np.ndarray]) -> torch.Tensor:
+    with torch.inference_mode():
+        return opened.model.predict(opened.model(Sequences.from_lists(ids)))
+
+
+@pytest.mark.parametrize("recipe", ["bert-tiny", "modernbert-tiny"])
+def test_transformers_opens_what_was_trained(runs: Path, recipe: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = runs / recipe / "model"
+    theirs = transformers.AutoModelForMaskedLM.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    opened = load(runs / recipe)
+    given = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    ids = opened.tokenizer.encode_batch(TEXTS)
+    keep = given["attention_mask"].bool()
+    assert given["input_ids"][keep].tolist() == np.concatenate(ids).tolist()
+    given.pop("token_type_ids", None)
+    with torch.inference_mode():
+        logits = theirs(**given).logits[keep]
+    torch.testing.assert_close(our_logits(opened, ids), logits, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["bert-tiny", "modernbert-tiny"])
+def test_sentence_transformers_opens_what_was_trained(runs: Path, recipe: str) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    theirs = st.SentenceTransformer(str(runs / recipe / "model"), device="cpu").encode(TEXTS)
+    ours = selfsup.embed(load(runs / recipe), TEXTS)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_what_transformers_saves_opens_here(
+    runs: Path, tmp_path: Path, kind: str, bare: bool
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    source = runs / f"{kind}-tiny" / "model"
+    cls = transformers.AutoModel if bare else transformers.AutoModelForMaskedLM
+    theirs = cls.from_pretrained(source)
+    theirs.save_pretrained(tmp_path / "saved")
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "saved")
+    opened, original = load(tmp_path / "saved"), load(runs / f"{kind}-tiny")
+    assert opened.has_head is not bare
+    for (name, a), b in zip(
+        opened.encoder.named_parameters(), original.encoder.parameters(), strict=True
+    ):
+        if opened.has_pooler or "pooler" not in name:
+            assert torch.equal(a, b), name
+    assert opened.config == original.config
+    np.testing.assert_array_equal(selfsup.embed(opened, TEXTS), selfsup.embed(original, TEXTS))
+
+
+def test_settings_of_no_family_are_kept_under_our_names(runs: Path) -> None:
+    opened = load(runs / "neither")
+    assert json.loads((opened.path / "config.json").read_text())["model_type"] == "selfsup"
+    assert opened.config.norm == "rmsnorm"
+    assert opened.has_head
+    assert np.isfinite(selfsup.embed(opened, TEXTS)).all()
+
+
+def test_model_is_a_run_or_a_model_folder(runs: Path) -> None:
+    assert load(runs / "bert-tiny").path == load(runs / "bert-tiny" / "model").path
+
+
+def test_origin_and_size_are_told(runs: Path) -> None:
+    from selfsup.uses.inspect import info
+
+    told = info(runs / "bert-tiny")
+    assert told["origin"]["recipe"] == "bert-tiny"
+    assert told["architecture"] == "BertForPreTraining"
+    opened = load(runs / "bert-tiny")
+    assert told["encoder_parameters"] == parameter_count(opened.encoder)
+    with torch.device("meta"):  # the head's output matrix is the embedding, and counted once
+        whole = parameter_count(type(opened.model)(opened.config, pair_head=True))
+    assert told["encoder_parameters"] + told["head_parameters"] == whole
+
+
+# ---- refused ---------------------------------------------------------------------------------
+
+
+def change_tensors(folder: Path, change: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def change_config(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config.update(values)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_missing_tensor(copied: Path) -> None:
+    name = "bert.encoder.layer.1.output.dense.weight"
+    change_tensors(copied, lambda tensors: tensors.pop(name))
+    with pytest.raises(UserError, match=r"tensor 'encoder.blocks.1.mlp.down.weight' is missing"):
+        load(copied)
+
+
+def test_extra_tensor(copied: Path) -> None:
+    change_tensors(copied, lambda tensors: tensors.update(surplus=torch.zeros(1)))
+    with pytest.raises(UserError, match="tensor 'surplus' is not part"):
+        load(copied)
+
+
+def test_misshapen_tensor(copied: Path) -> None:
+    name = "bert.pooler.dense.bias"
+    change_tensors(copied, lambda tensors: tensors.update({name: torch.zeros(3)}))
+    with pytest.raises(UserError, match=r"pooler.bias' has shape \(3,\), not \(16,\)"):
+        load(copied)
+
+
+def test_truncated_weights(copied: Path) -> None:
+    file = copied / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load(copied)
+
+
+def test_a_pickle_is_never_read(copied: Path) -> None:
+    (copied / "model.safetensors").unlink()
+    (copied / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    with pytest.raises(UserError, match=r"'pytorch_model\.bin' is a pickle"):
+        load(copied)
+
+
+def test_a_pickle_under_another_name_is_no_safetensors(copied: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, copied / "model.safetensors")
+    with pytest.raises(UserError, match="not a whole safetensors file"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model_type": "t5"}, "architecture 't5' is not one that selfsup opens"),
+        ({"hidden_act": "swish9"}, "activation 'swish9' is not supported"),
+        ({"position_embedding_type": "relative_key"}, "only absolute positions"),
+        ({"hidden_size": None}, "hidden_size"),
+    ],
+)
+def test_another_architecture(copied: Path, values: dict[str, Any], message: str) -> None:
+    change_config(copied, **values, selfsup=None)
+    with pytest.raises(UserError, match=message):
+        load(copied)
+
+
+def test_config_without_a_needed_key(copied: Path) -> None:
+    config = json.loads((copied / "config.json").read_text())
+    del config["num_attention_heads"], config["selfsup"]
+    (copied / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="num_attention_heads"):
+        load(copied)
+
+
+def test_another_tokenizer(copied: Path) -> None:
+    file = copied / "tokenizer.json"
+    text = file.read_text(encoding="utf-8")
+    tokens = json.loads(text)
+    vocabulary = tokens["model"]["vocab"]
+    vocabulary["a"], vocabulary["e"] = vocabulary["e"], vocabulary["a"]
+    file.write_text(json.dumps(tokens))
+    with pytest.raises(UserError, match=r"not the one that this model was trained with"):
+        load(copied)
+
+
+def test_broken_config(copied: Path) -> None:
+    (copied / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        load(copied)
+
+
+def test_no_such_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="no such run or model folder"):
+        load(tmp_path / "nothing")
+    with pytest.raises(UserError, match="holds no model"):
+        load(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(UserError, match="no finished model yet"):
+        load(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="'somebody/something' is no folder here"):
+        load("somebody/something")
+
+
+def test_a_hub_name_is_fetched_through_the_extra(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[Any] = []
+
+    def snapshot(name: str, **options: Any) -> str:
+        asked.append((name, options["local_files_only"]))
+        return str(runs / "bert-tiny" / "model")
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot)
+    monkeypatch.chdir(tmp_path)
+    assert load("somebody/something").architecture == "BertForPreTraining"
+    assert asked == [("somebody/something", True)]  # tests are offline

@@ -1,0 +1,20 @@
+"""What users import, and with which arguments: a change here is a change for them."""
+
+from __future__ import annotations
+
+import inspect
+
+import selfsup
+
+
+def test_names_and_arguments() -> None:
+    assert selfsup.__all__ == ["__version__", "embed", "fill", "load", "pretrain", "recipes"]
+    faces = {
+        "pretrain": ["config", "out", "overwrite", "quiet"],
+        "load": ["name", "device"],
+        "fill": ["pretrained", "texts", "top", "batch_tokens"],
+        "embed": ["pretrained", "texts", "pooling", "normalize", "batch_tokens"],
+    }
+    for name, arguments in faces.items():
+        assert list(inspect.signature(getattr(selfsup, name)).parameters) == arguments
+    assert [n for n in dir(selfsup.recipes) if n in ("get", "table")] == ["get", "table"]
