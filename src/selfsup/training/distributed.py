@@ -58,6 +58,13 @@ def wait() -> None:
         dist.barrier()
 
 
+def _recorded(function: Callable[..., Any], *arguments: Any) -> None:
+    """Run in a child, and leave its error where the launcher finds it."""
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    record(function)(*arguments)
+
+
 def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> None:
     """Run a function in several processes on this machine through torch's elastic launcher.
 
@@ -66,7 +73,7 @@ def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> Non
         UserError: a process failed; says what it said.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     threads = max(1, torch.get_num_threads() // processes)
@@ -82,7 +89,7 @@ def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> Non
         monitor_interval=0.1,
     )
     try:
-        elastic_launch(config, record(function))(*arguments)
+        elastic_launch(config, _recorded)(function, *arguments)
     except SignalException:  # the launcher has passed it on, and the processes have saved
         raise Interrupted("stopped; the same command goes on from the last checkpoint") from None
     except ChildFailedError as error:
