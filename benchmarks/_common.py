@@ -38,6 +38,17 @@ def imdb(args: argparse.Namespace) -> str:
     return "docstrings:"
 
 
+def peak_megabytes() -> float:
+    """The most memory this process has held.
+
+    Not `ru_maxrss`: a child inherits its parent's.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return float(line.split()[1]) / 1024
+    raise OSError("no VmHWM in /proc/self/status")
+
+
 def machine() -> dict[str, Any]:
     """Where the figures were measured."""
     import torch

@@ -126,6 +126,7 @@ def train_peer(
             save_strategy="no",
             logging_steps=10**9,
             disable_tqdm=True,
+            use_cpu=not torch.cuda.is_available(),
             **options,
         )
         trainer = Trainer(

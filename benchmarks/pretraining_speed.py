@@ -8,14 +8,13 @@ same shape on the same rows of 128 tokens, 32 rows a step.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from typing import Any
 
-from _common import arguments, finish, imdb
+from _common import arguments, finish, imdb, peak_megabytes
 from _peers import SHAPES, config, peer_model, prepared, train_peer
 
 MODES: dict[str, dict[str, Any]] = {
@@ -48,7 +47,7 @@ def work(system: str, shape: str, source: str, steps: int) -> dict[str, Any]:
         times = train_peer(ready, peer_model(shape), steps=steps + warm, **MODES[system])
     spans = [b - a for a, b in zip(times[warm - 1 :], times[warm:], strict=False)]
     found["tokens_per_second"] = 32 * 128 / statistics.median(spans)
-    found["peak_megabytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["peak_megabytes"] = peak_megabytes()
     return found
 
 

@@ -8,7 +8,6 @@ interleaved; medians of time, and of peak memory above that at the start.
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,12 +21,8 @@ from selfsup.data.admission import Admission, admitted_documents
 from selfsup.data.corpus import prepare_corpus
 from selfsup.data.tokenizers import load_tokenizer
 
-from _common import arguments, finish, imdb
+from _common import arguments, finish, imdb, peak_megabytes
 from _peers import config, prepared
-
-
-def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def work(system: str, source: str, tokenizer_folder: str) -> dict[str, Any]:
@@ -35,7 +30,7 @@ def work(system: str, source: str, tokenizer_folder: str) -> dict[str, Any]:
     if system == "encode_batch":
         plain = DataConfig(sources=(SourceConfig(path=source),))
         texts = [document.text for document in admitted_documents(plain, Admission())]
-    before = peak()
+    before = peak_megabytes()
     started = time.perf_counter()
     if system == "ours":
         with tempfile.TemporaryDirectory() as cache:
@@ -47,7 +42,7 @@ def work(system: str, source: str, tokenizer_folder: str) -> dict[str, Any]:
             part = texts[first : first + 1000]
             tokenizer.inner.encode_batch(part, add_special_tokens=False)
         seconds = time.perf_counter() - started
-    return {"seconds": seconds, "megabytes_above_start": peak() - before}
+    return {"seconds": seconds, "megabytes_above_start": peak_megabytes() - before}
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ def test_names_and_arguments() -> None:
         "pretrain": ["config", "out", "overwrite", "quiet"],
         "load": ["name", "device"],
         "fill": ["pretrained", "texts", "top", "batch_tokens"],
-        "embed": ["pretrained", "texts", "pooling", "normalize", "batch_tokens"],
+        "embed": ["pretrained", "texts", "pooling", "normalize", "batch_tokens", "precision"],
     }
     for name, arguments in faces.items():
         assert list(inspect.signature(getattr(selfsup, name)).parameters) == arguments

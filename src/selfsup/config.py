@@ -225,7 +225,7 @@ class MuonConfig(Section):
     """Muon (Jordan et al. 2024) for the matrices of the body, AdamW for all else."""
 
     kind: Literal["muon"] = "muon"
-    lr: Annotated[float, Field(gt=0)] = 0.02
+    lr: Annotated[float, Field(gt=0)] = 5e-3
     """Learning rate of the matrices: each step's update has a root mean square near 0.2 times this."""
     momentum: float = 0.95
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

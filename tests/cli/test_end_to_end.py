@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from tests.training.tiny import write_corpus
 
 from selfsup.cli.app import main
+from selfsup.training.checkpoints import found
 from selfsup.training.metrics import read_metrics
 
 Capture = pytest.CaptureFixture[str]
@@ -42,8 +45,10 @@ def refused(capsys: Capture, *words: str) -> str:
     assert main(words) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.count("\n") == 1
-    return printed.err
+    *progress, last = printed.err.splitlines()
+    assert last.startswith("selfsup: ")
+    assert not [line for line in progress if line.startswith(("selfsup: ", "Traceback"))]
+    return last
 
 
 def test_the_whole_way(folder: Path, capsys: Capture) -> None:
@@ -135,7 +140,8 @@ def test_torchrun_gives_the_curve_of_one_process(folder: Path, capsys: Capture) 
     assert main([*words, "--out", "one"]) == 0
     source = str(Path(__file__).parents[2] / "src")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", "0", "-m", "selfsup", *words, "--out", "two"]
+    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
+    command += ["-m", "selfsup", *words, "--out", "two"]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": source}, capture_output=True, text=True
     )
@@ -164,3 +170,46 @@ def test_the_unlearned_is_said(folder: Path, capsys: Capture) -> None:
     words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "6", "--out", "r"]
     assert main([*words, "--train.optimizer.lr", "1e-9"]) == 0
     assert "nothing learned from context yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("processes", "sent"), [(1, "SIGINT"), (2, "SIGTERM")])
+def test_a_stopped_run_saves_and_exits_with_130(folder: Path, processes: int, sent: str) -> None:
+    words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "100000"]
+    words += ["--out", "r", "--quiet", "--processes", str(processes)]
+    source = str(Path(__file__).parents[2] / "src")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "selfsup", *words],
+        env={**os.environ, "PYTHONPATH": source},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = folder / "r" / "metrics.jsonl"
+    for _ in range(600):
+        if len(read_metrics(log)) > 5 or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(getattr(signal, sent))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+    (kept,) = found(folder / "r" / "checkpoints")
+    steps = [x["step"] for x in read_metrics(log) if x["split"] == "train"]
+    assert kept.name == f"step-{steps[-1]:08d}"
+
+
+def test_an_error_in_one_of_two_processes_is_said(folder: Path, capsys: Capture) -> None:
+    words = [
+        "pretrain",
+        "bert-tiny",
+        "--data",
+        "corpus.txt",
+        *SMALL,
+        "--steps",
+        "500",
+        "--out",
+        "r",
+    ]
+    words += ["--processes", "2", "--train.optimizer.lr", "1e30", "--train.schedule.warmup", "0"]
+    assert "training process" in refused(capsys, *words, "--quiet")

@@ -68,7 +68,7 @@ def test_finding_says_what_the_curves_say() -> None:
             "random": [[0.3], [0.4], [0.65]],
         },
     }
-    assert "80 labels after pre-training are worth 320 without it" in demo.finding(curves)
+    assert "20 labels after pre-training are worth 80 without it" in demo.finding(curves)
     curves["accuracy"]["random"] = [[0.6], [0.8], [0.9]]  # type: ignore[index]
     assert demo.finding(curves).endswith("pre-training is ahead at 0 of 3 label counts.")
 

@@ -119,6 +119,17 @@ def test_pooling_and_length(trained: Pretrained) -> None:
         selfsup.embed(trained, TEXTS, pooling="max")
 
 
+def test_bf16_is_close_and_an_unknown_precision_is_refused(trained: Pretrained) -> None:
+    full, half = (
+        selfsup.embed(trained, TEXTS, precision=p, normalize=True) for p in ("fp32", "bf16")
+    )
+    assert half.dtype == np.float32
+    assert (full * half).sum(1).min() > 0.999
+    assert not np.array_equal(full, half)
+    with pytest.raises(UserError, match="unknown precision 'fp16'"):
+        selfsup.embed(trained, TEXTS, precision="fp16")
+
+
 def test_the_global_generator_is_untouched(trained: Pretrained) -> None:
     torch.manual_seed(3)
     expected = torch.rand(2)

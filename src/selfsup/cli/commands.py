@@ -141,6 +141,10 @@ def embed(
         bool | None, Parameter(help="Whether vectors have length 1 [as the model says].")
     ] = None,
     batch_tokens: Annotated[int | None, Parameter(help="Tokens that are computed at once.")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        Parameter(help="bf16 is faster and a little rougher [fp32]."),
+    ] = "fp32",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -158,7 +162,11 @@ def embed(
     from selfsup.models.hub import load
     from selfsup.uses import embed as embedding
 
-    options: dict[str, Any] = {"pooling": pooling, "normalize": normalize}
+    options: dict[str, Any] = {
+        "pooling": pooling,
+        "normalize": normalize,
+        "precision": precision,
+    }
     if batch_tokens is not None:
         options["batch_tokens"] = batch_tokens
     pretrained = load(model)

@@ -114,10 +114,7 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
     tensors = _read_weights(folder)
     own = settings.get("selfsup") or {}
     kind = str(settings.get("model_type", ""))
-    if "model" in own:
-        config = TransformerConfig.model_validate(own["model"])
-    else:
-        config = read_settings(settings, str(folder / "config.json"))
+    config = _read_config(settings, own, folder / "config.json")
     pair = any(n.startswith(("cls.seq_relationship.", "pair_head.")) for n in tensors)
     with torch.random.fork_rng(devices=[]):
         model = MaskedLanguageModel(config, pair_head=pair)
@@ -128,7 +125,9 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
         found, extra = from_family(kind, tensors, list(wanted))
     has_head = all(n in found for n in wanted if n.startswith(_HEAD))
     has_pooler = "encoder.pooler.weight" in found
-    optional = () if own else ("encoder.pooler.", *(() if has_head else _HEAD))
+    # a part may be missing as a whole (a bare encoder), never by half
+    absent = [p for p in (("encoder.pooler.",), _HEAD) if not any(n.startswith(p) for n in found)]
+    optional = tuple(prefix for prefixes in absent for prefix in prefixes)
     _check(found, extra, wanted, optional, folder)
     with torch.no_grad():
         for tensor_name, parameter in model.named_parameters():
@@ -151,6 +150,23 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
         normalize=normalize,
         origin=dict(own),
     )
+
+
+def _read_config(
+    settings: Mapping[str, Any], own: Mapping[str, Any], where: Path
+) -> TransformerConfig:
+    from pydantic import ValidationError
+
+    try:
+        if "model" in own:
+            return TransformerConfig.model_validate(own["model"])
+        return read_settings(settings, str(where))
+    except KeyError as error:
+        raise UserError(f"the key {error} is missing", where=str(where)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{key}: {first['msg']}".lstrip(": "), where=str(where)) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

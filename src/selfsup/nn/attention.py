@@ -123,11 +123,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
 def _plain_is_faster(queries: Tensor, length: int) -> bool:
     """Whether three plain products beat the fused kernel: on CPUs, training in bf16.
 
-    There torch 2.13's fused backward took 2 to 9 times as long at 64 to 1024 tokens
-    (`benchmarks/attention.py`); beyond, the scores would fill the memory.
+    There torch 2.13's fused kernel took 3 to 6 times as long at 64 and 128 tokens, and no longer at
+    512 (`benchmarks/attention.py`).
     """
     half = queries.dtype == torch.bfloat16
-    return queries.device.type == "cpu" and half and queries.requires_grad and length <= 1024
+    return queries.device.type == "cpu" and half and queries.requires_grad and length <= 256
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from selfsup.errors import UserError
 from selfsup.models.classifier import mean_vectors
 from selfsup.models.hub import Pretrained
 from selfsup.nn.sequences import Sequences
+from selfsup.training.devices import choose_precision
 
 _CHUNK = 4096  # texts tokenised at once, so that memory stays bounded
 
@@ -23,6 +25,7 @@ def embed(
     pooling: str = "auto",
     normalize: bool | None = None,
     batch_tokens: int = 2048,
+    precision: str = "fp32",
 ) -> NDArray[np.float32]:
     """Vectors of texts, (texts, hidden), float32.
 
@@ -35,11 +38,20 @@ def embed(
             model's folder says, else `mean`.
         normalize: to unit length; None: as the model's folder says.
         batch_tokens: tokens read at once.
+        precision: `fp32`; `bf16` is faster where the processor has it, and close (cosine 0.9999 in
+            docs/log.md); `auto` takes it where a probe shows gain.
     """
+    if precision not in {"fp32", "bf16", "auto"}:
+        mend = "use fp32, bf16 or auto"
+        raise UserError(f"unknown precision '{precision}'", where="--precision", mend=mend)
     pooling = pretrained.pooling if pooling == "auto" else pooling
     if pooling not in {"mean", "cls"}:
         raise UserError(f"unknown pooling '{pooling}'", where="--pooling", mend="use mean or cls")
     unit = pretrained.normalize if normalize is None else normalize
+    device = next(pretrained.model.parameters()).device
+    autocast: AbstractContextManager[None] = nullcontext()
+    if precision != "fp32":
+        autocast = choose_precision(precision, device).autocast(device)
     vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
     for first in range(0, len(texts), _CHUNK):
         ids = tokenize(pretrained, texts[first : first + _CHUNK])
@@ -52,7 +64,8 @@ def embed(
                 batch.append(order[at])
                 size += len(ids[order[at]])
                 at += 1
-            pooled = _pool(pretrained, [ids[i] for i in batch], pooling)
+            with autocast:
+                pooled = _pool(pretrained, [ids[i] for i in batch], pooling)
             vectors[first + np.array(batch)] = pooled
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
