@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from selfsup.nn.attention import plain_attention
+from selfsup.nn.attention import Group, plain_attention
 from selfsup.training.devices import keep_freed_memory
 
 from _common import arguments, finish
@@ -24,9 +24,7 @@ def measure(shape: tuple[int, int, int, int], masked: bool, times: int) -> dict[
     )
     owner = torch.arange(length) >= length // 3
     mask = (owner[:, None] == owner[None, :]).expand(rows, 1, length, length) if masked else None
-    bias = None
-    if mask is not None:
-        bias = torch.zeros_like(mask, dtype=torch.bfloat16).masked_fill_(~mask, -torch.inf)
+    bias = Group(rows, length, None, mask).half_bias(heads)
     systems = {
         "fused": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
         "plain": lambda: plain_attention(q, k, v, bias, 0.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -189,3 +190,12 @@ def test_tokenizer_without_mask_is_refused(tokenizer: Tokenizer, tmp_path: Path)
     rows = PackedRows.build(make_split(LENGTHS), 32, 2)
     with pytest.raises(UserError, match=r"\[MASK\]"):
         MaskedTokens(MaskedTokensConfig(), rows, load_tokenizer(path))
+
+
+@pytest.mark.parametrize("missing", ["[MASK]", "[CLS]", "[SEP]", "[PAD]"])
+def test_a_tokenizer_without_a_needed_token_is_refused(tmp_path: Path, missing: str) -> None:
+    names = [t for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") if t != missing]
+    (tmp_path / "vocab.txt").write_text("\n".join([*names, *WORDS]) + "\n")
+    rows = PackedRows.build(make_split(LENGTHS), 32, 2)
+    with pytest.raises(UserError, match=re.escape(f"the tokenizer has no {missing} token")):
+        MaskedTokens(MaskedTokensConfig(), rows, load_tokenizer(tmp_path / "vocab.txt"))

@@ -55,7 +55,12 @@ def demo(
     folder = out or Path("runs/demo")
     silent = quiet or as_json
     result = run_demo(folder, minutes, quick=quick, overwrite=overwrite, quiet=silent)
-    render.show(result, as_json=as_json, title="demo")
+    if as_json:
+        render.print_json(result)
+        return
+    render.show(result["losses"], as_json=False, title="held-out loss (nats) and accuracy")
+    render.show(result["table"], as_json=False, title="which library is this text from?")
+    render.print_text(result["finding"])
 
 
 def recipes(*, as_json: Json = False) -> None:

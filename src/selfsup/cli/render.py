@@ -61,7 +61,7 @@ def show_mapping(data: Mapping[str, Any], *, title: str = "") -> None:
             table.add_row(_words(name), value)
         console().print(table)
     for name, rows in tables:
-        show_rows(rows, title=_words(name))
+        show_rows(rows, title=name.replace("_", " "))
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:

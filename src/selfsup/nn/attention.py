@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,13 +21,21 @@ class Group:
     mask: Tensor | None
     """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
 
-    @cached_property
-    def half_bias(self) -> Tensor | None:
-        """The mask as bfloat16 numbers to add to scores; worked out once for all layers."""
+    biases: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def half_bias(self, heads: int) -> Tensor | None:
+        """The mask as bfloat16 numbers to add to scores, (rows x heads, length, length).
+
+        Worked out once for all layers; None where there is no mask.
+        """
         if self.mask is None:
             return None
-        zeros = torch.zeros_like(self.mask, dtype=torch.bfloat16)
-        return zeros.masked_fill_(~self.mask, -torch.inf)
+        if heads not in self.biases:
+            zeros = torch.zeros_like(self.mask, dtype=torch.bfloat16)
+            bias = zeros.masked_fill_(~self.mask, -torch.inf)
+            wide = bias.expand(self.rows, heads, self.length, self.length)
+            self.biases[heads] = wide.reshape(-1, self.length, self.length)
+        return self.biases[heads]
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         gathered = [x if group.index is None else x[group.index] for x in (q, k, v)]
         queries, keys, values = (x.view(shape).transpose(1, 2) for x in gathered)
         if _plain_is_faster(queries, group.length):
-            out = plain_attention(queries, keys, values, group.half_bias, dropout)
+            out = plain_attention(queries, keys, values, group.half_bias(heads), dropout)
         else:
             out = F.scaled_dot_product_attention(
                 queries, keys, values, attn_mask=group.mask, dropout_p=dropout
@@ -131,14 +138,16 @@ def _plain_is_faster(queries: Tensor, length: int) -> bool:
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """Softmax(q k^T / sqrt(width) + bias) v, each (rows, heads, length, width)."""
+    """Softmax(q k^T / sqrt(width) + bias) v.
+
+    Args:
+        q, k, v: (rows, heads, length, width).
+        bias: (rows x heads, length, length), or None.
+        dropout: probability with which attention weights are dropped.
+    """
     shape = q.shape
     q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
-    if bias is None:
-        added, beta = q.new_empty(()), 0
-    else:
-        added = bias.expand(-1, shape[1], shape[2], -1).reshape(len(q), shape[2], -1)
-        beta = 1
+    added, beta = (q.new_empty(()), 0) if bias is None else (bias, 1)
     scores = torch.baddbmm(added, q, k.mT, beta=beta, alpha=shape[-1] ** -0.5)
     shares = scores.softmax(-1)
     if dropout:
@@ -196,10 +205,12 @@ class SelfAttention(nn.Module):
         self, x: Tensor, plan: AttentionPlan, rotary: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         """(N, hidden) to (N, hidden)."""
-        queries_keys, v = self.qkv(x).view(len(x), 3, self.heads, -1).split([2, 1], 1)
-        if rotary is not None:
-            queries_keys = rotate(queries_keys, rotary)
-        q, k = queries_keys.unbind(1)
-        v = v.squeeze(1)
+        joined = self.qkv(x).view(len(x), 3, self.heads, -1)
+        if rotary is None:
+            q, k, v = joined.unbind(1)
+        else:
+            queries_keys, values = joined.split([2, 1], 1)
+            q, k = rotate(queries_keys, rotary).unbind(1)
+            v = values.squeeze(1)
         mixed = attend(q, k, v, plan, self.dropout if self.training else 0.0)
         return self.out(mixed.reshape(len(x), -1))  # type: ignore[no-any-return]

@@ -64,11 +64,20 @@ class MaskedTokens:
     """
 
     def __init__(self, config: MaskedTokensConfig, rows: PackedRows, tokenizer: Tokenizer) -> None:
-        if tokenizer.mask_id is None:
-            raise UserError(
-                "the tokenizer has no [MASK] token",
-                mend="masked-token training needs one; train a tokenizer or load one that has it",
-            )
+        needed = {
+            "[MASK]": tokenizer.mask_id,
+            "[CLS]": tokenizer.cls_id,
+            "[SEP]": tokenizer.sep_id,
+            "[PAD]": tokenizer.pad_id,
+        }
+        for name, identity in needed.items():
+            if identity is None:
+                raise UserError(
+                    f"the tokenizer has no {name} token",
+                    where="tokenizer",
+                    mend="masked-token training needs one; train a tokenizer or load one that has it",
+                )
+        assert tokenizer.mask_id is not None
         assert rows.overhead == overhead(config)
         self.config, self.rows, self.tokenizer = config, rows, tokenizer
         self.masking = Masking(

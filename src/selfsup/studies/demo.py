@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,15 @@ def run_demo(
         "filled": [{"text": f.text, "best": f.best} for f in filled],
         "question": "which library is this text from? (5 classes, names removed, split by module)",
         "curves": curves,
+        "losses": [
+            {"guess by": name, "loss": row["masked_loss"], "accuracy": row["masked_accuracy"]}
+            for name, row in (
+                ("the pre-trained network", run["heldout"]),
+                ("the untrained network", run["untrained"]),
+                ("word frequency alone", run["unigram"]),
+            )
+        ],
+        "table": curves_table(curves),
         "finding": finding(curves),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -252,6 +261,19 @@ def finetune_config(texts: int, pretrained: bool) -> TrainConfig:
         schedule=ScheduleConfig(warmup=0.1),
         precision="fp32",
     )
+
+
+def curves_table(curves: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each number of labels: median accuracy and range from each start."""
+
+    def said(values: Sequence[float]) -> str:
+        return f"{np.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    warm, cold = curves["accuracy"]["pretrained"], curves["accuracy"]["random"]
+    return [
+        {"labels": size, "from pre-trained weights": said(a), "from random weights": said(b)}
+        for size, a, b in zip(curves["labels"], warm, cold, strict=True)
+    ]
 
 
 def finding(curves: dict[str, Any]) -> str:

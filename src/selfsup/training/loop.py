@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Collection
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from selfsup.errors import Interrupted, NonFiniteLoss
 from selfsup.objectives.protocol import AnyObjective, Score
 from selfsup.training import checkpoints, distributed
 from selfsup.training.devices import (
-    Precision,
     choose_device,
     choose_precision,
     keep_freed_memory,
@@ -33,42 +32,10 @@ from selfsup.training.optimizers import build_optimizers, set_rate
 from selfsup.training.progress import Progress, clock
 from selfsup.training.schedules import progress, rate
 from selfsup.training.signals import StopRequest, stop_requests
+from selfsup.training.state import Outcome, State
 
 _LATE = 0.3
 """Share of the budget from which a loss that sits at its floor is worth a word."""
-
-
-@dataclass
-class State:
-    """Where a run stands.
-
-    With the weights and the optimizers' state it is all that resuming needs: order, masks and
-    dropout are functions of the step.
-    """
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    marks: int = 0
-    """Evaluations so far, as shares of the budget."""
-    best: float = math.inf
-    best_step: int = -1
-    initial: dict[str, float] = field(default_factory=dict)
-    heldout: dict[str, float] = field(default_factory=dict)
-    saved: tuple[int, int, float] = (0, 0, 0.0)
-    """Step, tokens and seconds at the last checkpoint."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a finished training gives back."""
-
-    state: State
-    resumed_from: int
-    tokens_per_second: float
-    """The median over all steps but the first few."""
-    share_of_peak: float
-    precision: Precision
 
 
 class _Scored(nn.Module):

@@ -25,8 +25,9 @@ from selfsup.recipes import training_flops
 from selfsup.training import checkpoints, distributed
 from selfsup.training.evaluation import HELDOUT_KEY, Evaluation
 from selfsup.training.lock import locked
-from selfsup.training.loop import Loop, Outcome
+from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress, clock
+from selfsup.training.state import Outcome
 from selfsup.uses.run_folder import (
     check_run_folder,
     draw_losses,
