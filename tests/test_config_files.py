@@ -69,7 +69,7 @@ def test_another_kind_drops_the_old_keys(tmp_path: Path, order: int) -> None:
     optimizer = load(tmp_path, "", *tokens, base=base).train.optimizer
     assert optimizer.kind == "muon"
     assert optimizer.momentum == 0.9
-    assert (optimizer.lr, optimizer.weight_decay) == (0.02, 0.01)
+    assert (optimizer.lr, optimizer.weight_decay) == (5e-3, 0.01)
 
 
 def test_the_same_kind_keeps_its_keys(tmp_path: Path) -> None:

@@ -96,11 +96,11 @@ def test_bad_input_leaves_nothing_half_written(folder: Path, capsys: Capture) ->
     (folder / "broken.jsonl").write_text('{"text": "good"}\n{"text": \n')
     (folder / "columns.csv").write_text("body,label\nhello,1\n")
     (folder / "empty.txt").write_text("\n\n")
-    (folder / "short.txt").write_text("\n".join(f"line {i}" for i in range(40)))
+    (folder / "short.txt").write_text("\n".join(f"line {i}" for i in range(22)))
     cases = {
         "nothing/*.txt": "no file matches",
         "latin.txt": "latin.txt:1: not UTF-8: byte 0xe9 at offset 3",
-        "broken.jsonl": "broken.jsonl:2: ",
+        "broken.jsonl": "broken.jsonl:2:10: broken JSON",
         "columns.csv": "no column 'text'",
         "empty.txt": "there is no text",
         "short.txt": "at least 8 are needed",
@@ -121,7 +121,7 @@ def test_bad_rows_are_counted_when_they_may_be_skipped(folder: Path, capsys: Cap
     stats = answer(capsys, "data", "stats", "rows.jsonl", "--on-bad-row", "skip")
     assert stats["dropped"]["bad_row"] == 2
     words = ["pretrain", "bert-tiny", "--data", "rows.jsonl", *SMALL, "--steps", "1", "--out", "r"]
-    assert "rows.jsonl:4: " in refused(capsys, *words)
+    assert "rows.jsonl:4:10: broken JSON" in refused(capsys, *words)
     assert main([*words, "--on-bad-row", "skip"]) == 0
     assert "2 rows could not be read and were skipped" in capsys.readouterr().err
 
