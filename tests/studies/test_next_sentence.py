@@ -22,6 +22,11 @@ def test_both_kinds_see_equal_tokens_and_the_files_are_there(tmp_path: Path) -> 
     assert answer["summary"]["none"]["pair_accuracy"] is None
     assert 0 <= answer["summary"]["next-sentence"]["pair_accuracy"] <= 1
     assert "nats" in answer["finding"]
+    # scored on the same rows: the plain kind's own score is that very one
+    for row in answer["runs"]:
+        place = tmp_path / "study" / f"{row['pairs']}-{row['seed']}" / "result.json"
+        own = json.loads(place.read_text())["heldout"]["masked_loss"]
+        assert (row["masked_loss"] == pytest.approx(own, rel=1e-4)) == (row["pairs"] == "none")
     assert json.loads((tmp_path / "study" / "result.json").read_text())["seeds"] == 2
     assert (tmp_path / "study" / "figures" / "next-sentence.png").stat().st_size > 5000
     lines = (tmp_path / "study" / "figures" / "next-sentence.csv").read_text().splitlines()

@@ -130,7 +130,7 @@ def draw_pairs(out: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         axes,
         "Does next-sentence prediction help?",
         "tokens read (millions)",
-        "held-out masked loss (nats)",
+        "held-out masked loss on rows of its own kind (nats)",
     )
     axes.legend(frameon=False)
     path = figures / "next-sentence.png"

@@ -9,10 +9,13 @@ import numpy as np
 
 from selfsup.config import PretrainConfig
 from selfsup.errors import UserError
+from selfsup.models.hub import load
 from selfsup.studies.figures import draw_pairs
+from selfsup.training.devices import choose_device, choose_precision
+from selfsup.training.evaluation import Evaluator
 from selfsup.training.metrics import read_metrics
 from selfsup.training.progress import Progress
-from selfsup.uses.pretraining import pretrain
+from selfsup.uses.pretraining import prepare, pretrain
 from selfsup.uses.run_folder import write_json
 
 
@@ -55,12 +58,13 @@ def run(
             place = folder / f"{pairs}-{seed}"
             result = pretrain(chosen, place, overwrite=overwrite, quiet=True)
             heldout = [x for x in read_metrics(place / "metrics.jsonl") if x["split"] == "heldout"]
+            common = score_on_common_rows(with_pairs(config, "none", seed), place)
             rows.append(
                 {
                     "pairs": pairs,
                     "seed": seed,
-                    "masked_loss": result["heldout"]["masked_loss"],
-                    "masked_accuracy": result["heldout"]["masked_accuracy"],
+                    "masked_loss": common["masked_loss"],
+                    "masked_accuracy": common["masked_accuracy"],
                     "pair_accuracy": result["heldout"].get("pair_accuracy"),
                     "tokens": result["tokens"],
                     "minutes": result["minutes"],
@@ -84,6 +88,19 @@ def run(
     draw_pairs(folder, rows)
     write_json(folder / "result.json", answer)
     return answer
+
+
+def score_on_common_rows(config: PretrainConfig, run: Path) -> dict[str, float]:
+    """Held-out metrics of a finished run on rows without pairs, the same for both kinds.
+
+    During training each kind is scored on rows as it is trained on; those of pairs hold other text
+    and other masks, so they do not compare.
+    """
+    prepared = prepare(config, Progress(quiet=True, title=""))
+    device = choose_device("cpu")
+    precision = choose_precision("fp32", device)
+    size = config.train.batch_size
+    return Evaluator(prepared.evaluation, size, device, precision)(load(run).model)
 
 
 def with_pairs(config: PretrainConfig, pairs: str, seed: int) -> PretrainConfig:
