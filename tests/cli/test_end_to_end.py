@@ -213,3 +213,14 @@ def test_an_error_in_one_of_two_processes_is_said(folder: Path, capsys: Capture)
     ]
     words += ["--processes", "2", "--train.optimizer.lr", "1e30", "--train.schedule.warmup", "0"]
     assert "training process" in refused(capsys, *words, "--quiet")
+
+
+def test_a_missing_extra_is_named(
+    folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "1", "--out", "r"]
+    told = refused(capsys, *words, "--train.tensorboard", "--quiet")
+    assert "needs the package tensorboard" in told
+    assert "pip install 'selfsup[tensorboard]'" in told
+    assert not (folder / "r" / "config.json").exists()

@@ -181,7 +181,7 @@ def import_extra(module: str, extra: str, where: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        what = f"reading this needs the package {module}, which is not installed"
+        what = f"this needs the package {module}, which is not installed"
         raise UserError(what, where=where, mend=f"pip install 'selfsup[{extra}]'") from error
 
 

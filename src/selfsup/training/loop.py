@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from selfsup.config import TrainConfig
+from selfsup.data.files import import_extra
 from selfsup.data.keys import Key, hash64
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import Interrupted, NonFiniteLoss
@@ -89,6 +90,8 @@ class Loop:
         quiet: bool = False,
         title: str = "training",
     ) -> None:
+        if config.tensorboard:
+            import_extra("tensorboard", "tensorboard", "train.tensorboard")
         self.config, self.seed, self.sampler = config, seed, sampler
         self.rank, self.world = distributed.rank(), distributed.world_size()
         self.device = choose_device(config.device)
