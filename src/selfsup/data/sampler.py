@@ -13,7 +13,7 @@ from selfsup.errors import UserError
 
 
 class Examples(NamedTuple):
-    """Examples by number, and how often the stream has gone through the data before each."""
+    """Examples by number, and how often each was seen before."""
 
     rows: NDArray[np.int64]
     epochs: NDArray[np.int64]
@@ -53,5 +53,6 @@ class Sampler:
             virtual[here] = permute(within[here], len(self), self.seed, int(epoch))
         source = np.searchsorted(self.ends, virtual, side="right")
         number = virtual - (self.ends - self.quota)[source]
-        row = (number + epochs * self.quota[source]) % self.counts[source]
-        return Examples(self.firsts[source] + row, epochs)
+        # counted per source, so that a second pass within an epoch hides other tokens
+        passes, row = np.divmod(number + epochs * self.quota[source], self.counts[source])
+        return Examples(self.firsts[source] + row, passes)

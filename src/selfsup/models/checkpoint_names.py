@@ -175,6 +175,10 @@ def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
     for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
         if config.get(key):
             raise UserError(f"ModernBERT with {key} is not supported", where=where)
+    head = str(config.get("classifier_activation", "gelu"))
+    if _ACTIVATIONS.get(head) != _ACTIVATIONS[act]:
+        what = f"ModernBERT with activation '{act}' and another in its head ('{head}') is not supported"
+        raise UserError(what, where=where)
     ropes = config.get("rope_parameters") or {}
     whole = ropes.get("full_attention", {}).get("rope_theta")
     local = ropes.get("sliding_attention", {}).get("rope_theta")
@@ -245,6 +249,7 @@ def write_settings(
     return {
         **shared,
         "hidden_activation": _FAMILY_NAMES[config.activation],
+        "classifier_activation": _FAMILY_NAMES[config.activation],
         "norm_eps": config.norm_eps,
         "norm_bias": False,
         "attention_bias": False,

@@ -240,11 +240,27 @@ def _check_tokenizer(
         )
 
 
+def _read_modules(path: Path) -> list[dict[str, Any]]:
+    try:
+        modules: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"not a list of modules ({error})", where=str(path)) from None
+    for kind in kinds:
+        if kind not in {"Transformer", "Pooling", "Normalize"}:
+            raise UserError(
+                f"the module '{kind}' is not supported; vectors without it would be others",
+                where=str(path),
+                mend="use sentence-transformers for this model",
+            )
+    return modules
+
+
 def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
     """Pooling, normalisation and length of a sentence-transformers folder, or the defaults."""
     if not (folder / "modules.json").is_file():
         return "mean", False, longest
-    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules = _read_modules(folder / "modules.json")
     normalize = any("Normalize" in str(m.get("type", "")) for m in modules)
     pooling = "mean"
     for module in modules:
@@ -252,6 +268,12 @@ def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
         if "Pooling" in str(module.get("type", "")) and path.is_file():
             chosen = _read_json(path)
             mode = str(chosen.get("pooling_mode", ""))
+            several = [k for k, v in chosen.items() if k.startswith("pooling_mode_") and v is True]
+            if len(several) > 1:
+                raise UserError(
+                    f"several poolings at once ({', '.join(several)}) are not supported",
+                    where=str(path),
+                )
             if chosen.get("pooling_mode_cls_token") or mode == "cls":
                 pooling = "cls"
             elif not (chosen.get("pooling_mode_mean_tokens") or mode == "mean"):
@@ -302,7 +324,7 @@ def save_model(
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    tokenizer.save(folder)
+    tokenizer.save(folder, model.config.max_length)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

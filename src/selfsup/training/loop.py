@@ -18,7 +18,7 @@ from selfsup.config import TrainConfig
 from selfsup.data.files import import_extra
 from selfsup.data.keys import Key, hash64
 from selfsup.data.sampler import Examples, Sampler
-from selfsup.errors import Interrupted, NonFiniteLoss
+from selfsup.errors import Interrupted, NonFiniteLoss, UserError
 from selfsup.objectives.protocol import AnyObjective, Score
 from selfsup.training import checkpoints, distributed
 from selfsup.training.devices import (
@@ -94,6 +94,12 @@ class Loop:
             import_extra("tensorboard", "tensorboard", "train.tensorboard")
         self.config, self.seed, self.sampler = config, seed, sampler
         self.rank, self.world = distributed.rank(), distributed.world_size()
+        if config.batch_size % (config.accumulate * self.world):
+            raise UserError(
+                f"batch_size ({config.batch_size}) must be a multiple of accumulate x processes "
+                f"({config.accumulate} x {self.world})",
+                where="train.batch_size",
+            )
         self.device = choose_device(config.device)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -292,7 +298,8 @@ class Loop:
             if len(speeds) == 2:  # collections of long-lived objects cost up to half a second each
                 gc.collect()
                 gc.freeze()
-            if (marks := int(min(at, 1.0) / config.evaluate_every + 1e-9)) > state.marks:
+            marks = int(min(at, 1.0) / config.evaluate_every + 1e-9)
+            if marks > state.marks or at >= 1:  # the end is always looked at
                 state.marks = marks
                 self._look(log, display)
             if stop:

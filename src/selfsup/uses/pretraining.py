@@ -241,6 +241,7 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
     finally:
         display.close()
     outcome = loop.run()
+    _choose_weights(model, outcome, folder)
     result = _result(prepared, model, outcome, folder)
     if distributed.rank() == 0:
         _deliver(prepared, model, outcome, result, folder)
@@ -262,6 +263,16 @@ def _announce(
         f"{config.data.length} tokens a step ({prepared.train.fill():.1%} filled), "
         f"{config.train.optimizer.kind}"
     )
+
+
+def _choose_weights(model: MaskedLanguageModel, outcome: Outcome, folder: Path) -> None:
+    """Take the best weights seen where the last are worse, and their scores with them."""
+    best, state = folder / "checkpoints" / "best", outcome.state
+    if not best.is_dir() or state.best >= state.heldout.get("loss", 0.0):
+        return
+    checkpoints.load_weights(best, model)
+    kept = json.loads((best / "state.json").read_text(encoding="utf-8"))
+    state.heldout = {name: kept[name] for name in state.heldout}
 
 
 def _result(
@@ -298,13 +309,9 @@ def _deliver(
     result: Mapping[str, Any],
     folder: Path,
 ) -> None:
-    """Write the model (the best weights seen), the figure and the result."""
+    """Write the model, the figure and the result."""
     from selfsup.models.hub import save_model
 
-    best = folder / "checkpoints" / "best"
-    last = outcome.state.heldout.get("loss", 0.0)
-    if best.is_dir() and outcome.state.best < last:
-        checkpoints.load_weights(best, model)
     origin = {
         "recipe": prepared.config.recipe,
         "steps": outcome.state.step,
