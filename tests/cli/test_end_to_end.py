@@ -224,3 +224,10 @@ def test_a_missing_extra_is_named(
     assert "needs the package tensorboard" in told
     assert "pip install 'selfsup[tensorboard]'" in told
     assert not (folder / "r" / "config.json").exists()
+
+
+def test_an_out_that_cannot_be_is_one_line(folder: Path, capsys: Capture) -> None:
+    (folder / "taken").write_text("a file")
+    words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "1", "--quiet"]
+    assert "no run folder can be made here" in refused(capsys, *words, "--out", "taken")
+    assert (folder / "taken").read_text() == "a file"

@@ -68,3 +68,13 @@ def test_weights_are_shares_of_an_epoch() -> None:
 def test_nothing_to_sample_is_refused() -> None:
     with pytest.raises(UserError):
         Sampler([0], [1.0], seed=0)
+
+
+def test_a_row_seen_twice_in_an_epoch_has_two_passes() -> None:
+    from selfsup.data.sampler import Sampler
+
+    rows, passes = Sampler([10, 6], [2.0, 0.5], 0).at(0, 46)  # two epochs of 23
+    pairs = list(zip(rows.tolist(), passes.tolist(), strict=True))
+    assert len(set(pairs)) == len(pairs)
+    assert {p for row, p in pairs if row < 10} == {0, 1, 2, 3}
+    assert {p for row, p in pairs if row >= 10} == {0}

@@ -245,3 +245,52 @@ def test_a_hub_name_is_fetched_through_the_extra(
     monkeypatch.chdir(tmp_path)
     assert load("somebody/something").architecture == "BertForPreTraining"
     assert asked == [("somebody/something", True)]  # tests are offline
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("modules.json", "[", "not a list of modules"),
+        ("modules.json", '[{"type": "sentence_transformers.models.Dense"}]', "module 'Dense'"),
+        (
+            "1_Pooling/config.json",
+            '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}',
+            "several poolings at once",
+        ),
+    ],
+)
+def test_sentence_settings_that_would_give_other_vectors(
+    copied: Path, file: str, text: str, message: str
+) -> None:
+    (copied / file).write_text(text)
+    with pytest.raises(UserError, match=message):
+        load(copied)
+
+
+def test_the_tokenizer_knows_the_models_length(runs: Path) -> None:
+    for recipe, length in (("bert-tiny", 512), ("modernbert-tiny", 1024)):
+        settings = json.loads((runs / recipe / "model" / "tokenizer_config.json").read_text())
+        assert settings["model_max_length"] == length
+    for run, named in (("bert-tiny", True), ("neither", False)):
+        card = (runs / run / "model" / "README.md").read_text()
+        assert ("AutoModelForMaskedLM" in card) is named
+
+
+def test_a_modernbert_classifier_opens_as_an_encoder(runs: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    source = runs / "modernbert-tiny" / "model"
+    cls = transformers.AutoModelForSequenceClassification
+    cls.from_pretrained(source).save_pretrained(tmp_path / "saved")
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(tmp_path / "saved")
+    opened = load(tmp_path / "saved")
+    assert not opened.has_head
+    original = selfsup.embed(load(source), TEXTS)
+    np.testing.assert_array_equal(selfsup.embed(opened, TEXTS), original)
+
+
+def test_another_activation_in_the_head(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "modernbert-tiny" / "model", tmp_path / "model")
+    change_config(tmp_path / "model", hidden_activation="silu", classifier_activation="gelu")
+    change_config(tmp_path / "model", selfsup=None)
+    with pytest.raises(UserError, match="another in its head"):
+        load(tmp_path / "model")

@@ -324,3 +324,46 @@ def test_a_truncated_checkpoint_is_refused(corpus: Path, tmp_path: Path, file: s
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         pretrain(tiny_config(corpus), tmp_path / "run", quiet=True)
+
+
+def test_the_end_is_evaluated_and_scores_are_those_of_the_delivered_weights(
+    corpus: Path, tmp_path: Path
+) -> None:
+    import selfsup
+    from selfsup.training.evaluation import Evaluator
+
+    # the rate explodes at the end of warm-up: the best weights are not the last
+    high = {"kind": "adamw", "lr": 0.3}
+    warm = {"kind": "constant", "warmup": 0.9}
+    config = tiny_config(
+        corpus, budget="40 steps", evaluate_every=0.3, optimizer=high, schedule=warm, clip=0
+    )
+    result = pretrain(config, tmp_path / "run", quiet=True)
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    looks = [x["step"] for x in lines if x["split"] == "heldout"]
+    assert looks == [0, 12, 24, 36, 40]
+    assert result["best_step"] < 40
+    assert result["heldout"]["loss"] == result["best_loss"]
+    prepared = prepare(config, Progress(quiet=True, title=""))
+    loop = make_loop(prepared, build_model(prepared.config), None, True)
+    scored = Evaluator(prepared.evaluation, 8, loop.device, loop.precision)(
+        selfsup.load(tmp_path / "run").model
+    )
+    assert scored["loss"] == pytest.approx(result["heldout"]["loss"], rel=1e-5)
+
+
+def test_processes_must_divide_the_batch(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from selfsup.training import distributed
+
+    prepared = prepare(tiny_config(corpus), Progress(quiet=True, title=""))
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)  # as under torchrun
+    with pytest.raises(UserError, match=r"batch_size \(8\) must be a multiple"):
+        make_loop(prepared, build_model(prepared.config), None, True)
+
+
+def test_moved_data_goes_on(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "text.txt")
+    run_until_stopped(tiny_config(data), tmp_path / "run", 5)
+    data.rename(tmp_path / "moved.txt")
+    moved = tiny_config(tmp_path / "moved.txt")
+    assert pretrain(moved, tmp_path / "run", quiet=True)["steps"] == 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -82,12 +83,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output (`selfsup recipes | head`) has left; that is no error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            return _defect()
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        return _refuse(f"{what}; free some space or choose another folder, and run it again")
     except Exception:
-        import traceback
-
-        traceback.print_exc()
-        return 1
+        return _defect()
     return 0
+
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+def _defect() -> int:
+    import traceback
+
+    traceback.print_exc()
+    return 1
 
 
 def _with_settings(tokens: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -308,9 +309,9 @@ def _save_array(array: Any, path: Path) -> None:
 
     import numpy as np
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("wb") as file:
             np.save(file, array)
             file.flush()
@@ -319,4 +320,5 @@ def _save_array(array: Any, path: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)

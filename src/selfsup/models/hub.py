@@ -123,6 +123,8 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
         found, extra = dict(tensors), sorted(set(tensors) - set(wanted))
     else:
         found, extra = from_family(kind, tensors, list(wanted))
+    if "head_bias" not in found:  # a classifier's dense layer of the same name is no such head
+        found = {n: t for n, t in found.items() if not n.startswith(_HEAD)}
     has_head = all(n in found for n in wanted if n.startswith(_HEAD))
     has_pooler = "encoder.pooler.weight" in found
     # a part may be missing as a whole (a bare encoder), never by half

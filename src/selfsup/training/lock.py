@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfsup.errors import RunLocked
+from selfsup.errors import RunLocked, UserError
 
 
 @contextmanager
@@ -20,10 +20,15 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         RunLocked: another live process holds it; the message names it.
+        UserError: the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
-    handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until the end
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until the end
+    except OSError as error:
+        what = f"no run folder can be made here ({error.strerror})"
+        raise UserError(what, where=str(folder), mend="choose another --out") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

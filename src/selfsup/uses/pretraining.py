@@ -121,7 +121,7 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     train = PackedRows.build(corpus.train, config.data.length, needed)
     heldout = PackedRows.build(corpus.heldout, config.data.length, needed)
     check_enough(train, config.train.batch_size, "training")
-    check_enough(heldout, 1, "held-out")
+    check_enough(heldout, distributed.world_size(), "held-out")
     objective = MaskedTokens(config.objective, train, tokenizer)
     rows = min(config.train.evaluate_rows, len(heldout))
     examples = Sampler([len(heldout)], [1.0], _MIX_SEED).at(0, rows)

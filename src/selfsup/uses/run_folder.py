@@ -15,6 +15,7 @@ from typing import Any
 
 from selfsup.config import PretrainConfig
 from selfsup.errors import UserError
+from selfsup.models.checkpoint_names import family
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
 
@@ -87,6 +88,10 @@ def check_run_folder(
         for key in free:
             side.get("train", {}).pop(key, None)
         side.get("data", {}).pop("cache", None)
+        for source in side.get("data", {}).get("sources", ()):
+            source.pop(
+                "path", None
+            )  # moved data is the same data; its digest is checked on resuming
     if key := differing(old, new):
         raise UserError(
             f"a run with another {key} lies here",
@@ -184,6 +189,12 @@ def model_card(config: PretrainConfig, result: Mapping[str, Any]) -> str:
             ("guessing by word frequency", result["unigram"]),
         )
     )
+    elsewhere = ""
+    if family(model):
+        elsewhere = (
+            ", with `transformers.AutoModelForMaskedLM` or\n"
+            "`sentence_transformers.SentenceTransformer` (mean pooling)"
+        )
     sources = "\n".join(f"- `{s.path}` (weight {s.weight:g})" for s in config.data.sources)
     return f"""---
 library_name: selfsup
@@ -208,7 +219,6 @@ Data:
 
 {sources}
 
-Open it with `selfsup fill`, `selfsup embed`, `transformers.AutoModelForMaskedLM` or
-`sentence_transformers.SentenceTransformer` (mean pooling).  It repeats what its data says,
-right or wrong.
+Open it with `selfsup fill` and `selfsup embed`{elsewhere}.  It repeats what its data says, right or
+wrong.
 """
