@@ -12,9 +12,9 @@ from selfsup import recipes
 from selfsup.config import PretrainConfig
 from selfsup.config_files import dump_yaml, load_config
 from selfsup.errors import UserError
-from selfsup.models.transformer import MaskedLanguageModel, parameter_count
+from selfsup.models.transformer import parameter_count
 from selfsup.training.metrics import read_metrics
-from selfsup.uses.pretraining import pretrain
+from selfsup.uses.pretraining import build_model, pretrain
 from tests.training.tiny import tiny_config, write_corpus
 
 
@@ -24,7 +24,7 @@ def test_parameters_are_counted_exactly(name: str) -> None:
     size = config.tokenizer.vocab_size  # type: ignore[union-attr]
     model = config.model.model_copy(update={"vocab_size": size})
     with torch.device("meta"):
-        built = MaskedLanguageModel(model, pair_head=config.objective.pairs != "none")
+        built = build_model(config.model_copy(update={"model": model}))
     row = next(row for row in recipes.table() if row["recipe"] == name)
     assert row["parameters"] == parameter_count(built)
 

@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from selfsup.models.hub import load
     from selfsup.uses.embed import embed
     from selfsup.uses.fill import fill
+    from selfsup.uses.finetuning import finetune
+    from selfsup.uses.predicting import Predictor
     from selfsup.uses.pretraining import pretrain
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "embed", "fill", "load", "pretrain", "recipes"]
+__all__ = ["Predictor", "__version__", "embed", "fill", "finetune", "load", "pretrain", "recipes"]
 
 _HOMES = {
+    "Predictor": "selfsup.uses.predicting",
     "embed": "selfsup.uses.embed",
     "fill": "selfsup.uses.fill",
+    "finetune": "selfsup.uses.finetuning",
     "load": "selfsup.models.hub",
     "pretrain": "selfsup.uses.pretraining",
 }

@@ -186,7 +186,47 @@ class MaskedTokensConfig(Section):
         return self
 
 
-ObjectiveConfig = MaskedTokensConfig
+class ReplacedTokensConfig(Section):
+    """Tell the tokens that a small generator put in from the true ones (ELECTRA, Clark et al. 2020)."""
+
+    kind: Literal["replaced-tokens"] = "replaced-tokens"
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tokens that the generator fills in training; held out it is always 0.15."""
+    weight: Annotated[float, Field(gt=0)] = 50.0
+    """How often the detection loss counts beside the generator's masked loss."""
+    generator_size: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The generator's width, as a share of the encoder's; rounded to whole heads, at least one."""
+    unit: Literal["token", "word", "span"] = "token"
+    """What the generator fills together: single tokens, whole words, or spans of words."""
+    span_mean: Annotated[float, Field(ge=1)] = 3.0
+    """Mean number of words in a span (geometric, at most 10)."""
+
+    @property
+    def pairs(self) -> Literal["none"]:
+        """There is no question about pairs beside this one."""
+        return "none"
+
+    def masking(self) -> MaskedTokensConfig:
+        """What the generator is asked: every scored token is hidden."""
+        return MaskedTokensConfig(
+            rate=self.rate, mask=1.0, random=0.0, keep=0.0, unit=self.unit, span_mean=self.span_mean
+        )
+
+    def generator(self, encoder: TransformerConfig) -> TransformerConfig:
+        """The generator's settings: as deep as the encoder, with fewer heads of the same width."""
+        heads = max(1, round(self.generator_size * encoder.num_heads))
+        share = heads / encoder.num_heads
+        return encoder.model_copy(
+            update={
+                "num_heads": heads,
+                "hidden_size": heads * (encoder.hidden_size // encoder.num_heads),
+                "intermediate_size": max(1, round(share * encoder.intermediate_size)),
+                "pooler": False,
+            }
+        )
+
+
+ObjectiveConfig = Annotated[MaskedTokensConfig | ReplacedTokensConfig, Field(discriminator="kind")]
 
 
 class Budget(Section):
@@ -325,4 +365,6 @@ class PretrainConfig(Section):
             )
         if self.objective.pairs != "none" and not self.model.pooler:
             raise ValueError(f"objective.pairs '{self.objective.pairs}' needs model.pooler true")
+        if self.objective.kind == "replaced-tokens" and self.model.pooler:
+            raise ValueError("objective 'replaced-tokens' trains no pooler; set model.pooler false")
         return self

@@ -11,6 +11,7 @@ from selfsup.config import (
     MaskedTokensConfig,
     MuonConfig,
     PretrainConfig,
+    ReplacedTokensConfig,
     ScheduleConfig,
     TrainConfig,
     TransformerConfig,
@@ -83,9 +84,17 @@ def modernbert(size: str) -> PretrainConfig:
     )
 
 
+def electra(size: str) -> PretrainConfig:
+    """ModernBERT's shape that tells replaced tokens from true ones (ELECTRA, Clark et al. 2020)."""
+    return modernbert(size).model_copy(
+        update={"recipe": f"electra-{size}", "objective": ReplacedTokensConfig()}
+    )
+
+
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {
     **{f"bert-{size}": (lambda size=size: bert(size)) for size in _SIZES},  # type: ignore[misc]
     **{f"modernbert-{size}": (lambda size=size: modernbert(size)) for size in _SIZES},  # type: ignore[misc]
+    **{f"electra-{size}": (lambda size=size: electra(size)) for size in ("tiny", "mini", "small")},  # type: ignore[misc]
 }
 
 
@@ -109,38 +118,70 @@ def _vocabulary(config: PretrainConfig) -> int:
     return size
 
 
+def _norm(m: TransformerConfig) -> int:
+    return m.hidden_size * (1 + int(m.bias)) if m.norm == "layernorm" else m.hidden_size
+
+
+def _blocks(m: TransformerConfig) -> int:
+    """Parameters of a transformer's blocks, its last norm included."""
+    d, f, bias = m.hidden_size, m.intermediate_size, int(m.bias)
+    up = f * (2 if m.gated else 1)
+    block = 4 * d * d + bias * 4 * d + d * up + bias * up + f * d + bias * d + 2 * _norm(m)
+    return m.num_layers * block
+
+
 def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
     """(parameters of the blocks, of the embeddings, of the heads), by arithmetic, without torch."""
-    m = config.model
-    d, f, bias = m.hidden_size, m.intermediate_size, int(m.bias)
+    m, objective = config.model, config.objective
+    d, bias = m.hidden_size, int(m.bias)
     vocabulary = _vocabulary(config)
-    norm = d * (1 + bias) if m.norm == "layernorm" else d
-    up = f * (2 if m.gated else 1)
-    block = 4 * d * d + bias * 4 * d + d * up + bias * up + f * d + bias * d + 2 * norm
-    blocks = m.num_layers * block
+    blocks = _blocks(m)
     places = m.max_length * d if m.positions == "learned" else 0
-    embeddings = vocabulary * d + places + m.type_vocab_size * d + norm
-    heads = d * d + bias * d + norm + vocabulary
+    embeddings = vocabulary * d + places + m.type_vocab_size * d + _norm(m)
+    heads = d * d + bias * d + _norm(m) + vocabulary
     if m.pooler:
         heads += d * d + d
-    if config.objective.pairs != "none":
+    if objective.pairs != "none":
         heads += 2 * d + 2
+    if objective.kind == "replaced-tokens":
+        g = objective.generator(m)
+        narrow = g.hidden_size
+        blocks += _blocks(g)
+        embeddings += d * narrow + bias * narrow + _norm(g)
+        # the generator's dense layer leads back to the encoder's width; the detector's stays in it
+        heads += narrow * d - d * d + (d * d + bias * d) + d + 1
     return blocks, embeddings, heads
+
+
+def _layer_flops(m: TransformerConfig, length: int) -> int:
+    """Multiplications for each token, forward, in a transformer's layers."""
+    d, up = m.hidden_size, m.intermediate_size * (2 if m.gated else 1)
+    weights = 4 * d * d + d * up + m.intermediate_size * d
+    return m.num_layers * (weights + 2 * length * d)
 
 
 def training_flops(config: PretrainConfig) -> float:
     """Floating-point operations per token of one training step (forward and backward).
 
     Six per weight that meets every token; the head's only at the scored places; attention's two
-    products over the row.
+    products over the row.  With a generator, its layers too, and the logits once more for sampling.
     """
-    m = config.model
-    d, up = m.hidden_size, m.intermediate_size * (2 if m.gated else 1)
-    body = m.num_layers * (4 * d * d + d * up + m.intermediate_size * d)
-    vocabulary = _vocabulary(config)
-    head = config.objective.rate * (d * d + d * vocabulary)
-    attention = m.num_layers * 2 * config.data.length * d
-    return 6.0 * (body + head + attention)
+    m, objective = config.model, config.objective
+    d, vocabulary = m.hidden_size, _vocabulary(config)
+    body = _layer_flops(m, config.data.length)
+    if objective.kind == "masked-tokens":
+        return 6.0 * (body + objective.rate * (d * d + d * vocabulary))
+    g = objective.generator(m)
+    body += _layer_flops(g, config.data.length) + d * g.hidden_size + d * d
+    head = objective.rate * (g.hidden_size * d + d * vocabulary)
+    return 6.0 * (body + head) + 2.0 * objective.rate * d * vocabulary
+
+
+def _question(objective: MaskedTokensConfig | ReplacedTokensConfig) -> str:
+    if objective.kind == "replaced-tokens":
+        return f"{objective.rate:.0%} replaced, generator {objective.generator_size:.2g}"
+    pairs = "" if objective.pairs == "none" else f" + {objective.pairs}"
+    return f"{objective.rate:.0%} masked{pairs}"
 
 
 def table() -> list[dict[str, Any]]:
@@ -153,7 +194,12 @@ def table() -> list[dict[str, Any]]:
         m, tokens = config.model, config.train.batch_size * config.data.length
         scored = config.objective.rate * tokens
         vocabulary = _vocabulary(config)
-        width = 8 * m.hidden_size + 3 * m.intermediate_size * (2 if m.gated else 1)
+        bodies = [m]
+        if config.objective.kind == "replaced-tokens":
+            bodies.append(config.objective.generator(m))
+        width = sum(
+            8 * b.hidden_size + 3 * b.intermediate_size * (2 if b.gated else 1) for b in bodies
+        )
         activations = 4 * (tokens * m.num_layers * width + 3 * scored * vocabulary)
         rows.append(
             {
@@ -167,8 +213,7 @@ def table() -> list[dict[str, Any]]:
                 "training_megabytes_estimate": round((state * parameters + activations) / 1e6),
                 "megaflops_per_token": round(training_flops(config) / 1e6, 1),
                 "optimizer": config.train.optimizer.kind,
-                "objective": f"{config.objective.rate:.0%} masked"
-                + ("" if config.objective.pairs == "none" else f" + {config.objective.pairs}"),
+                "objective": _question(config.objective),
             }
         )
     return rows

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import (
@@ -17,8 +17,11 @@ from cyclopts.exceptions import (
 )
 
 import selfsup
-from selfsup.cli import commands, corpus_commands
+from selfsup.cli import commands, corpus_commands, task_commands
 from selfsup.errors import Interrupted, UserError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 app = App(
     name="selfsup",
@@ -40,6 +43,9 @@ for _verb in (
     commands.demo,
     commands.recipes,
     commands.pretrain,
+    task_commands.finetune,
+    task_commands.predict,
+    task_commands.evaluate,
     commands.fill,
     commands.embed,
     commands.info,
@@ -107,15 +113,25 @@ def _with_settings(tokens: list[str]) -> list[str]:
     """`--train.batch_size 64` as `--set=train.batch_size=64`, which is what the commands know."""
     if not any(token.startswith("--") and "." in token.partition("=")[0] for token in tokens):
         return tokens  # and pydantic need not be loaded
-    from selfsup.config import PretrainConfig
     from selfsup.config_files import split_overrides
 
-    overrides, rest = split_overrides(PretrainConfig, tokens)
+    overrides, rest = split_overrides(_configured_by(tokens), tokens)
     settings = [
         f"--set={o.label[2:]}" + ("" if o.text is None else f"={o.text}") for o in overrides
     ]
     end = rest.index("--") if "--" in rest else len(rest)
     return [*rest[:end], *settings, *rest[end:]]
+
+
+def _configured_by(tokens: list[str]) -> type[BaseModel]:
+    """The configuration that a command's dotted flags belong to."""
+    if tokens[:1] == ["finetune"]:
+        from selfsup.finetune_config import FinetuneConfig
+
+        return FinetuneConfig
+    from selfsup.config import PretrainConfig
+
+    return PretrainConfig
 
 
 def _refuse(message: str) -> int:

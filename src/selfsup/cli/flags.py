@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +138,7 @@ def source_configs(flags: CorpusFlags) -> list[SourceConfig]:
 
     if not flags.data:
         raise UserError("no corpus", where="--data", mend="name a file, a folder or a quoted glob")
-    with _own_names():
+    with own_names():
         return [load_config(SourceConfig, base=source) for source in sources(flags)]
 
 
@@ -210,7 +210,7 @@ def resolve(
 
     def load(extra: Sequence[str] = ()) -> PretrainConfig:
         tokens = [*overrides, *extra]
-        with _own_names():
+        with own_names():
             return load_config(PretrainConfig, base=base, files=settings.config, overrides=tokens)
 
     if corpus.data:
@@ -247,10 +247,14 @@ def _named_settings(time: BudgetFlags, settings: SettingFlags) -> list[str]:
 
 
 @contextmanager
-def _own_names() -> Iterator[None]:
-    """Lets the loader's errors speak of the flags as the user wrote them."""
+def own_names(names: Mapping[str, str] = _LONG_NAMES) -> Iterator[None]:
+    """Lets the loader's errors speak of the flags as the user wrote them.
+
+    Args:
+        names: the setting's long name to the flag's.
+    """
     try:
         yield
     except UserError as error:
-        where = _LONG_NAMES.get(error.where, error.where)
+        where = names.get(error.where, error.where)
         raise UserError(error.what, where=where, mend=error.mend) from None

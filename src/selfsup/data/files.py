@@ -9,16 +9,21 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
 from selfsup.config import SourceConfig
 from selfsup.errors import UserError, nearest
 
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
-TEXT_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv")
+FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fna")
+TEXT_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", *FASTA_SUFFIXES)
 # `.json` is read as JSON lines when named; in a folder it is usually something else's settings.
 NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json")
 _ZSTD_BYTES = 1 << 17
+_EXAMPLES = 5
+
+OnBadRow = Literal["stop", "skip"]
+"""What to do with a row that cannot be used: stop with its place, or skip and count it."""
 
 
 @dataclass
@@ -33,6 +38,17 @@ class ReadReport:
     """Rows skipped under `on_bad_row: skip`."""
     bad_examples: list[str] = field(default_factory=list)
     """The messages of the first few of them."""
+
+
+def bad_row(on_bad_row: OnBadRow, report: ReadReport, problem: UserError) -> None:
+    """Stop at a row that cannot be used, or count it."""
+    if on_bad_row == "stop":
+        mend = "mend the row, or set on_bad_row to skip"
+        mend = f"{problem.mend}; {mend}" if problem.mend else mend
+        raise UserError(problem.what, where=problem.where, mend=mend) from problem.__cause__
+    report.bad_rows += 1
+    if len(report.bad_examples) < _EXAMPLES:
+        report.bad_examples.append(str(problem))
 
 
 def find_files(source: SourceConfig) -> list[Path]:
@@ -96,12 +112,18 @@ def _hidden(path: Path) -> bool:
 
 def file_kind(path: Path) -> str:
     """The suffix that says how to read a file, packing aside; empty when unknown."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".parquet":
+    if path.suffix.lower() == ".parquet":
         return ".parquet"
+    suffix = plain_suffix(path)
+    return suffix if suffix in NAMED_SUFFIXES else ""
+
+
+def plain_suffix(path: Path) -> str:
+    """The suffix in lower case, packing aside: `.tsv` of `a.TSV.gz`; empty when there is none."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in PACKED_SUFFIXES:
         suffixes.pop()
-    return suffixes[-1] if suffixes and suffixes[-1] in NAMED_SUFFIXES else ""
+    return suffixes[-1] if suffixes else ""
 
 
 def is_packed(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Reading documents: text, JSON lines, CSV and parquet files, packed or not, one at a time.
+"""Reading documents: text, JSON lines, CSV, parquet and FASTA files, packed or not, one at a time.
 
 Nothing is held but the document at hand, so a corpus may be larger than memory.
 """
@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from selfsup.config import SourceConfig
 from selfsup.data.files import (
+    FASTA_SUFFIXES,
     ReadReport,
+    bad_row,
     file_kind,
     find_files,
     import_extra,
@@ -21,12 +23,12 @@ from selfsup.data.files import (
     read_lines,
     read_strict_lines,
 )
+from selfsup.data.symbol_files import read_fasta_pieces
 from selfsup.errors import UserError, nearest
 
 __all__ = ["Document", "ReadReport", "find_files", "read_documents"]
 
 _PARQUET_ROWS = 1024
-_EXAMPLES = 5
 
 
 class Document(NamedTuple):
@@ -69,22 +71,11 @@ def _read(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
         yield from _READERS[file_kind(path)](path, source, report)
 
 
-def _bad_row(source: SourceConfig, report: ReadReport, problem: UserError) -> None:
-    """Stop at a row that cannot be read, or count it."""
-    if source.on_bad_row == "stop":
-        mend = "mend the row, or set on_bad_row to skip"
-        mend = f"{problem.mend}; {mend}" if problem.mend else mend
-        raise UserError(problem.what, where=problem.where, mend=mend) from problem.__cause__
-    report.bad_rows += 1
-    if len(report.bad_examples) < _EXAMPLES:
-        report.bad_examples.append(str(problem))
-
-
 def _read_text(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
     if source.unit == "line":
         for number, text, problem in read_lines(path, report):
             if problem is not None:
-                _bad_row(source, report, problem)
+                bad_row(source.on_bad_row, report, problem)
             elif text and not text.isspace():
                 yield Document(text, f"{path}:{number}")
         return
@@ -116,10 +107,20 @@ def _read_json_lines(path: Path, source: SourceConfig, report: ReadReport) -> It
                 continue
             problem = value
         assert problem is not None
-        _bad_row(source, report, problem)
+        bad_row(source.on_bad_row, report, problem)
 
 
 def _json_text(line: str, column: str, where: str) -> str | UserError:
+    row = json_object(line, where)
+    if isinstance(row, UserError):
+        return row
+    if column not in row:
+        return no_column(column, list(row), where)
+    return checked_text(row[column], column, where)
+
+
+def json_object(line: str, where: str) -> dict[str, Any] | UserError:
+    """The object that a line of JSON holds, or what is wrong with it."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -128,10 +129,8 @@ def _json_text(line: str, column: str, where: str) -> str | UserError:
     except RecursionError:
         return UserError("broken JSON: nested too deep", where=where)
     if not isinstance(row, dict):
-        return UserError(f"a JSON object is expected, this is {_called(row)}", where=where)
-    if column not in row:
-        return _no_column(column, list(row), where)
-    return _checked(row[column], column, where)
+        return UserError(f"a JSON object is expected, this is {called(row)}", where=where)
+    return row
 
 
 def _read_csv(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
@@ -140,24 +139,24 @@ def _read_csv(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[
     delimiter = "\t" if file_kind(path) == ".tsv" else ","
     # Strict: else a stray quote at the start of a field silently swallows the lines that follow.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = _next_row(reader, path, 1)
+    header = next_row(reader, path, 1)
     while header == []:  # blank lines before the header
-        header = _next_row(reader, path, reader.line_num + 1)
+        header = next_row(reader, path, reader.line_num + 1)
     if header is None:
         return
     if source.column not in header:
-        raise _no_column(source.column, header, f"{path}:{reader.line_num}")
+        raise no_column(source.column, header, f"{path}:{reader.line_num}")
     place = header.index(source.column)
-    while (row := _next_row(reader, path, start := reader.line_num + 1)) is not None:
+    while (row := next_row(reader, path, start := reader.line_num + 1)) is not None:
         if len(row) == len(header):
             yield Document(row[place], f"{path}:{start}")
         elif row:
             what = f"the row has {len(row)} fields, the header {len(header)}"
             problem = UserError(what, where=f"{path}:{start}", mend="quote fields with delimiters")
-            _bad_row(source, report, problem)
+            bad_row(source.on_bad_row, report, problem)
 
 
-def _next_row(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
+def next_row(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
     """The next row, None at the end.  Broken quoting always stops: where a row ends is unknown."""
     try:
         return next(reader, None)
@@ -175,23 +174,28 @@ def _read_parquet(path: Path, source: SourceConfig, report: ReadReport) -> Itera
         columns = connection.execute(f"DESCRIBE SELECT * {table}", [str(path)]).fetchall()
         known = [str(name) for name, *_ in columns]
         if source.column not in known:
-            raise _no_column(source.column, known, str(path))
+            raise no_column(source.column, known, str(path))
         rows = connection.execute(f"SELECT {column} {table}", [str(path)])
         report.bytes_read += path.stat().st_size
         number = 0
         while batch := rows.fetchmany(_PARQUET_ROWS):
             for (value,) in batch:
                 number += 1
-                text = _checked(value, source.column, f"{path}:{number}")
+                text = checked_text(value, source.column, f"{path}:{number}")
                 if isinstance(text, str):
                     yield Document(text, f"{path}:{number}")
                 else:
-                    _bad_row(source, report, text)
+                    bad_row(source.on_bad_row, report, text)
     except duckdb.Error as error:
         what = f"cannot be read as parquet ({str(error).splitlines()[0]})"
         raise UserError(what, where=str(path)) from error
     finally:
         connection.close()
+
+
+def _read_fasta(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    for record in read_fasta_pieces(path, report, on_bad_row=source.on_bad_row):
+        yield Document(record.sequence, record.where)
 
 
 def _read_docstrings(report: ReadReport) -> Iterator[Document]:
@@ -212,20 +216,21 @@ def _read_hub(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
         for number, row in enumerate(rows, start=1):
             where = f"{source.path}:{number}"
             if source.column not in row:
-                raise _no_column(source.column, list(row), where)
-            text = _checked(row[source.column], source.column, where)
+                raise no_column(source.column, list(row), where)
+            text = checked_text(row[source.column], source.column, where)
             if isinstance(text, str):
                 report.bytes_read += len(text.encode())
                 yield Document(text, where)
             else:
-                _bad_row(source, report, text)
+                bad_row(source.on_bad_row, report, text)
     except (OSError, ValueError, RuntimeError) as error:  # offline, unknown name, unknown split
         raise UserError(f"cannot be loaded ({error})", where=source.path) from error
 
 
-def _checked(value: object, column: str, where: str) -> str | UserError:
+def checked_text(value: object, column: str, where: str) -> str | UserError:
+    """The value when it is a text that UTF-8 can hold, or what is wrong with it."""
     if not isinstance(value, str):
-        return UserError(f"'{column}' is {_called(value)}, not a text", where=where)
+        return UserError(f"'{column}' is {called(value)}, not a text", where=where)
     if not value.isascii():
         try:
             value.encode()
@@ -235,7 +240,8 @@ def _checked(value: object, column: str, where: str) -> str | UserError:
     return value
 
 
-def _called(value: object) -> str:
+def called(value: object) -> str:
+    """What a JSON value is, for messages."""
     if value is None:
         return "missing"
     if isinstance(value, bool):
@@ -244,10 +250,11 @@ def _called(value: object) -> str:
     return names.get(type(value).__name__, "a number")
 
 
-def _no_column(column: str, known: list[str], where: str) -> UserError:
+def no_column(column: str, known: list[str], where: str, setting: str = "column") -> UserError:
+    """That a column is not there, what is, and which setting names it."""
     close = nearest(column, known)
     there = f"it has {listed(known)}" + (f", {close}" if close else "")
-    return UserError(f"no column '{column}'", where=where, mend=f"{there}; set column")
+    return UserError(f"no column '{column}'", where=where, mend=f"{there}; set {setting}")
 
 
 _Reader = Callable[[Path, SourceConfig, ReadReport], Iterator[Document]]
@@ -259,4 +266,5 @@ _READERS: dict[str, _Reader] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
+    **dict.fromkeys(FASTA_SUFFIXES, _read_fasta),
 }

@@ -64,7 +64,7 @@ _PREFIX = {"bert": "bert.", "modernbert": "model."}
 _REDUNDANT = re.compile(
     r"(cls\.predictions\.decoder\.(weight|bias)|decoder\.weight|.*embeddings\.position_ids)$"
 )
-_TASK_HEAD = re.compile(r"(classifier|qa_outputs|score)\.")
+_TASK_HEAD = re.compile(r"(classifier|qa_outputs|score|task_head)\.")
 
 
 def family(config: TransformerConfig) -> str | None:

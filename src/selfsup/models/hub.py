@@ -110,7 +110,7 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
             a tokenizer that does not belong to it.
     """
     folder = find_model_folder(name)
-    settings = _read_json(folder / "config.json")
+    settings = read_json(folder / "config.json")
     tensors = _read_weights(folder)
     own = settings.get("selfsup") or {}
     kind = str(settings.get("model_type", ""))
@@ -120,7 +120,8 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
         model = MaskedLanguageModel(config, pair_head=pair)
     wanted = {n: tuple(p.shape) for n, p in model.named_parameters()}
     if kind == "selfsup":
-        found, extra = dict(tensors), sorted(set(tensors) - set(wanted))
+        found = {n: t for n, t in tensors.items() if not n.startswith("task_head.")}
+        extra = sorted(set(found) - set(wanted))
     else:
         found, extra = from_family(kind, tensors, list(wanted))
     if "head_bias" not in found:  # a classifier's dense layer of the same name is no such head
@@ -171,7 +172,12 @@ def _read_config(
         raise UserError(f"{key}: {first['msg']}".lstrip(": "), where=str(where)) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: no such file, or no JSON object in it.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -188,7 +194,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        files = sorted(set(read_json(index).get("weight_map", {}).values()))
         return {n: t for file in files for n, t in read_tensors(folder / str(file)).items()}
     if (folder / "model.safetensors").is_file():
         return read_tensors(folder / "model.safetensors")
@@ -268,7 +274,7 @@ def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
     for module in modules:
         path = folder / str(module.get("path", "")) / "config.json"
         if "Pooling" in str(module.get("type", "")) and path.is_file():
-            chosen = _read_json(path)
+            chosen = read_json(path)
             mode = str(chosen.get("pooling_mode", ""))
             several = [k for k, v in chosen.items() if k.startswith("pooling_mode_") and v is True]
             if len(several) > 1:
@@ -282,13 +288,13 @@ def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
                 raise UserError("only mean and cls pooling are supported", where=str(path))
     sentence = folder / "sentence_bert_config.json"
     if sentence.is_file():
-        longest = min(longest, int(_read_json(sentence).get("max_seq_length") or longest))
+        longest = min(longest, int(read_json(sentence).get("max_seq_length") or longest))
     return pooling, normalize, longest
 
 
 def save_model(
     folder: Path,
-    model: MaskedLanguageModel,
+    model: MaskedLanguageModel | Transformer,
     tokenizer: Tokenizer,
     origin: Mapping[str, Any],
     card: str,
@@ -300,7 +306,7 @@ def save_model(
 
     Args:
         folder: where to.
-        model: the network.
+        model: the network, with its masked-token head or bare.
         tokenizer: the one that it was trained with.
         origin: what `config.json` shall keep under `selfsup`.
         card: the model card, Markdown.
@@ -308,16 +314,17 @@ def save_model(
     from safetensors.torch import save_file
 
     kind = family(model.config)
-    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    bare = isinstance(model, Transformer)
+    named = model.named_parameters(prefix="encoder" if bare else "")
+    tensors = {n: p.detach().cpu().contiguous() for n, p in named}
     special = {"pad": tokenizer.pad_id, "cls": tokenizer.cls_id, "sep": tokenizer.sep_id}
     settings: dict[str, Any]
     if kind is None:
-        settings = {"model_type": "selfsup", "architectures": ["MaskedLanguageModel"]}
+        settings = {"model_type": "selfsup", "architectures": [type(model).__name__]}
     else:
         tensors = to_family(kind, tensors)
         settings = write_settings(kind, model.config, special)
-        bert = "BertForPreTraining" if model.pair_head is not None else "BertForMaskedLM"
-        settings["architectures"] = [bert if kind == "bert" else "ModernBertForMaskedLM"]
+        settings["architectures"] = [_architecture(kind, model)]
         _write_sentence_settings(folder, model.config)
     settings["selfsup"] = {
         **origin,
@@ -328,6 +335,14 @@ def save_model(
     (folder / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
     tokenizer.save(folder, model.config.max_length)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _architecture(kind: str, model: MaskedLanguageModel | Transformer) -> str:
+    """The name of a network in the ecosystem."""
+    if isinstance(model, Transformer):
+        return "BertModel" if kind == "bert" else "ModernBertModel"
+    bert = "BertForPreTraining" if model.pair_head is not None else "BertForMaskedLM"
+    return bert if kind == "bert" else "ModernBertForMaskedLM"
 
 
 def _write_sentence_settings(folder: Path, config: TransformerConfig) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,24 @@ HELDOUT_KEY = Key(seed=0, purpose=1)
 _NOTICEABLE = 0.05  # nats
 
 
+class Examination(Protocol):
+    """What the loop asks of held-out examples: scores, and which of them decides."""
+
+    def evaluator(
+        self, size: int, device: torch.device, precision: Precision
+    ) -> Callable[[nn.Module], dict[str, float]]:
+        """A function from the model to its scores, `loss` among them; `size` examples at once."""
+        ...
+
+    def badness(self, values: Mapping[str, float]) -> float:
+        """What the best weights have least of."""
+        ...
+
+    def stuck(self, values: Mapping[str, float]) -> str:
+        """Why the scores look as if nothing were learned; empty: they do not."""
+        ...
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Which examples, and the objective that scores them."""
@@ -29,6 +47,14 @@ class Evaluation:
     examples: Examples
     floor: Mapping[str, float] = field(default_factory=dict)
     """What guessing without reading gives, by metric; a run that stays there is told so."""
+
+    def evaluator(self, size: int, device: torch.device, precision: Precision) -> Evaluator:
+        """Scores models on these examples."""
+        return Evaluator(self, size, device, precision)
+
+    def badness(self, values: Mapping[str, float]) -> float:
+        """The loss."""
+        return values["loss"]
 
     def stuck(self, values: Mapping[str, float]) -> str:
         """The metric that is no better than its floor, with both numbers; empty: all are better."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import time
 from collections.abc import Collection
@@ -27,7 +28,7 @@ from selfsup.training.devices import (
     keep_freed_memory,
 )
 from selfsup.training.diagnosis import explain_non_finite
-from selfsup.training.evaluation import Evaluation, Evaluator
+from selfsup.training.evaluation import Examination
 from selfsup.training.metrics import MetricsLog
 from selfsup.training.optimizers import build_optimizers, set_rate
 from selfsup.training.progress import Progress, clock
@@ -84,7 +85,7 @@ class Loop:
         seed: int = 0,
         folder: Path | None = None,
         matrices: Collection[str] = (),
-        evaluation: Evaluation | None = None,
+        evaluation: Examination | None = None,
         flops_per_token: float = 0.0,
         fingerprint: str = "",
         quiet: bool = False,
@@ -113,11 +114,15 @@ class Loop:
         self.scored: nn.Module = _Scored(model, objective)
         self.part_size = config.batch_size // (config.accumulate * self.world)
         """Examples that one process handles at once."""
+        self.examination = evaluation
         self.evaluate = (
-            Evaluator(evaluation, self.part_size, self.device, self.precision)
+            evaluation.evaluator(self.part_size, self.device, self.precision)
             if evaluation
             else None
         )
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.best_scores: dict[str, float] = {}
+        """Where there is no folder: the best weights, for `take_best`, and their scores."""
         if config.compile:
             for module in model.modules():
                 if isinstance(module, nn.ModuleList):
@@ -186,20 +191,24 @@ class Loop:
 
     def _look(self, log: MetricsLog, display: Progress) -> None:
         """Evaluate, log, and keep the best weights."""
-        if self.evaluate is None:
+        if self.evaluate is None or self.examination is None:
             return
         state, values = self.state, self.evaluate(self.model)
-        state.heldout = values
+        state.heldout, badness = values, self.examination.badness(values)
         if not state.initial:
             state.initial = values
-        elif values["loss"] < state.best:
-            state.best, state.best_step = values["loss"], state.step
-            if self.folder is not None and self.rank == 0:
+        elif badness < state.best:
+            state.best, state.best_step = badness, state.step
+            if self.folder is None:
+                weights = self.model.named_parameters()
+                self.best_weights = {name: p.detach().clone() for name, p in weights}
+                self.best_scores = values
+            elif self.rank == 0:
                 best = self.folder / "checkpoints" / "best"
                 checkpoints.save_weights(best, self.model, {"step": state.step, **values})
         seconds = round(state.seconds, 3)
         log.write(step=state.step, split="heldout", tokens=state.tokens, seconds=seconds, **values)
-        if (at := self._progress()) >= _LATE and (why := self.evaluate.evaluation.stuck(values)):
+        if (at := self._progress()) >= _LATE and (why := self.examination.stuck(values)):
             display.say(
                 f"nothing learned from context yet at {min(at, 1):.0%} of the budget ({why}); if it "
                 "stays so: a longer budget, another learning rate, or more text"
@@ -208,6 +217,22 @@ class Loop:
         display.say(
             f"step {state.step:>6,}  {clock(state.seconds)}  {state.tokens:>11,} tokens  held out: {shown}"
         )
+
+    def take_best(self) -> None:
+        """Put back the weights that were best when looked at, and their scores, where the last are not."""
+        state = self.state
+        if state.best_step in (-1, state.step):
+            return
+        if self.folder is not None:
+            best = self.folder / "checkpoints" / "best"
+            checkpoints.load_weights(best, self.model)
+            kept = json.loads((best / "state.json").read_text(encoding="utf-8"))
+            state.heldout = {name: kept[name] for name in state.heldout}
+        else:
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(self.best_weights[name])
+            state.heldout = self.best_scores
 
     def _save(self) -> None:
         state = self.state

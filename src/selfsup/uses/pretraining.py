@@ -16,11 +16,11 @@ from selfsup.config import PretrainConfig
 from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
 from selfsup.data.home import home
 from selfsup.data.rows import PackedRows, check_enough
-from selfsup.data.sampler import Examples, Sampler
+from selfsup.data.sampler import Sampler
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from selfsup.errors import UserError
-from selfsup.models.transformer import MaskedLanguageModel, parameter_count
-from selfsup.objectives.masked_tokens import MaskedTokens, overhead, unigram_baseline
+from selfsup.models.transformer import parameter_count
+from selfsup.objectives.masked_tokens import unigram_baseline
 from selfsup.recipes import training_flops
 from selfsup.training import checkpoints, distributed
 from selfsup.training.evaluation import HELDOUT_KEY, Evaluation
@@ -28,6 +28,17 @@ from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress, clock
 from selfsup.training.state import Outcome
+from selfsup.uses.kinds import (
+    AnyModel,
+    AnyObjective,
+    build_model,
+    build_objective,
+    conclusion,
+    floor,
+    hidden_tokens,
+    kept_part,
+    row_overhead,
+)
 from selfsup.uses.run_folder import (
     check_run_folder,
     draw_losses,
@@ -51,11 +62,11 @@ class Prepared:
     tokenizer: Tokenizer
     corpus: Corpus
     train: PackedRows
-    objective: MaskedTokens
+    objective: AnyObjective
     evaluation: Evaluation
     sampler: Sampler
     baseline: tuple[float, float]
-    """Held-out loss and accuracy of guessing from word frequencies alone."""
+    """Held-out loss and accuracy of guessing hidden tokens from word frequencies alone."""
 
 
 def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
@@ -117,32 +128,23 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
             f"({tokenizer.vocab_size})"
         )
     config = config.model_copy(update={"model": model})
-    needed = overhead(config.objective)
+    needed = row_overhead(config.objective)
     train = PackedRows.build(corpus.train, config.data.length, needed)
     heldout = PackedRows.build(corpus.heldout, config.data.length, needed)
     check_enough(train, config.train.batch_size, "training")
     check_enough(heldout, distributed.world_size(), "held-out")
-    objective = MaskedTokens(config.objective, train, tokenizer)
+    objective = build_objective(config.objective, train, tokenizer)
     rows = min(config.train.evaluate_rows, len(heldout))
     examples = Sampler([len(heldout)], [1.0], _MIX_SEED).at(0, rows)
     weights = [s.weight for s in config.data.sources][: len(train.counts)]
     sampler = Sampler(train.counts, weights, config.seed)
     question = objective.heldout(heldout)
-    baseline = unigram_baseline(question, train, examples, HELDOUT_KEY)
-    evaluation = Evaluation(question, examples, {"masked_loss": baseline[0]})
+    baseline = unigram_baseline(hidden_tokens(question), train, examples, HELDOUT_KEY)
+    evaluation = Evaluation(question, examples, floor(question, baseline[0]))
     return Prepared(config, tokenizer, corpus, train, objective, evaluation, sampler, baseline)
 
 
-def build_model(config: PretrainConfig) -> MaskedLanguageModel:
-    """The model with random weights, a function of the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return MaskedLanguageModel(config.model, pair_head=config.objective.pairs != "none")
-
-
-def make_loop(
-    prepared: Prepared, model: MaskedLanguageModel, folder: Path | None, quiet: bool
-) -> Loop:
+def make_loop(prepared: Prepared, model: AnyModel, folder: Path | None, quiet: bool) -> Loop:
     """The loop over a prepared corpus."""
     config = prepared.config
     return Loop(
@@ -189,7 +191,7 @@ def pretrain(
 
     Returns:
         What `result.json` holds: held-out loss and accuracy, beside those of the untrained network
-        and of guessing by word frequency; tokens, minutes, speed, and where the model lies.
+        and of guessing without reading; tokens, minutes, speed, and where the model lies.
 
     Raises:
         UserError: bad data or configuration, or a folder that another run uses.
@@ -241,7 +243,9 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
     finally:
         display.close()
     outcome = loop.run()
-    _choose_weights(model, outcome, folder)
+    if config.objective.kind == "masked-tokens":
+        # a detection loss rises as its generator gets better: there the last weights count
+        _choose_weights(model, outcome, folder)
     result = _result(prepared, model, outcome, folder)
     if distributed.rank() == 0:
         _deliver(prepared, model, outcome, result, folder)
@@ -249,13 +253,14 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
     return result
 
 
-def _announce(
-    prepared: Prepared, loop: Loop, model: MaskedLanguageModel, display: Progress
-) -> None:
+def _announce(prepared: Prepared, loop: Loop, model: AnyModel, display: Progress) -> None:
     config = prepared.config
+    kept = parameter_count(kept_part(model))
+    beside = parameter_count(model) - kept
     display.say(
         f"model: {config.model.num_layers} layers x {config.model.hidden_size}, "
-        f"{parameter_count(model):,} parameters, vocabulary {config.model.vocab_size:,}; "
+        f"{kept:,} parameters{f' (and {beside:,} for training only)' if beside else ''}, "
+        f"vocabulary {config.model.vocab_size:,}; "
         f"{loop.device}, {loop.precision.name} ({loop.precision.reason})"
     )
     display.say(
@@ -265,7 +270,7 @@ def _announce(
     )
 
 
-def _choose_weights(model: MaskedLanguageModel, outcome: Outcome, folder: Path) -> None:
+def _choose_weights(model: AnyModel, outcome: Outcome, folder: Path) -> None:
     """Take the best weights seen where the last are worse, and their scores with them."""
     best, state = folder / "checkpoints" / "best", outcome.state
     if not best.is_dir() or state.best >= state.heldout.get("loss", 0.0):
@@ -275,16 +280,12 @@ def _choose_weights(model: MaskedLanguageModel, outcome: Outcome, folder: Path) 
     state.heldout = {name: kept[name] for name in state.heldout}
 
 
-def _result(
-    prepared: Prepared, model: MaskedLanguageModel, outcome: Outcome, folder: Path
-) -> dict[str, Any]:
+def _result(prepared: Prepared, model: AnyModel, outcome: Outcome, folder: Path) -> dict[str, Any]:
     state = outcome.state
-    loss, accuracy = prepared.baseline
-    learned = state.heldout.get("masked_loss", float("inf"))
     return {
         "kind": "pretrain",
         "recipe": prepared.config.recipe,
-        "parameters": parameter_count(model),
+        "parameters": parameter_count(kept_part(model)),
         "steps": state.step,
         "tokens": state.tokens,
         "epochs": round(state.step * prepared.config.train.batch_size / len(prepared.sampler), 3),
@@ -296,15 +297,14 @@ def _result(
         "best_loss": state.best if state.best_step >= 0 else None,
         "best_step": state.best_step,
         "untrained": state.initial,
-        "unigram": {"masked_loss": loss, "masked_accuracy": accuracy},
-        "beats_unigram": bool(learned < loss - 0.05),
+        **conclusion(prepared.config.objective, state.heldout, prepared.baseline),
         "model": str(folder / "model"),
     }
 
 
 def _deliver(
     prepared: Prepared,
-    model: MaskedLanguageModel,
+    model: AnyModel,
     outcome: Outcome,
     result: Mapping[str, Any],
     folder: Path,
@@ -321,8 +321,9 @@ def _deliver(
         "data_digest": prepared.corpus.meta["digest"],
     }
     with checkpoints.written_whole(folder / "model") as new:
-        save_model(new, model, prepared.tokenizer, origin, model_card(prepared.config, result))
-    draw_losses(folder, prepared.baseline[0])
+        card = model_card(prepared.config, result)
+        save_model(new, kept_part(model), prepared.tokenizer, origin, card)
+    draw_losses(folder, prepared.config.objective.kind, prepared.baseline[0])
     write_json(folder / "result.json", dict(result))
 
 
@@ -367,8 +368,3 @@ def dry_run(config: PretrainConfig) -> dict[str, Any]:
         "estimated_time": clock(steps * step),
         "epochs": round(steps * config.train.batch_size / len(prepared.sampler), 2),
     }
-
-
-def heldout_examples(prepared: Prepared) -> Examples:
-    """The held-out rows on which every evaluation of this corpus is made."""
-    return prepared.evaluation.examples

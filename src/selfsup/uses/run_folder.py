@@ -8,13 +8,14 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from selfsup.config import PretrainConfig
+from selfsup.config import PretrainConfig, Section
 from selfsup.errors import UserError
+from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.checkpoint_names import family
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
@@ -50,9 +51,7 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") ->
     return ""
 
 
-def check_run_folder(
-    folder: Path, config: PretrainConfig, free: Collection[str], overwrite: bool
-) -> None:
+def check_run_folder(folder: Path, config: Section, free: Collection[str], overwrite: bool) -> None:
     """Empty the folder when `overwrite`; else refuse a run of another configuration by name.
 
     Args:
@@ -142,8 +141,15 @@ def write_environment(folder: Path, data: Mapping[str, Any], loop: Loop) -> None
     )
 
 
-def draw_losses(folder: Path, unigram: float) -> None:
-    """Draw `figures/loss.png` from `metrics.jsonl`, with its numbers as CSV beside it."""
+def draw_losses(folder: Path, kind: str, unigram: float) -> None:
+    """Draw `figures/loss.png` from `metrics.jsonl`, with its numbers as CSV beside it.
+
+    Args:
+        folder: the run's.
+        kind: of the objective.  For replaced tokens the detection loss is drawn, held out alone, beside
+            that of guessing the share of replaced tokens, which changes with the generator.
+        unigram: for masked tokens, the loss of guessing by word frequency.
+    """
     import csv
 
     import matplotlib
@@ -152,25 +158,31 @@ def draw_losses(folder: Path, unigram: float) -> None:
     import matplotlib.pyplot as plt
 
     lines = read_metrics(folder / "metrics.jsonl")
+    detection = kind == "replaced-tokens"
+    points = _detection_points(lines) if detection else _masked_points(lines)
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    series: dict[str, list[tuple[float, float]]] = {"train": [], "heldout": []}
+    series: dict[str, list[tuple[float, float]]] = {"train": [], "heldout": [], "base_rate": []}
     with open(figures / "loss.csv", "w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
         table.writerow(["step", "tokens", "seconds", "split", "loss"])
-        for x in lines:
-            loss = x.get("masked_loss", x["loss"])
-            table.writerow([x["step"], x["tokens"], x["seconds"], x["split"], loss])
-            series[x["split"]].append((x["tokens"] / 1e6, loss))
+        for x, split, loss in points:
+            table.writerow([x["step"], x["tokens"], x["seconds"], split, loss])
+            series[split].append((x["tokens"] / 1e6, loss))
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     if series["train"]:
         axes.plot(*zip(*series["train"], strict=True), color="#9db7d5", lw=1, label="training")
     if series["heldout"]:
         style: dict[str, Any] = {"color": "#1f4e8c", "marker": "o", "ms": 4}
         axes.plot(*zip(*series["heldout"], strict=True), label="held out", **style)
-    axes.axhline(unigram, color="#b0413e", ls="--", lw=1, label="guessing by word frequency")
+    guess: dict[str, Any] = {"color": "#b0413e", "ls": "--", "lw": 1}
+    if series["base_rate"]:
+        label = "guessing the share of replaced tokens"
+        axes.plot(*zip(*series["base_rate"], strict=True), label=label, **guess)
+    if not detection:
+        axes.axhline(unigram, label="guessing by word frequency", **guess)
     axes.set_xlabel("tokens read (millions)")
-    axes.set_ylabel("loss at the scored places (nats)")
+    axes.set_ylabel("detection loss (nats)" if detection else "loss at the scored places (nats)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -178,39 +190,52 @@ def draw_losses(folder: Path, unigram: float) -> None:
     plt.close(figure)
 
 
+_Point = tuple[Mapping[str, Any], str, float]
+"""A line of the metrics, the curve that it belongs to, and the loss there."""
+
+
+def _masked_points(lines: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
+    for x in lines:
+        yield x, x["split"], x.get("masked_loss", x["loss"])
+
+
+def _detection_points(lines: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
+    for x in lines:
+        if x["split"] == "heldout":
+            yield x, "heldout", x["detection_loss"]
+            yield x, "base_rate", x["detection_loss"] - x["detection_excess"]
+
+
 def model_card(config: PretrainConfig, result: Mapping[str, Any]) -> str:
     """A model card, Markdown."""
     model = config.model
-    scores = "\n".join(
-        f"| {name} | {row.get('masked_loss', math.nan):.3f} | {row.get('masked_accuracy', math.nan):.3f} |"
-        for name, row in (
-            ("this model", result["heldout"]),
-            ("before training", result["untrained"]),
-            ("guessing by word frequency", result["unigram"]),
-        )
-    )
+    if config.objective.kind == "replaced-tokens":
+        task, name, what, opener = "feature-extraction", "encoder", "An encoder", "AutoModel"
+        how = " to tell\nreplaced tokens from true ones (ELECTRA, Clark et al. 2020)"
+        open_with = "`selfsup embed`"
+        measured = _detection_scores(result)
+    else:
+        task, name, what = "fill-mask", "masked language model", "A masked language model"
+        opener, how, open_with = "AutoModelForMaskedLM", "", "`selfsup fill` and `selfsup embed`"
+        measured = _masked_scores(result)
     elsewhere = ""
     if family(model):
         elsewhere = (
-            ", with `transformers.AutoModelForMaskedLM` or\n"
+            f", with `transformers.{opener}` or\n"
             "`sentence_transformers.SentenceTransformer` (mean pooling)"
         )
     sources = "\n".join(f"- `{s.path}` (weight {s.weight:g})" for s in config.data.sources)
     return f"""---
 library_name: selfsup
-pipeline_tag: fill-mask
+pipeline_tag: {task}
 ---
 
-# {config.recipe or "masked language model"}
+# {config.recipe or name}
 
-A masked language model with {result["parameters"]:,} parameters ({model.num_layers} layers x
-{model.hidden_size}, vocabulary {model.vocab_size:,}), pre-trained from random weights with `selfsup`.
+{what} with {result["parameters"]:,} parameters ({model.num_layers} layers x
+{model.hidden_size}, vocabulary {model.vocab_size:,}), pre-trained from random weights with `selfsup`{how}.
 
-| | held-out loss (nats) | accuracy |
-| --- | --- | --- |
-{scores}
-
-Measured on documents that were never trained on, 15 % of the tokens hidden by a fixed key.
+{measured}
 
 Training: {result["steps"]:,} steps, {result["tokens"]:,} tokens ({result["epochs"]} epochs),
 {result["minutes"]} minutes, {result["precision"]}, {config.train.optimizer.kind}.
@@ -219,6 +244,84 @@ Data:
 
 {sources}
 
-Open it with `selfsup fill` and `selfsup embed`{elsewhere}.  It repeats what its data says, right or
+Open it with {open_with}{elsewhere}.  It repeats what its data says, right or
 wrong.
+"""
+
+
+def _rows(rows: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> str:
+    """Lines of a Markdown table; what was not measured is `nan`."""
+    names = tuple(columns)
+    return "\n".join(
+        f"| {name} | {' | '.join(f'{row.get(c, math.nan):.3f}' for c in names)} |"
+        for name, row in rows.items()
+    )
+
+
+def _masked_scores(result: Mapping[str, Any]) -> str:
+    rows = {
+        "this model": result["heldout"],
+        "before training": result["untrained"],
+        "guessing by word frequency": result["unigram"],
+    }
+    return f"""| | held-out loss (nats) | accuracy |
+| --- | --- | --- |
+{_rows(rows, ("masked_loss", "masked_accuracy"))}
+
+Measured on documents that were never trained on, 15 % of the tokens hidden by a fixed key."""
+
+
+def _detection_scores(result: Mapping[str, Any]) -> str:
+    columns = ("detection_loss", "detection_accuracy", "detection_recall")
+    rows = {
+        "this model": result["heldout"],
+        "guessing the share of replaced tokens": {"detection_recall": 0.0, **result["base_rate"]},
+        "before training": result["untrained"],
+    }
+    share = result["heldout"].get("replaced_share", math.nan)
+    return f"""| | held-out loss (nats) | accuracy | replaced tokens found |
+| --- | --- | --- | --- |
+{_rows(rows, columns)}
+
+Measured on documents that were never trained on.  A generator, which is not part of this folder,
+filled 15 % of their tokens; {100 * share:.1f} % of all differed from the true ones and were to be found.
+Before training the generator was untrained too, and its replacements easier to see.  The model has no
+head that fills blanks."""
+
+
+def task_card(
+    config: FinetuneConfig, answer: str, labels: Sequence[str], result: Mapping[str, Any]
+) -> str:
+    """A fine-tuned model's card, Markdown."""
+    tag = {
+        "class": "text-classification",
+        "number": "text-classification",
+        "tag": "token-classification",
+        "span": "question-answering",
+    }[answer]
+    parts = [name for name in ("dev", "test") if name in result]
+    names = [n for n in result["dev"] if "/" not in n]
+    rows = "\n".join(
+        f"| {n} | " + " | ".join(f"{result[part].get(n, math.nan):.4f}" for part in parts) + " |"
+        for n in names
+    )
+    said = f"\nAnswers: {', '.join(labels)}.\n" if labels else ""
+    return f"""---
+library_name: selfsup
+pipeline_tag: {tag}
+---
+
+# {config.task}, fine-tuned from {result["started_from"]}
+
+{result["examples"]:,} labelled examples from `{config.data.train}`, {result["steps"]:,} steps
+({result["epochs"]} epochs), {result["parameters"]:,} parameters, of which
+{result["trained_parameters"]:,} were trained.
+{said}
+| | {" | ".join(parts)} |
+| --- |{" --- |" * len(parts)}
+{rows}
+
+The weights were chosen by {result["chosen_by"]} on dev, so dev flatters them; test chose nothing.
+
+Use it with `selfsup predict` and `selfsup evaluate`.
 """

@@ -1,0 +1,209 @@
+"""Fine-tuned models as folders: under the ecosystem's names where it has them, else under ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import UserError
+from selfsup.models.checkpoint_names import family, to_family, write_settings
+from selfsup.models.hub import Pretrained, find_model_folder, load, read_json
+from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
+from selfsup.models.tensors import compare_tensors, read_tensors
+
+Answer = Literal["class", "number", "tag", "span"]
+
+_ARCHITECTURES = {
+    "class": "ForSequenceClassification",
+    "number": "ForSequenceClassification",
+    "tag": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
+_CLASSES = {"bert": "Bert", "modernbert": "ModernBert"}
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned model that was opened."""
+
+    model: TaskModel
+    tokenizer: Tokenizer
+    answer: Answer
+    labels: tuple[str, ...]
+    """Names of classes or tags, in order."""
+    max_length: int
+    path: Path
+    task: dict[str, Any]
+    """What `config.json` says under `selfsup.task`; empty for a model of another maker."""
+    origin: dict[str, Any]
+
+
+def is_finetuned(folder: Path) -> bool:
+    """Whether a model folder holds a task's head."""
+    settings = read_json(folder / "config.json")
+    named = str((settings.get("architectures") or [""])[0])
+    return "head" in (settings.get("selfsup") or {}) or named.endswith(
+        tuple(_ARCHITECTURES.values())
+    )
+
+
+def _theirs(kind: str | None, spec: HeadSpec, answer: Answer) -> dict[str, str] | None:
+    """Our head tensors' names in the ecosystem; None: it has no such head."""
+    if kind == "bert" and not spec.dense:
+        if spec.unit == "sequence" and spec.pooling != "pooler":
+            return None
+        name = "qa_outputs" if answer == "span" else "classifier"
+        return {f"output.{x}": f"{name}.{x}" for x in ("weight", "bias")}
+    if kind == "modernbert" and spec.dense and spec.pooling != "pooler":
+        return {
+            "dense.weight": "head.dense.weight",
+            "norm.weight": "head.norm.weight",
+            "output.weight": "classifier.weight",
+            "output.bias": "classifier.bias",
+        }
+    return None
+
+
+def save_finetuned(
+    folder: Path,
+    model: TaskModel,
+    tokenizer: Tokenizer,
+    *,
+    answer: Answer,
+    labels: Sequence[str],
+    task: Mapping[str, Any],
+    origin: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a fine-tuned model (into an existing, empty folder).
+
+    Args:
+        folder: where to.
+        model: encoder and head.
+        tokenizer: of the encoder.
+        answer: what the head says.
+        labels: names of classes or tags.
+        task: what `predict` needs to know.
+        origin: of the run that made it.
+        card: the model card, Markdown.
+    """
+    from safetensors.torch import save_file
+
+    config = model.encoder.config
+    kind = family(config)
+    special = {"pad": tokenizer.pad_id, "cls": tokenizer.cls_id, "sep": tokenizer.sep_id}
+    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    body = {n: t for n, t in tensors.items() if n.startswith("encoder.")}
+    head = {n: t for n, t in tensors.items() if n not in body}
+    names = _theirs(kind, model.spec, answer)
+    settings: dict[str, Any] = {"model_type": "selfsup"}
+    if kind is not None:
+        body = to_family(kind, body)
+        settings = write_settings(kind, config, special)
+    renamed = {names[n] if names else f"task_head.{n}": t for n, t in head.items()}
+    settings["architectures"] = [
+        _CLASSES[kind] + _ARCHITECTURES[answer] if kind and names else "TaskModel"
+    ]
+    if labels:
+        settings["id2label"] = {str(i): name for i, name in enumerate(labels)}
+        settings["label2id"] = {name: i for i, name in enumerate(labels)}
+    elif answer == "number":
+        settings |= {"id2label": {"0": "value"}, "label2id": {"value": 0}}
+        settings["problem_type"] = "regression"
+    if kind == "modernbert":
+        settings["classifier_pooling"] = model.spec.pooling
+    settings["classifier_dropout"] = model.spec.dropout
+    settings["selfsup"] = {
+        **origin,
+        "model": config.model_dump(mode="json"),
+        "tokenizer": tokenizer.fingerprint,
+        "head": asdict(model.spec),
+        "task": dict(task),
+    }
+    save_file({**body, **renamed}, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(
+        json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+    tokenizer.save(folder, config.max_length)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Finetuned:
+    """Open a fine-tuned model: selfsup's, or a BERT or ModernBERT of Hugging Face's with a head.
+
+    Args:
+        name: a run folder, a model folder, or, with the extra `hub`, a hub name.
+        device: where the weights go.
+
+    Raises:
+        UserError: no model, one without a task's head, or a head of another kind.
+    """
+    folder = find_model_folder(name)
+    if not is_finetuned(folder):
+        raise UserError(
+            "this model was pre-trained but not fine-tuned",
+            where=str(folder),
+            mend="`selfsup finetune MODEL --task … --train FILE` makes one that predicts",
+        )
+    settings = read_json(folder / "config.json")
+    body = load(folder)
+    own = dict(settings.get("selfsup") or {})
+    spec, answer, labels = _head(settings, own, body, folder)
+    with torch.random.fork_rng(devices=[]):
+        model = TaskModel(body.encoder, spec)
+    tensors = read_tensors(folder / "model.safetensors")
+    _put_head(model, tensors, _theirs(family(body.config), spec, answer), folder)
+    task = dict(own.get("task") or {})
+    return Finetuned(
+        model=model.eval().to(device),
+        tokenizer=body.tokenizer,
+        answer=answer,
+        labels=labels,
+        max_length=int(task.get("max_length") or body.max_length),
+        path=folder,
+        task=task,
+        origin=own,
+    )
+
+
+def _head(
+    settings: Mapping[str, Any], own: Mapping[str, Any], body: Pretrained, folder: Path
+) -> tuple[HeadSpec, Answer, tuple[str, ...]]:
+    names = settings.get("id2label") or {}
+    labels = tuple(str(names[key]) for key in sorted(names, key=int))
+    if "head" in own:
+        answer: Answer = own["task"]["answer"]
+        return HeadSpec(**own["head"]), answer, labels if answer in {"class", "tag"} else ()
+    named = str((settings.get("architectures") or [""])[0])
+    count = len(labels) or 2
+    kind = str(settings.get("model_type", ""))
+    modern = kind == "modernbert"
+    if named.endswith("ForSequenceClassification"):
+        pooling: Pooling = settings.get("classifier_pooling", "cls") if modern else "pooler"
+        answer = "number" if count == 1 else "class"
+        spec = HeadSpec("sequence", count, pooling, dense=modern)
+        return spec, answer, labels if answer == "class" else ()
+    if named.endswith("ForTokenClassification"):
+        return HeadSpec("token", count, dense=modern), "tag", labels
+    if count != 2:
+        raise UserError(f"a {named} with {count} outputs is not supported", where=str(folder))
+    return HeadSpec("token", 2, dense=modern), "span", ()
+
+
+def _put_head(
+    model: TaskModel, tensors: Mapping[str, Tensor], names: Mapping[str, str] | None, folder: Path
+) -> None:
+    own = {n: p for n, p in model.named_parameters() if not n.startswith("encoder.")}
+    where = {n: names[n] if names else f"task_head.{n}" for n in own}
+    found = {n: tensors[there] for n, there in where.items() if there in tensors}
+    compare_tensors(found, {n: tuple(p.shape) for n, p in own.items()}, folder)
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(found[name])

@@ -1,0 +1,269 @@
+"""From labelled files to a task: which reader, which labels, which part is held out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.data.files import ReadReport
+from selfsup.data.keys import permute
+from selfsup.errors import UserError, nearest
+from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
+from selfsup.tasks.labelled import (
+    TaggedSentence,
+    TextExample,
+    class_weights,
+    label_set,
+    read_fasta_classes,
+    read_texts,
+    read_uci_classes,
+)
+from selfsup.tasks.squad import Question, read_squad
+from selfsup.tasks.tagged_files import read_tagged
+from selfsup.tasks.tagging import has_entities
+from selfsup.tasks.task import SCORES, Answer, Examples, TaskInfo
+
+Role = Literal["train", "score", "predict"]
+
+_DEV_SHARE, _DEV_LEAST = 0.1, 20
+_MOSTLY = 0.95  # of the labels of pairs, to be taken for numbers with some junk among them
+
+
+@dataclass
+class Notes:
+    """What a person should know about the data."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def add(self, line: str) -> None:
+        """One more."""
+        self.lines.append(line)
+
+
+def read_examples(
+    path: str,
+    data: LabelledConfig,
+    kind: TaskKind,
+    notes: Notes,
+    *,
+    numeric: bool,
+    role: Role,
+) -> Examples:
+    """The examples of a file.
+
+    Args:
+        path: where.
+        data: how it is laid out.
+        kind: the task.
+        notes: added to: rows skipped, answers repaired.
+        numeric: whether labels are numbers.
+        role: what they are for.  To be predicted, every row counts and labels are not looked at; to be
+            scored, an answer that is not in its passage stays an answer, as in the official scores.
+
+    Raises:
+        UserError: with file and line.
+    """
+    file, report = Path(path).expanduser(), ReadReport()
+    if not file.exists():
+        names = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise UserError("no such file", where=path, mend=nearest(file.name, names))
+    labelled = role != "predict"
+    if kind == "span":
+        return _questions(file, notes, role)
+    if kind == "tag":
+        found: Examples = read_tagged(
+            file,
+            layout=data.format,
+            column=data.label_column if labelled else None,
+            words_column=data.words_column,
+            on_bad_row=data.on_bad_row,
+            report=report,
+        )
+    elif file.is_dir():
+        found = read_fasta_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+    elif data.format == "symbols":
+        found = read_uci_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+    else:
+        found = read_texts(
+            file,
+            text_column=data.text_column,
+            pair_column=data.pair_column or None,
+            label_column=data.label_column if labelled else None,
+            numeric=numeric,
+            header=data.header,
+            quoting=data.quoting,
+            keep_empty=not labelled,
+            on_bad_row=data.on_bad_row,
+            report=report,
+        )
+    if report.bad_rows:
+        notes.add(
+            f"{report.bad_rows:,} rows of {path} were skipped; first: {report.bad_examples[0]}"
+        )
+    return found
+
+
+def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:
+    on_bad: Literal["count", "keep"] = "count" if role == "train" else "keep"
+    questions, report = read_squad(file, labelled=role != "predict", on_bad=on_bad)
+    if report.repaired:
+        notes.add(
+            f"{report.repaired:,} answers of {file} stood elsewhere than they said; put right"
+        )
+    if report.kept:
+        notes.add(f"{report.kept:,} answers of {file} are not in their passage; they count as text")
+    if report.refused:
+        notes.add(
+            f"{report.refused:,} questions of {file} were left out, their answers are not in the "
+            f"passage; first: {report.examples[0]}"
+        )
+    return questions
+
+
+def answer_kind(kind: TaskKind, examples: Examples) -> Answer:
+    """Whether labels are classes or numbers; pairs may have either.
+
+    Pairs are a regression when nearly all labels are numbers and one of them is no whole number.
+    """
+    if kind in {"tag", "span"}:
+        return cast("Answer", kind)
+    if kind != "pairs":
+        return "number" if kind == "regress" else "class"
+    numbers, fractions = 0, False
+    for example in cast("Sequence[TextExample]", examples):
+        try:
+            value = float(str(example.label))
+        except ValueError:
+            continue
+        numbers += 1
+        fractions = fractions or value % 1 != 0
+    return "number" if fractions and numbers >= _MOSTLY * len(examples) else "class"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A task's examples."""
+
+    info: TaskInfo
+    train: Examples
+    dev: Examples
+    test: Examples | None
+    weights: NDArray[np.float64] | None
+    notes: Notes
+
+
+def read_parts(config: FinetuneConfig, longest: int) -> Parts:
+    """Read the labelled files of a configuration and learn from them what the task is.
+
+    Args:
+        config: its `data` names the files.
+        longest: tokens that the encoder reads.
+
+    Raises:
+        UserError: files that cannot be read; labels in dev that train lacks; one class only; …
+    """
+    data, kind, notes = config.data, config.task, Notes()
+    if not data.train:
+        raise UserError("no labelled file", where="--train", mend="name one")
+    numeric = kind == "regress"
+
+    def read(path: str, numeric: bool, role: Role = "score") -> Examples:
+        return read_examples(path, data, kind, notes, numeric=numeric, role=role)
+
+    train = read(data.train, numeric, "train")
+    answer = answer_kind(kind, train)
+    if answer == "number" and not numeric:
+        train = read(data.train, True, "train")
+        notes.add("labels are numbers: learned by their squared error")
+    numeric = answer == "number"
+    if data.dev:
+        dev = read(data.dev, numeric)
+    else:
+        train, dev = hold_out(train, config.seed)
+        notes.add(f"no dev file: {len(dev):,} of the training examples are held out to choose by")
+    test = read(data.test, numeric) if data.test else None
+    info = learn_task(config, answer, train, [dev, *([test] if test else [])], longest)
+    weights = None
+    if config.class_weights == "balanced":
+        if answer not in {"class", "tag"}:
+            raise UserError("there are no classes to weigh", where="class_weights")
+        weights = class_weights(_all_labels(train), info.labels)
+    return Parts(info, train, dev, test, weights, notes)
+
+
+def hold_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
+    """Training examples, and a tenth (at least 20, at most a third) held out at random."""
+    count = min(max(round(_DEV_SHARE * len(examples)), _DEV_LEAST), len(examples) // 3)
+    if not count:
+        raise UserError(f"{len(examples)} labelled examples are too few to hold some out")
+    order = permute(np.arange(len(examples)), len(examples), seed, 11)
+    chosen = set(order[:count].tolist())
+    kept = [x for i, x in enumerate(examples) if i not in chosen]
+    return cast("Examples", kept), cast("Examples", [examples[i] for i in sorted(chosen)])
+
+
+def learn_task(
+    config: FinetuneConfig,
+    answer: Answer,
+    train: Examples,
+    others: Sequence[Examples],
+    longest: int,
+) -> TaskInfo:
+    """What the training part says about the task."""
+    labels: tuple[str, ...] = ()
+    scale, fallback, nullable = (0.0, 1.0), 0, False
+    if answer in {"class", "tag"}:
+        labelled = cast("Sequence[TextExample] | Sequence[TaggedSentence]", train)
+        labels = label_set(labelled)
+        for other in others:
+            label_set(labelled, cast("Sequence[TextExample] | Sequence[TaggedSentence]", other))
+    if answer == "tag":
+        fallback = labels.index(Counter(_all_labels(train)).most_common(1)[0][0])
+    if answer == "number":
+        values = np.array([float(e.label or 0) for e in cast("Sequence[TextExample]", train)])
+        scale = (float(values.mean()), float(values.std()))
+        if not scale[1] > 0:
+            raise UserError(f"every label is {values[0]:g}", where=config.data.train)
+    if answer == "span":
+        nullable = any(q.impossible for q in cast("Sequence[Question]", train))
+    return TaskInfo(
+        kind=config.task,
+        answer=answer,
+        labels=labels,
+        main=main_score(answer, config.metric, labels),
+        max_length=min(longest, config.max_length or longest),
+        span=config.span,
+        nullable=nullable,
+        scale=scale,
+        fallback=fallback,
+        data=config.data.model_copy(update={"train": "", "dev": "", "test": ""}),
+    )
+
+
+def main_score(answer: Answer, asked: str, labels: Sequence[str]) -> str:
+    """The score that chooses: as asked, or the task's usual one (for entities their F1)."""
+    known = SCORES[answer]
+    if answer == "tag":
+        known = ("f1", "accuracy") if has_entities(labels) else ("accuracy",)
+    if not asked:
+        return known[0]
+    if asked not in known:
+        mend = nearest(asked, list(known)) or f"use {', '.join(known)}"
+        raise UserError(f"'{asked}' is no score of this task", where="metric", mend=mend)
+    return asked
+
+
+def _all_labels(examples: Examples) -> list[str]:
+    found: list[str] = []
+    for example in cast("Sequence[TextExample] | Sequence[TaggedSentence]", examples):
+        if isinstance(example, TaggedSentence):
+            found += example.labels or ()
+        else:
+            found.append(str(example.label))
+    return found

@@ -1,0 +1,103 @@
+"""A label for each word of a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.objectives.labels import LabelledBatch, TokenLabels
+from selfsup.tasks.encoding import Aligned, align_words
+from selfsup.tasks.labelled import TaggedSentence
+from selfsup.tasks.metrics import entity_scores, tag_scores
+
+
+@dataclass(frozen=True)
+class TagSet:
+    """Sentences of words, ready for the model."""
+
+    objective: TokenLabels
+    labels: tuple[str, ...]
+    main: str
+    sentences: Sequence[TaggedSentence]
+    aligned: Aligned
+    fallback: int
+    """The label of a word that the tokenizer drops: the most frequent one."""
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def collector(self) -> TagCollector:
+        """A new, empty one."""
+        return TagCollector(self)
+
+
+def make_tag_set(
+    tokenizer: Tokenizer,
+    sentences: Sequence[TaggedSentence],
+    labels: tuple[str, ...],
+    *,
+    longest: int,
+    main: str,
+    fallback: int = 0,
+    weights: NDArray[np.float64] | None = None,
+) -> TagSet:
+    """Tokenize sentences and put each label on its word's first token (see `align_words`)."""
+    aligned = align_words(tokenizer, [s.words for s in sentences], longest)
+    number = {name: i for i, name in enumerate(labels)}
+    values = []
+    for owner, words in zip(aligned.sentences, aligned.words, strict=True):
+        given = sentences[owner].labels
+        values.append(np.array([number.get(given[w], 0) if given else 0 for w in words], np.int64))
+    objective = TokenLabels(aligned.ids, aligned.places, values, weights)
+    return TagSet(objective, labels, main, sentences, aligned, fallback)
+
+
+class TagCollector:
+    """Keeps the guessed label of every word; words without tokens get the most frequent label."""
+
+    def __init__(self, part: TagSet) -> None:
+        self.part = part
+        self.guesses = [np.full(len(s.words), part.fallback, np.int64) for s in part.sentences]
+
+    def add(self, batch: LabelledBatch, answers: Tensor) -> None:
+        """Take a batch of pieces."""
+        chosen = answers.argmax(-1).numpy()
+        at = 0
+        for piece in batch.rows:
+            words = self.part.aligned.words[piece]
+            guesses = self.guesses[self.part.aligned.sentences[piece]]
+            guesses[words] = chosen[at : at + len(words)]
+            at += len(words)
+
+    def scores(self) -> dict[str, float]:
+        """Accuracy over all words; entity F1 where the labels are B-, I-, O ones."""
+        part = self.part
+        number = {name: i for i, name in enumerate(part.labels)}
+        confusion = np.zeros((len(part.labels), len(part.labels)), np.int64)
+        for sentence, guesses in zip(part.sentences, self.guesses, strict=True):
+            truth = np.array([number[x] for x in sentence.labels or ()], np.int64)
+            np.add.at(confusion, (truth, guesses), 1)
+        scores = tag_scores(confusion)
+        if has_entities(part.labels):
+            truth_names = [list(s.labels or ()) for s in part.sentences]
+            guessed_names = [[part.labels[g] for g in row] for row in self.guesses]
+            scores |= entity_scores(truth_names, guessed_names)
+        return scores
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """The words and their labels."""
+        return [
+            {"words": list(s.words), "labels": [self.part.labels[g] for g in row]}
+            for s, row in zip(self.part.sentences, self.guesses, strict=True)
+        ]
+
+
+def has_entities(labels: Sequence[str]) -> bool:
+    """Whether labels mark the begin and the inside of entities (`B-PER`, `I-PER`, `O`)."""
+    return "O" in labels and len(labels) > 1 and all(x == "O" or x[1:2] == "-" for x in labels)

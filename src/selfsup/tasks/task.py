@@ -1,0 +1,107 @@
+"""A task as data: what kind of answer, which labels, which score; and its sets made from files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.config import Section
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.finetune_config import LabelledConfig, SpanConfig, TaskKind
+from selfsup.tasks.answers import SpanSet, make_span_set
+from selfsup.tasks.labelled import TaggedSentence, TextExample
+from selfsup.tasks.squad import Question
+from selfsup.tasks.tagging import TagSet, make_tag_set
+from selfsup.tasks.texts import Scale, TextSet, make_text_set
+
+Examples = Sequence[TextExample] | Sequence[TaggedSentence] | Sequence[Question]
+AnySet = TextSet | TagSet | SpanSet
+Answer = Literal["class", "number", "tag", "span"]
+
+SCORES: dict[Answer, tuple[str, ...]] = {
+    "class": ("accuracy", "f1", "matthews"),
+    "number": ("correlation", "pearson", "spearman", "r2"),
+    "tag": ("accuracy", "f1"),
+    "span": ("f1", "exact_match"),
+}
+"""The scores that may choose among weights, the usual one first."""
+
+
+class TaskInfo(Section):
+    """What a fine-tuned model answers, and how its input is read; kept beside its weights."""
+
+    kind: TaskKind
+    answer: Answer
+    labels: tuple[str, ...] = ()
+    """Names of classes or tags, in order."""
+    main: str
+    """The score that chose the weights."""
+    max_length: int
+    """Tokens; longer texts are cut."""
+    span: SpanConfig = SpanConfig()
+    nullable: bool = False
+    """Whether "no answer" is an answer."""
+    scale: tuple[float, float] = (0.0, 1.0)
+    """Mean and spread of the numbers that are learned; the delivered head has them folded in."""
+    fallback: int = 0
+    """The tag of words that the tokenizer drops."""
+    data: LabelledConfig = LabelledConfig()
+    """Where in files of this kind the texts and labels stand."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers in one answer of the head."""
+        return {"number": 1, "span": 2}.get(self.answer, len(self.labels))
+
+
+def make_set(
+    tokenizer: Tokenizer,
+    examples: Examples,
+    info: TaskInfo,
+    *,
+    types: bool,
+    weights: NDArray[np.float64] | None = None,
+) -> AnySet:
+    """Examples of a task, ready for the model.
+
+    Args:
+        tokenizer: of the model.
+        examples: as `read_examples` gives them.
+        info: the task.
+        types: whether the model tells the first text from the second (segment embeddings).
+        weights: (classes,) in the loss.
+    """
+    if info.answer == "span":
+        questions = cast("Sequence[Question]", examples)
+        return make_span_set(
+            tokenizer,
+            questions,
+            info.span,
+            longest=info.max_length,
+            main=info.main,
+            types=types,
+            nullable=info.nullable,
+        )
+    if info.answer == "tag":
+        return make_tag_set(
+            tokenizer,
+            cast("Sequence[TaggedSentence]", examples),
+            info.labels,
+            longest=info.max_length,
+            main=info.main,
+            fallback=info.fallback,
+            weights=weights,
+        )
+    return make_text_set(
+        tokenizer,
+        cast("Sequence[TextExample]", examples),
+        info.labels,
+        longest=info.max_length,
+        main=info.main,
+        types=types,
+        scale=Scale(*info.scale),
+        weights=weights,
+    )

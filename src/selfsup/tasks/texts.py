@@ -1,0 +1,141 @@
+"""Texts and pairs with one answer each: a class, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.objectives.labels import LabelledBatch, TextLabels
+from selfsup.tasks.encoding import frame_texts
+from selfsup.tasks.labelled import TextExample
+from selfsup.tasks.metrics import class_scores, regression_scores
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Targets are learned as (value - mean) / spread, so that their unit does not matter."""
+
+    mean: float = 0.0
+    spread: float = 1.0
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Examples with one answer each, ready for the model."""
+
+    objective: TextLabels
+    labels: tuple[str, ...]
+    """The classes' names; empty: the answer is a number."""
+    main: str
+    cut: int
+    """Texts that were cut."""
+    scale: Scale = field(default=Scale())
+
+    def __len__(self) -> int:
+        return len(self.objective.ids)
+
+    def collector(self) -> ClassCollector | NumberCollector:
+        """A new, empty one."""
+        if self.labels:
+            return ClassCollector(len(self), self.labels)
+        return NumberCollector(len(self), self.scale)
+
+
+def make_text_set(
+    tokenizer: Tokenizer,
+    examples: Sequence[TextExample],
+    labels: tuple[str, ...],
+    *,
+    longest: int,
+    main: str,
+    types: bool,
+    scale: Scale | None = None,
+    weights: NDArray[np.float64] | None = None,
+) -> TextSet:
+    """Tokenize texts and number their labels.
+
+    Args:
+        tokenizer: of the model.
+        examples: texts, or pairs; without labels, they can be predicted but not scored.
+        labels: the classes' names, in order; empty: the labels are numbers.
+        longest: tokens, special ones included.
+        main: the score that chooses.
+        types: whether the model tells the first text from the second.
+        scale: of numbers.
+        weights: (classes,) in the loss.
+    """
+    pairs = None
+    if examples and examples[0].pair is not None:
+        pairs = [e.pair or "" for e in examples]
+    framed = frame_texts(tokenizer, [e.text for e in examples], pairs, longest)
+    unit = scale or Scale()
+    values: NDArray[Any]
+    if labels:
+        number = {name: i for i, name in enumerate(labels)}
+        values = np.array([number.get(str(e.label), 0) for e in examples], np.int64)
+    else:
+        raw = np.array([0.0 if e.label is None else float(e.label) for e in examples])
+        values = ((raw - unit.mean) / unit.spread).astype(np.float32)
+    objective = TextLabels(framed.ids, framed.types if types else None, values, weights)
+    return TextSet(objective, labels, main, framed.cut, unit)
+
+
+class ClassCollector:
+    """Counts (true class, guessed class), and keeps each example's probabilities."""
+
+    def __init__(self, examples: int, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+        self.confusion = np.zeros((len(labels), len(labels)), np.int64)
+        self.probabilities = np.zeros((examples, len(labels)), np.float32)
+
+    def add(self, batch: LabelledBatch, answers: Tensor) -> None:
+        """Count a batch."""
+        guesses = answers.argmax(-1).numpy()
+        np.add.at(self.confusion, (batch.labels.cpu().numpy(), guesses), 1)
+        self.probabilities[batch.rows] = answers.softmax(-1).numpy()
+
+    def scores(self) -> dict[str, float]:
+        """Accuracy, F1 and Matthews' correlation."""
+        return class_scores(self.confusion)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """The most probable label and every label's probability."""
+        return [
+            {
+                "label": self.labels[int(row.argmax())],
+                "probabilities": {
+                    name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)
+                },
+            }
+            for row in self.probabilities
+        ]
+
+
+class NumberCollector:
+    """Keeps one number an example."""
+
+    def __init__(self, examples: int, scale: Scale) -> None:
+        self.scale = scale
+        self.guesses = np.zeros(examples)
+        self.truth = np.zeros(examples)
+
+    def add(self, batch: LabelledBatch, answers: Tensor) -> None:
+        """Take a batch, back in the labels' own unit."""
+        mean, spread = self.scale.mean, self.scale.spread
+        self.guesses[batch.rows] = answers[:, 0].numpy().astype(float) * spread + mean
+        self.truth[batch.rows] = batch.labels.cpu().numpy().astype(float) * spread + mean
+
+    def scores(self) -> dict[str, float]:
+        """Pearson's and Spearman's correlation, and errors in the labels' unit."""
+        scores = regression_scores(self.guesses, self.truth)
+        return {**scores, "correlation": (scores["pearson"] + scores["spearman"]) / 2}
+
+    def predictions(self) -> list[dict[str, Any]]:
+        """The number."""
+        return [{"value": round(float(x), 6)} for x in self.guesses]

@@ -1,0 +1,325 @@
+"""Fine-tuning: from a pre-trained encoder and labelled files to a model that answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from selfsup.config import TrainConfig
+from selfsup.data.sampler import Sampler
+from selfsup.errors import UserError
+from selfsup.finetune_config import FinetuneConfig, with_budget
+from selfsup.models.checkpoint_names import family
+from selfsup.models.hub import Pretrained, load
+from selfsup.models.task_hub import save_finetuned
+from selfsup.models.task_model import (
+    HeadSpec,
+    Pooling,
+    TaskModel,
+    scratch_task_model,
+    start_task_model,
+)
+from selfsup.models.transformer import parameter_count
+from selfsup.nn.lora import add_lora, merge_lora
+from selfsup.tasks.judge import Judge, read_answers
+from selfsup.tasks.reading import Parts, read_parts
+from selfsup.tasks.task import AnySet, TaskInfo, make_set
+from selfsup.training import checkpoints
+from selfsup.training.lock import locked
+from selfsup.training.loop import Loop
+from selfsup.training.progress import Progress
+from selfsup.training.state import Outcome
+from selfsup.uses.run_folder import (
+    check_run_folder,
+    read_result,
+    task_card,
+    write_environment,
+    write_json,
+)
+
+_FREE = {"device", "keep", "save_every", "log_every", "tensorboard"}
+"""Settings of `train` that may change when a run is resumed."""
+
+
+@dataclass(frozen=True)
+class Sets:
+    """A task's examples, ready for one encoder."""
+
+    info: TaskInfo
+    train: AnySet
+    dev: AnySet | None
+    """What chooses the weights; None: nothing is looked at before the end."""
+    test: AnySet | None
+
+
+def make_sets(parts: Parts, pretrained: Pretrained) -> Sets:
+    """Tokenize a task's parts for an encoder."""
+    types, tokenizer = pretrained.config.type_vocab_size > 1, pretrained.tokenizer
+    info, weights = parts.info, parts.weights
+    train = make_set(tokenizer, parts.train, info, types=types, weights=weights)
+    dev = make_set(tokenizer, parts.dev, info, types=types, weights=weights)
+    test = parts.test and make_set(tokenizer, parts.test, info, types=types)
+    return Sets(info, train, dev, test or None)
+
+
+def head_spec(config: FinetuneConfig, pretrained: Pretrained, info: TaskInfo) -> HeadSpec:
+    """The head that a configuration means for an encoder.
+
+    Raises:
+        UserError: a pooler or a dense layer is asked for that the encoder does not have.
+    """
+    chosen = config.head
+    pooling: Pooling = "mean" if chosen.pooling == "auto" else chosen.pooling
+    if pooling == "pooler" and pretrained.encoder.pooler is None:
+        what = "this encoder has no pooler"
+        raise UserError(what, where="head.pooling", mend="use mean or cls")
+    if chosen.dense == "pretrained" and not pretrained.has_head:
+        what = "this encoder has no head whose dense layer could be kept"
+        raise UserError(what, where="head.dense", mend="use none")
+    modern = family(pretrained.config) == "modernbert" and pretrained.has_head
+    dense = chosen.dense == "pretrained" or (chosen.dense == "auto" and modern)
+    unit: Literal["sequence", "token"] = (
+        "sequence" if info.answer in {"class", "number"} else "token"
+    )
+    return HeadSpec(unit, info.outputs, pooling, dense, chosen.dropout)
+
+
+def start_model(
+    config: FinetuneConfig, pretrained: Pretrained, info: TaskInfo, seed: int
+) -> TaskModel:
+    """The model before its first step."""
+    spec = head_spec(config, pretrained, info)
+    start = scratch_task_model if config.scratch else start_task_model
+    model = start(pretrained.model, spec, seed)
+    if config.frozen:
+        model.encoder.requires_grad_(False)
+    elif config.lora.rank:
+        if config.scratch:
+            raise UserError("random weights cannot be adapted by lora", where="lora.rank")
+        lora = config.lora
+        add_lora(model.encoder, lora.rank, lora.alpha, lora.targets, seed)
+    return model
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model that was trained on a task, and how that went."""
+
+    model: TaskModel
+    outcome: Outcome
+    loop: Loop
+    train: TrainConfig
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """On the dev part, of the weights that were kept."""
+        return self.outcome.state.heldout
+
+
+def fit(
+    config: FinetuneConfig,
+    pretrained: Pretrained,
+    sets: Sets,
+    *,
+    seed: int,
+    folder: Path | None = None,
+    fingerprint: str = "",
+    quiet: bool = True,
+    title: str = "finetune",
+) -> Fitted:
+    """Train on a task's training part and keep the weights that the configuration asks for.
+
+    The one way to fine-tune: the command, the GLUE sweep and the studies call it.
+
+    Args:
+        config: settings; its `data` is not looked at.
+        pretrained: where to start; it is left as it is.
+        sets: the examples.
+        seed: of the head, the order and dropout.
+        folder: a run folder, for resuming; None keeps nothing on disk.
+        fingerprint: what a checkpoint must have been made with.
+        quiet, title: of the progress bar.
+    """
+    model = start_model(config, pretrained, sets.info, seed)
+    count = len(sets.train.objective.ids)
+    train = with_budget(config, count, pretrained.config.hidden_size)
+    loop = Loop(
+        model,
+        sets.train.objective,
+        Sampler([count], [1.0], seed),
+        train,
+        seed=seed,
+        folder=folder,
+        matrices=[n for n, p in model.named_parameters() if ".blocks." in n and p.ndim == 2],
+        evaluation=Judge(sets.dev) if sets.dev is not None else None,
+        fingerprint=fingerprint,
+        quiet=quiet,
+        title=title,
+    )
+    outcome = loop.run()
+    if config.select == "best":
+        loop.take_best()
+    return Fitted(model, outcome, loop, train)
+
+
+def deliverable(model: TaskModel, info: TaskInfo) -> tuple[TaskModel, TaskInfo]:
+    """Fold low-rank updates and the numbers' scale into the weights; the model then stands alone."""
+    merge_lora(model)
+    if info.answer == "number":
+        mean, spread = info.scale
+        with torch.no_grad():
+            model.output.weight.mul_(spread)
+            model.output.bias.mul_(spread).add_(mean)
+        info = info.model_copy(update={"scale": (0.0, 1.0)})
+    return model, info
+
+
+def finetune(
+    config: FinetuneConfig, out: str | Path, *, overwrite: bool = False, quiet: bool = False
+) -> dict[str, Any]:
+    """Fine-tune a pre-trained encoder on labelled files.
+
+    Running it again with the same arguments goes on from the last checkpoint, or gives the result
+    of a run that has finished.
+
+    Args:
+        config: model, task, files and settings.
+        out: the run's folder.
+        overwrite: start anew where a run lies already.
+        quiet: print nothing.
+
+    Returns:
+        What `result.json` holds: the scores on dev (by which the weights were chosen) and, where a
+        test file was given, on test (which chose nothing).
+
+    Raises:
+        UserError: bad data or configuration, or a folder that another run uses.
+        Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
+    """
+    folder = Path(out)
+    with locked(folder):
+        check_run_folder(folder, config, _FREE, overwrite)
+        display = Progress(quiet=quiet, title="")
+        try:
+            if (folder / "result.json").is_file():
+                display.say(f"{folder} has finished already; --overwrite starts anew")
+                return read_result(folder)
+            return _finetune(config, folder, display, quiet)
+        finally:
+            display.close()
+
+
+def _finetune(
+    config: FinetuneConfig, folder: Path, display: Progress, quiet: bool
+) -> dict[str, Any]:
+    pretrained = load(config.model)
+    parts = read_parts(config, pretrained.max_length)
+    sets = make_sets(parts, pretrained)
+    _announce(config, parts, sets, display)
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    fitted = fit(
+        config,
+        pretrained,
+        sets,
+        seed=config.seed,
+        folder=folder,
+        fingerprint=_fingerprint(config, pretrained, parts),
+        quiet=quiet,
+    )
+    write_environment(folder, {"task": sets.info.model_dump(mode="json")}, fitted.loop)
+    result = _result(config, sets, fitted)
+    if sets.test is not None:
+        collector, loss = read_answers(
+            fitted.model, sets.test, fitted.loop.device, fitted.loop.precision
+        )
+        result["test"] = {"loss": loss, **collector.scores()}
+    model, info = deliverable(fitted.model, sets.info)
+    with checkpoints.written_whole(folder / "model") as new:
+        save_finetuned(
+            new,
+            model,
+            pretrained.tokenizer,
+            answer=info.answer,
+            labels=info.labels,
+            task=info.model_dump(mode="json"),
+            origin={"started_from": "random weights" if config.scratch else str(config.model)},
+            card=task_card(config, info.answer, info.labels, result),
+        )
+    write_json(folder / "result.json", {**result, "model": str(folder / "model")})
+    return read_result(folder)
+
+
+def _announce(config: FinetuneConfig, parts: Parts, sets: Sets, display: Progress) -> None:
+    info = sets.info
+    kinds = f"{len(info.labels)} classes: {', '.join(info.labels[:12])}" if info.labels else ""
+    kinds = kinds + (" …" if len(info.labels) > 12 else "")
+    test = f", {len(parts.test):,} to test" if parts.test else ""
+    display.say(
+        f"{info.kind}: {len(parts.train):,} examples to learn from, {len(parts.dev):,} to choose by"
+        f"{test}" + (f"; {kinds}" if kinds else "")
+    )
+    for line in [*parts.notes.lines, *set_notes(sets)]:
+        display.say(line)
+    if config.scratch:
+        display.say("starting from random weights")
+
+
+def set_notes(sets: Sets) -> list[str]:
+    """What tokenizing has cut or lost."""
+    notes = []
+    for name, part in (("training", sets.train), ("dev", sets.dev), ("test", sets.test)):
+        if cut := getattr(part, "cut", 0):
+            notes.append(f"{cut:,} {name} texts are longer than {sets.info.max_length} tokens: cut")
+        if lost := getattr(part, "lost", 0):
+            notes.append(f"{lost:,} {name} questions have an answer that no window holds whole")
+    return notes
+
+
+def _fingerprint(config: FinetuneConfig, pretrained: Pretrained, parts: Parts) -> str:
+    settings = config.model_dump(mode="json")
+    for key in _FREE:
+        settings["train"].pop(key)
+    for key in ("train", "dev", "test"):
+        settings["data"].pop(key)  # moved files are the same files: the digest says so
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(pretrained.tokenizer.fingerprint.encode())
+    for part in (parts.train, parts.dev, parts.test or ()):
+        for example in part:
+            digest.update(_said(example).encode(errors="surrogatepass"))
+    first = next(iter(pretrained.encoder.state_dict().values()))
+    digest.update(first.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _said(example: Any) -> str:
+    fields = {name: value for name, value in vars(example).items() if name != "where"}
+    return repr(sorted(fields.items()))
+
+
+def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any]:
+    state = fitted.outcome.state
+    weights = [p for p in fitted.model.parameters() if p.requires_grad]
+    return {
+        "kind": "finetune",
+        "task": sets.info.kind,
+        "started_from": "random weights" if config.scratch else str(config.model),
+        "labels": list(sets.info.labels),
+        "examples": len(sets.train),
+        "parameters": parameter_count(fitted.model),
+        "trained_parameters": int(np.sum([p.numel() for p in weights])),
+        "steps": state.step,
+        "epochs": round(state.step * fitted.train.batch_size / len(sets.train.objective.ids), 2),
+        "learning_rate": fitted.loop.optimizers[-1].param_groups[0]["peak_lr"],
+        "minutes": round(state.seconds / 60, 3),
+        "precision": fitted.outcome.precision.name,
+        "chosen_by": sets.info.main,
+        "chosen_step": state.best_step if config.select == "best" else state.step,
+        "dev": state.heldout,
+        "untrained": state.initial,
+    }

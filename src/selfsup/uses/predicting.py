@@ -1,0 +1,201 @@
+"""Using a fine-tuned model: labels with probabilities, tags, answers; and scores on labelled files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from selfsup.errors import UserError
+from selfsup.finetune_config import LabelledConfig, TaskKind
+from selfsup.models.task_hub import Finetuned, load_finetuned
+from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
+from selfsup.tasks.labelled import TaggedSentence, TextExample
+from selfsup.tasks.reading import Notes, read_examples
+from selfsup.tasks.squad import Question
+from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set
+from selfsup.training.devices import choose_device, choose_precision
+
+_USUAL: dict[str, TaskKind] = {
+    "class": "classify",
+    "number": "regress",
+    "tag": "tag",
+    "span": "span",
+}
+
+
+def task_of(opened: Finetuned) -> TaskInfo:
+    """The task of a fine-tuned model; one of another maker has its kind's defaults."""
+    if opened.task:
+        return TaskInfo.model_validate(opened.task)
+    return TaskInfo(
+        kind=_USUAL[opened.answer],
+        answer=opened.answer,
+        labels=opened.labels,
+        main=SCORES[opened.answer][0],
+        max_length=opened.max_length,
+    )
+
+
+class Predictor:
+    """A fine-tuned model, ready to answer.
+
+    >>> predictor = selfsup.Predictor("runs/sst2")
+    >>> predictor(["a fine film", "dull"])[0]["label"]
+
+    Args:
+        name: a run folder, a model folder or a hub name.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        precision: `auto`, `fp32` or `bf16`.
+        batch_tokens: tokens read at once; changes speed and memory, not the answers.
+    """
+
+    def __init__(
+        self,
+        name: str | Path,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_tokens: int = TOKENS_AT_ONCE,
+    ) -> None:
+        if batch_tokens < 1:
+            raise UserError(f"must be at least 1, not {batch_tokens}", where="--batch-tokens")
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.opened = load_finetuned(name, self.device)
+        self.task = task_of(self.opened)
+        self.batch_tokens = batch_tokens
+
+    def __call__(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Answers, one for each input, in order.
+
+        Args:
+            inputs: texts; pairs `(first, second)`; lists of words, to be tagged; or, for questions,
+                objects with `question` and `passage` (and `id`).
+
+        Raises:
+            UserError: an input of another kind.
+        """
+        examples = [self._example(x, number) for number, x in enumerate(inputs, start=1)]
+        return self.predict(cast("Examples", examples))
+
+    def _example(self, given: Any, number: int) -> TextExample | TaggedSentence | Question:
+        where = f"input {number}"
+        match self.task.answer, given:
+            case "span", {"question": str(question), "passage": str(passage)}:
+                name = str(given.get("id", number))
+                return Question(name, question, passage, (), False, where)
+            case "tag", [*words] if all(isinstance(word, str) for word in words):
+                return TaggedSentence(tuple(words), None, where)
+            case (("class" | "number"), str(text)) if self.task.kind != "pairs":
+                return TextExample(text, None, None, where)
+            case (("class" | "number"), (str(first), str(second))):
+                return TextExample(first, second, None, where)
+        wanted = {
+            "span": "an object with `question` and `passage`",
+            "tag": "a list of words",
+        }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
+        raise UserError(f"this model reads {wanted}", where=where)
+
+    def predict(self, examples: Examples) -> list[dict[str, Any]]:
+        """Answers for examples that were read from a file."""
+        if not examples:
+            return []
+        collector, _ = read_answers(
+            self.opened.model,
+            self._set(examples),
+            self.device,
+            self.precision,
+            tokens=self.batch_tokens,
+            with_loss=False,
+        )
+        return collector.predictions()
+
+    def score(self, examples: Examples) -> dict[str, float]:
+        """Loss and scores on labelled examples.
+
+        Raises:
+            UserError: a label that the model does not know.
+        """
+        self._known(examples)
+        collector, loss = read_answers(
+            self.opened.model,
+            self._set(examples),
+            self.device,
+            self.precision,
+            tokens=self.batch_tokens,
+        )
+        return {"loss": loss, **collector.scores()}
+
+    def _set(self, examples: Examples) -> AnySet:
+        types = self.opened.model.encoder.config.type_vocab_size > 1
+        return make_set(self.opened.tokenizer, examples, self.task, types=types)
+
+    def _known(self, examples: Examples) -> None:
+        known = set(self.task.labels)
+        for example in examples if known else ():
+            labels: Sequence[Any] = ()
+            if isinstance(example, TaggedSentence):
+                labels = example.labels or ()
+            elif isinstance(example, TextExample):
+                labels = (example.label,)
+            for label in labels:
+                if str(label) not in known:
+                    what = f"'{label}' is no label of this model"
+                    mend = f"it knows {', '.join(sorted(known)[:12])}"
+                    raise UserError(what, where=example.where, mend=mend)
+
+    def read(self, path: str, columns: Mapping[str, Any], notes: Notes, *, labelled: bool) -> Any:
+        """The examples of a file laid out as the training file was, or as `columns` says."""
+        given = {key: value for key, value in columns.items() if value is not None}
+        data = LabelledConfig.model_validate({**self.task.data.model_dump(), **given})
+        kind = self.task.kind
+        if kind == "classify" and data.pair_column:
+            kind = "pairs"
+        return read_examples(
+            path,
+            data,
+            kind,
+            notes,
+            numeric=self.task.answer == "number",
+            role="score" if labelled else "predict",
+        )
+
+
+def predict_file(
+    predictor: Predictor, path: str, output: Path, columns: Mapping[str, Any], *, overwrite: bool
+) -> dict[str, Any]:
+    """Write the answers for a file's examples, one JSON object a line, in the file's order.
+
+    Raises:
+        UserError: the input cannot be read, or the output is there already.
+    """
+    if output.exists() and not overwrite:
+        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
+    notes = Notes()
+    examples = predictor.read(path, columns, notes, labelled=False)
+    rows = predictor.predict(examples)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        with open(beside, "w", encoding="utf-8") as handle:
+            for row in rows:
+                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(beside, output)
+    finally:
+        beside.unlink(missing_ok=True)
+    return {"kind": "predict", "examples": len(rows), "output": str(output), "notes": notes.lines}
+
+
+def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of a fine-tuned model on a labelled file."""
+    notes = Notes()
+    examples = predictor.read(path, columns, notes, labelled=True)
+    scores = predictor.score(examples)
+    main = {predictor.task.main: scores[predictor.task.main]}
+    result = {"kind": "evaluate", "examples": len(examples), **main, **scores}
+    return result | ({"notes": notes.lines} if notes.lines else {})
