@@ -102,6 +102,8 @@ def save_finetuned(
     tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
     body = {n: t for n, t in tensors.items() if n.startswith("encoder.")}
     head = {n: t for n, t in tensors.items() if n not in body}
+    if model.spec.pooling != "pooler" or model.spec.unit == "token":  # it was not asked
+        body = {n: t for n, t in body.items() if not n.startswith("encoder.pooler.")}
     names = _theirs(kind, model.spec, answer)
     settings: dict[str, Any] = {"model_type": "selfsup"}
     if kind is not None:

@@ -125,7 +125,7 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | Non
     if weights is None:
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return Score(loss, _count(len(labels), logits), {})
-    weights = weights.to(logits.device)
+    weights = weights.to(logits)
     loss = F.cross_entropy(logits, labels, weight=weights, reduction="sum")
     return Score(loss, weights[labels].sum(), {})
 

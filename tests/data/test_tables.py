@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfsup.data.sources import ReadReport
+from selfsup.data.tables import column_names, read_rows
+from selfsup.errors import UserError
+
+TEXT = Path(__file__).resolve().parents[3] / "shared" / "data" / "text"
+needs_data = pytest.mark.skipif(not TEXT.is_dir(), reason=f"no {TEXT}")
+
+
+def _values(path: Path, columns: list[str | int], **options: Any) -> list[tuple[Any, ...]]:
+    return [values for values, _ in read_rows(path, columns, **options)]
+
+
+def _message(path: Path, columns: list[str | int], **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        _values(path, columns, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl"])
+def test_columns_in_the_order_asked_for(tmp_path: Path, kind: str, packing: str) -> None:
+    rows = [("1", "one\ntwo"), ("0", 'a "quoted", text'), ("1", "三")]
+    if kind == ".jsonl":
+        content = "\n\n".join(json.dumps({"label": a, "id": 7, "text": b}) for a, b in rows)
+    else:
+        written = io.StringIO(newline="")
+        writer = csv.writer(written, delimiter="\t" if kind == ".tsv" else ",")
+        writer.writerows([("label", "id", "text"), *((a, 7, b) for a, b in rows)])
+        content = written.getvalue().replace("\r\n0", "\r\n\r\n0")
+    file = tmp_path / f"a{kind}{packing}"
+    packed = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[packing]
+    file.write_bytes(packed(b"\xef\xbb\xbf" + content.encode()))
+    found = list(read_rows(file, ["text", "label"]))
+    assert [values for values, _ in found] == [(b, a) for a, b in rows]
+    lines = [1, 3, 5] if kind == ".jsonl" else [2, 5, 6]
+    assert [where for _, where in found] == [f"{file}:{line}" for line in lines]
+    assert column_names(file) == ["label", "id", "text"]
+
+
+def test_numbers_for_columns(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text("gj\t1\t\tfirst\ngj\t0\t*\tsecond\n")
+    assert _values(file, [3, "1"], header=False) == [("first", "1"), ("second", "0")]
+    assert _values(file, [0]) == [("gj",)]
+    assert f"{file}:1: no column 4: the row has 4, numbered from 0" in _message(file, [4])
+    assert "no column 'text': there is no header; give its number" in _message(
+        file, ["text"], header=False
+    )
+
+
+def test_quotes_in_tsv(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+
+    def texts(content: str, **options: Any) -> list[str]:
+        file.write_text(content)
+        return [values[0] for values in _values(file, ["text"], **options)]
+
+    quoted = 'text\tlabel\n"a ""b"""\t1\n"c\nd"\t0\n'
+    assert texts(quoted) == ['a "b"', "c\nd"]
+    # A quote that is never closed, or closed before the field ends.
+    assert texts('text\tlabel\n"a\t1\nb\t0\n') == ['"a', "b"]
+    assert texts('text\tlabel\n"a" he said\t1\n') == ['"a" he said']
+    # Strictly quoted, two rows of two fields, but the quote swallows a line that fits.
+    assert texts('text\tlabel\n"a\t1\nb"\t0\n') == ['"a', 'b"']
+    # One row too short makes a quoted file no literal one.
+    assert texts(quoted + "e\n", on_bad_row="skip") == ['a "b"', "c\nd"]
+    assert texts('text\tlabel\n"a"\t1\n', quoting="none") == ['"a"']
+    assert texts("text\tlabel\n\t1\n \n\t\n") == ["", ""]
+
+
+def test_missing_columns_and_bad_rows(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text,label\na,1\nb, and c,2\nd,1\n")
+    assert _message(file, ["txt"]) == (
+        f"{file}:1: no column 'txt'; it has 'text', 'label', did you mean 'text'?; "
+        "set the column by one of these names"
+    )
+    assert f"{file}:3: the row has 3 fields, the header 2" in _message(file, ["text"])
+    report = ReadReport()
+    assert _values(file, ["text"], on_bad_row="skip", report=report) == [("a",), ("d",)]
+    assert report.bad_rows == 1
+    file.write_text("text,text\na,1\n")
+    assert "the header names 'text' 2 times" in _message(file, ["text"])
+    assert _values(file, [1]) == [("1",)]
+    rows = tmp_path / "a.jsonl"
+    rows.write_text('{"text": "a"}\n{"txt": "b"}\n[1]\n')
+    assert f"{rows}:2: no column 'text'; it has 'txt'" in _message(rows, ["text"])
+    assert "but JSON lines name their values" in _message(rows, [0])
+    report = ReadReport()
+    assert _values(rows, ["text"], on_bad_row="skip", report=report) == [("a",)]
+    assert report.bad_rows == 2
+    (tmp_path / "a.md").touch()
+    assert "are no tables; known are .csv" in _message(tmp_path / "a.md", ["text"])
+    file.write_bytes(b"text\n\xff\n")
+    assert f"{file}:2: not UTF-8" in _message(file, ["text"])
+    file.write_text("")
+    assert _values(file, ["text"]) == []
+    with pytest.raises(UserError, match="the file is empty"):
+        column_names(file)
+
+
+def test_parquet(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    file = tmp_path / "a.parquet"
+    query = "SELECT 'text ' || i AS \"a text\", i AS label FROM range(3) t(i)"
+    duckdb.connect().execute(f"COPY ({query}) TO '{file}' (FORMAT parquet)")
+    found = list(read_rows(file, ["label", "a text"]))
+    assert found[2] == ((2, "text 2"), f"{file}:3")
+    assert _values(file, [1]) == [(0,), (1,), (2,)]
+    assert column_names(file) == ["a text", "label"]
+    assert "did you mean 'a text'?" in _message(file, ["text"])
+    file.write_text("no such thing")
+    assert "cannot be read as parquet" in _message(file, ["text"])
+
+
+@needs_data
+def test_quotes_in_real_files() -> None:
+    # In GLUE a quote is a character; PAWS-X is quoted; in ChnSentiCorp quotes are broken.
+    glue = TEXT / "glue" / "MRPC" / "dev.tsv"
+    assert _values(glue, ["#1 String"]) == _values(glue, ["#1 String"], quoting="none")
+    pawsx = TEXT / "pawsx" / "pawsx.dev.fr.tsv.xz"
+    assert not any(text.startswith('""') for (text,) in _values(pawsx, ["sentence1"]))
+    assert len(_values(pawsx, ["sentence1"])) == 2000
+    assert len(_values(TEXT / "chnsenticorp" / "train.tsv.xz", ["text_a"])) == 9600

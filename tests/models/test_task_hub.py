@@ -1,0 +1,141 @@
+"""Fine-tuned models there and back: what we write opens in transformers, what it writes opens here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from selfsup.errors import UserError
+from selfsup.models.hub import load
+from selfsup.models.task_hub import load_finetuned, save_finetuned
+from selfsup.models.task_model import HeadSpec, TaskModel, start_task_model
+from selfsup.nn.sequences import Sequences
+from tests.tasks.toy import write_encoder
+
+transformers = pytest.importorskip("transformers")
+
+TEXTS = ["the film is fine", "the cold house was not bright and lovely", "it"]
+CASES: list[tuple[str, str, HeadSpec, str]] = [
+    ("bert", "class", HeadSpec("sequence", 3, "pooler"), "BertForSequenceClassification"),
+    ("bert", "number", HeadSpec("sequence", 1, "pooler"), "BertForSequenceClassification"),
+    ("bert", "tag", HeadSpec("token", 3), "BertForTokenClassification"),
+    ("bert", "span", HeadSpec("token", 2), "BertForQuestionAnswering"),
+    ("modernbert", "class", HeadSpec("sequence", 3, "mean", dense=True), "ModernBertForSequence"),
+    ("modernbert", "class", HeadSpec("sequence", 3, "cls", dense=True), "ModernBertForSequence"),
+    ("modernbert", "tag", HeadSpec("token", 3, dense=True), "ModernBertForToken"),
+    ("modernbert", "span", HeadSpec("token", 2, dense=True), "ModernBertForQuestion"),
+]
+
+
+def made(tmp_path: Path, kind: str, answer: Any, spec: HeadSpec) -> tuple[Path, TaskModel, Any]:
+    pretrained = load(write_encoder(tmp_path / "encoder", kind))
+    model = start_task_model(pretrained.model, spec, seed=3).eval()
+    with torch.no_grad():
+        model.output.weight.normal_()
+        model.output.bias.normal_()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save_finetuned(
+        folder,
+        model,
+        pretrained.tokenizer,
+        answer=answer,
+        labels=["no", "perhaps", "yes"] if answer in {"class", "tag"} else [],
+        task={"answer": answer, "max_length": 50},
+        origin={},
+        card="",
+    )
+    return folder, model, pretrained.tokenizer
+
+
+def padded(tokenizer: Any) -> tuple[torch.Tensor, torch.Tensor, list[np.ndarray]]:
+    ids = [tokenizer.encode(t).ids for t in TEXTS]
+    longest = max(map(len, ids))
+    tokens = torch.tensor([[*x, *[0] * (longest - len(x))] for x in ids])
+    mask = torch.tensor([[1] * len(x) + [0] * (longest - len(x)) for x in ids])
+    return tokens, mask, ids
+
+
+def their_answers(model: Any, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        out = model(input_ids=tokens, attention_mask=mask)
+    if hasattr(out, "start_logits"):
+        return torch.stack([out.start_logits, out.end_logits], -1)[mask.bool()]
+    return out.logits[mask.bool()] if out.logits.ndim == 3 else out.logits
+
+
+@pytest.mark.parametrize(("kind", "answer", "spec", "name"), CASES)
+def test_what_we_write_opens_in_transformers(
+    tmp_path: Path, kind: str, answer: str, spec: HeadSpec, name: str
+) -> None:
+    folder, model, tokenizer = made(tmp_path, kind, answer, spec)
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["architectures"][0].startswith(name)
+    theirs, report = getattr(transformers, settings["architectures"][0]).from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    tokens, mask, ids = padded(tokenizer)
+    with torch.no_grad():
+        mine = model(Sequences.from_lists(ids))
+    torch.testing.assert_close(mine, their_answers(theirs.eval(), tokens, mask), atol=1e-5, rtol=1e-4)
+    if answer in {"class", "tag"}:
+        assert theirs.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
+
+
+@pytest.mark.parametrize(("kind", "answer", "spec", "name"), CASES)
+def test_what_transformers_writes_opens_here(
+    tmp_path: Path, kind: str, answer: str, spec: HeadSpec, name: str
+) -> None:
+    folder, _, tokenizer = made(tmp_path, kind, answer, spec)
+    settings = json.loads((folder / "config.json").read_text())
+    theirs = getattr(transformers, settings["architectures"][0]).from_pretrained(folder)
+    settings = {}
+    theirs.config.selfsup = None
+    other = tmp_path / "theirs"
+    theirs.save_pretrained(other)
+    tokenizer.save(other)
+    opened = load_finetuned(other)
+    assert opened.answer == answer
+    assert opened.labels == (("no", "perhaps", "yes") if answer in {"class", "tag"} else ())
+    tokens, mask, ids = padded(tokenizer)
+    with torch.no_grad():
+        mine = opened.model(Sequences.from_lists(ids))
+    torch.testing.assert_close(mine, their_answers(theirs.eval(), tokens, mask), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+@pytest.mark.parametrize("spec", [HeadSpec("sequence", 3, "mean"), HeadSpec("sequence", 3, "cls")])
+def test_a_head_that_transformers_lacks_opens_here(
+    tmp_path: Path, kind: str, spec: HeadSpec
+) -> None:
+    folder, model, tokenizer = made(tmp_path, kind, "class", spec)
+    assert json.loads((folder / "config.json").read_text())["architectures"] == ["TaskModel"]
+    opened = load_finetuned(folder)
+    batch = Sequences.from_lists(padded(tokenizer)[2])
+    with torch.no_grad():
+        torch.testing.assert_close(opened.model(batch), model(batch), atol=0, rtol=0)
+    assert load(folder).has_head is False  # its encoder opens as one without a head
+
+
+def test_a_pretrained_model_is_not_a_fine_tuned_one(tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / "encoder")
+    with pytest.raises(UserError, match="pre-trained but not fine-tuned"):
+        load_finetuned(folder)
+
+
+def test_a_head_that_was_cut_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder, _, _ = made(tmp_path, "bert", "tag", HeadSpec("token", 3))
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["classifier.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"output\.bias"):
+        load_finetuned(folder)

@@ -1,0 +1,300 @@
+"""Fine-tuning from files to answers: every task learns, resumes, repeats, and refuses bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import selfsup
+from selfsup.errors import Interrupted, UserError
+from selfsup.models.hub import load
+from selfsup.tasks.judge import read_answers
+from selfsup.tasks.reading import read_parts
+from selfsup.training.checkpoints import found
+from selfsup.training.devices import Precision
+from selfsup.uses.finetuning import finetune, fit, make_sets
+from selfsup.uses.predicting import evaluate_file, predict_file
+from tests.tasks.toy import (
+    sentence,
+    toy_config,
+    write_encoder,
+    write_questions,
+    write_tags,
+    write_texts,
+)
+
+FP32 = Precision(torch.float32, "", 0.0)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("toy") / "encoder")
+
+
+def files(folder: Path, task: str) -> tuple[Path, Path]:
+    write: Any = {"tag": write_tags, "span": write_questions}.get(task, write_texts)
+    suffix = {"tag": "conll", "span": "json"}.get(task, "tsv")
+    return tuple(write(folder / f"{n}.{suffix}", seed=i) for i, n in enumerate(("train", "dev")))
+
+
+CASES = {
+    "classify": ({}, "accuracy", 0.9),
+    "regress": ({"data": {"label_column": "number"}}, "correlation", 0.9),
+    "tag": ({}, "accuracy", 0.9),
+    "span": ({"train": {"budget": "150 steps"}}, "f1", 0.5),
+}
+
+
+@pytest.mark.parametrize("task", CASES)
+def test_learns_predicts_and_scores_the_same(encoder: Path, tmp_path: Path, task: str) -> None:
+    changes, main, least = CASES[task]
+    train, dev = files(tmp_path, task)
+    config = toy_config(encoder, task, train, dev, **changes)
+    result = finetune(config, tmp_path / "run", quiet=True)
+    assert result["chosen_by"] == main
+    assert result["dev"][main] >= least
+    assert result["dev"][main] > result["untrained"][main]
+    predictor = selfsup.Predictor(tmp_path / "run", precision="fp32")
+    scored = evaluate_file(predictor, str(dev), {})
+    for name, value in result["dev"].items():
+        if (task, name) != ("regress", "loss"):  # in training numbers have the spread 1
+            assert scored[name] == pytest.approx(value, rel=1e-4, abs=1e-5), name
+    said = predict_file(predictor, str(dev), tmp_path / "out.jsonl", {}, overwrite=False)
+    rows = [json.loads(x) for x in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert said["examples"] == len(rows) == result_size(predictor, dev)
+    if task == "regress":
+        values = np.array([r["value"] for r in rows])
+        assert 50 < values.min() < 300  # in the file's unit
+        assert 700 < values.max() < 1000
+    for tokens in (1, 37, 10_000):
+        other = selfsup.Predictor(tmp_path / "run", precision="fp32", batch_tokens=tokens)
+        again = evaluate_file(other, str(dev), {})
+        assert again[main] == pytest.approx(scored[main], abs=1e-6)
+        assert again["loss"] == pytest.approx(scored["loss"], rel=1e-4)
+
+
+def result_size(predictor: selfsup.Predictor, path: Path) -> int:
+    from selfsup.tasks.reading import Notes
+
+    return len(predictor.read(str(path), {}, Notes(), labelled=True))
+
+
+def test_pairs_with_classes_and_with_numbers(encoder: Path, tmp_path: Path) -> None:
+    import random
+
+    rng = random.Random(0)
+    rows = []
+    for _ in range(120):
+        (one, a), (two, b) = sentence(rng), sentence(rng)
+        rows.append((one, two, "same" if a == b else "other", 4.5 if a == b else 1.25))
+    for name, part in (("train", rows[:90]), ("dev", rows[90:])):
+        text = "\n".join("\t".join(map(str, row)) for row in part)
+        (tmp_path / f"{name}.tsv").write_text("one\ttwo\tkind\tscore\n" + text + "\n")
+    train, dev = tmp_path / "train.tsv", tmp_path / "dev.tsv"
+    columns = {"text_column": "one", "pair_column": "two"}
+    for label, answer, main in (("kind", "class", "accuracy"), ("score", "number", "correlation")):
+        data = {**columns, "label_column": label}
+        parts = read_parts(toy_config(encoder, "pairs", train, dev, data=data), 96)
+        assert parts.info.answer == answer
+        assert parts.info.main == main
+        result = finetune(
+            toy_config(encoder, "pairs", train, dev, data=data), tmp_path / label, quiet=True
+        )
+        predictor = selfsup.Predictor(tmp_path / label)
+        given = predictor([("the film is fine", "the house is warm")])
+        assert ("label" in given[0]) == (answer == "class")
+        assert result["dev"][main] == result["dev"][main]  # a number
+        with pytest.raises(UserError, match="two texts"):
+            predictor(["only one"])
+
+
+def test_unanswerable_questions(encoder: Path, tmp_path: Path) -> None:
+    train = write_questions(tmp_path / "train.json", impossible=True)
+    config = toy_config(encoder, "span", train, train, train={"budget": "20 steps"})
+    result = finetune(config, tmp_path / "run", quiet=True)
+    assert "no_answer/exact_match" in result["dev"]
+    predictor = selfsup.Predictor(tmp_path / "run")
+    (answer,) = predictor([{"question": "what is the film", "passage": "the film is fine"}])
+    assert {"text", "begin", "end", "score", "probability", "others"} <= set(answer)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(
+    encoder: Path, tmp_path: Path
+) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, head={"dropout": 0.2})
+    pretrained = load(encoder)
+    sets = make_sets(read_parts(config, 96), pretrained)
+    scores = [fit(config, pretrained, sets, seed=s).outcome.state.heldout for s in (0, 0, 1)]
+    assert scores[0] == scores[1]
+    assert scores[0]["loss"] != scores[2]["loss"]
+
+
+def test_scores_do_not_depend_on_batches_or_order(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "tag")
+    config = toy_config(encoder, "tag", train, dev, train={"budget": "10 steps"})
+    pretrained = load(encoder)
+    sets = make_sets(read_parts(config, 96), pretrained)
+    model = fit(config, pretrained, sets, seed=0).model
+    assert sets.dev is not None
+    device = torch.device("cpu")
+    found_ = [read_answers(model, sets.dev, device, FP32, tokens=t) for t in (1, 64, 4096)]
+    assert found_[0][0].predictions() == found_[1][0].predictions() == found_[2][0].predictions()
+    assert found_[0][1] == pytest.approx(found_[2][1], rel=1e-5)
+
+
+def test_stopped_and_resumed_equals_uninterrupted(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.training.loop import Loop
+
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(
+        encoder, "classify", train, dev, head={"dropout": 0.2}, train={"save_every": "20 steps"}
+    )
+    whole = finetune(config, tmp_path / "whole", quiet=True)
+    step = Loop.step
+
+    def stopping(self: Loop) -> tuple[float, int]:
+        if self.state.step == 27:
+            raise Interrupted("pulled the plug")
+        return step(self)
+
+    monkeypatch.setattr(Loop, "step", stopping)
+    with pytest.raises(Interrupted):
+        finetune(config, tmp_path / "halves", quiet=True)
+    monkeypatch.undo()
+    assert found(tmp_path / "halves" / "checkpoints")[-1].name.endswith("20")
+    halves = finetune(config, tmp_path / "halves", quiet=True)
+    timed = {"minutes", "model"}
+    assert {k: v for k, v in halves.items() if k not in timed} == {
+        k: v for k, v in whole.items() if k not in timed
+    }
+    one, two = (load_weights(tmp_path / x / "model") for x in ("whole", "halves"))
+    assert all(torch.equal(one[n], two[n]) for n in one)
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_the_best_weights_are_kept_and_delivered(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, lr=0.2, train={"budget": "24 steps"})
+    result = finetune(config, tmp_path / "run", quiet=True)
+    lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    seen = {x["step"]: x["accuracy"] for x in lines if x["split"] == "heldout" and x["step"]}
+    assert result["dev"]["accuracy"] == max(seen.values()) == seen[result["chosen_step"]]
+    again = evaluate_file(selfsup.Predictor(tmp_path / "run", precision="fp32"), str(dev), {})
+    assert again["loss"] == pytest.approx(result["dev"]["loss"], rel=1e-4)
+
+
+def test_lora_trains_few_and_delivers_a_plain_model(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, lora={"rank": 4})
+    result = finetune(config, tmp_path / "run", quiet=True)
+    assert result["trained_parameters"] < result["parameters"] / 2
+    assert result["dev"]["accuracy"] > 0.8
+    names = set(load_weights(tmp_path / "run" / "model"))
+    assert not [n for n in names if "lora" in n or n.endswith((".up", ".down"))]
+    again = evaluate_file(selfsup.Predictor(tmp_path / "run", precision="fp32"), str(dev), {})
+    assert again["loss"] == pytest.approx(result["dev"]["loss"], rel=1e-3)
+
+
+def test_frozen_leaves_the_encoder_alone(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, frozen=True)
+    finetune(config, tmp_path / "run", quiet=True)
+    before, after = load_weights(encoder), load_weights(tmp_path / "run" / "model")
+    body = [n for n in after if "encoder.layer" in n]
+    assert body
+    assert all(torch.equal(before[n], after[n]) for n in body)
+
+
+def test_scratch_starts_elsewhere_and_from_the_seed(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    from selfsup.uses.finetuning import start_model
+
+    pretrained = load(encoder)
+    config = toy_config(encoder, "classify", train, dev, scratch=True)
+    info = read_parts(config, 96).info
+    one, same, other = (start_model(config, pretrained, info, s) for s in (0, 0, 1))
+    weight = "encoder.blocks.0.attention.qkv.weight"
+    values = [dict(m.named_parameters())[weight] for m in (one, same, other)]
+    assert torch.equal(values[0], values[1])
+    assert not torch.equal(values[0], values[2])
+    kept = dict(pretrained.encoder.named_parameters())[weight.removeprefix("encoder.")]
+    assert not torch.equal(values[0], kept)
+
+
+def test_without_a_dev_file_a_tenth_is_held_out(encoder: Path, tmp_path: Path) -> None:
+    train, _ = files(tmp_path, "classify")
+    parts = read_parts(toy_config(encoder, "classify", train), 96)
+    assert len(parts.train) == 40  # of 60; 20 are the least that is held out
+    assert len(parts.dev) == 20
+    assert not {e.where for e in parts.train} & {e.where for e in parts.dev}
+    assert any("held out" in line for line in parts.notes.lines)
+
+
+def test_class_weights(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    parts = read_parts(toy_config(encoder, "classify", train, dev, class_weights="balanced"), 96)
+    counts = [sum(e.label == x for e in parts.train) for x in parts.info.labels]
+    assert parts.weights is not None
+    assert (parts.weights * counts).tolist() == pytest.approx([30.0, 30.0])
+
+
+def test_bad_input(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    other = tmp_path / "other.tsv"
+    other.write_text("text\tlabel\nthe film is fine\tgood\nit was\tneither\n")
+    one = tmp_path / "one.tsv"
+    one.write_text("text\tlabel\nfine\tgood\nwarm\tgood\nbright\tgood\n")
+
+    def refused(data: Path, dev: Path | None = None, task: str = "classify", **more: Any) -> str:
+        with pytest.raises(UserError) as error:
+            config = toy_config(encoder, task, data, dev, **more)
+            finetune(config, tmp_path / "refused", quiet=True)
+        return str(error.value)
+
+    text = refused(train, other)
+    assert "'neither'" in text
+    assert "other.tsv:3" in text
+    assert "only the class 'good'" in refused(one, one)
+    assert "no such file" in refused(tmp_path / "trian.tsv")
+    assert "train.tsv" in refused(tmp_path / "trian.tsv")
+    assert "metric" in refused(train, dev, metric="acuracy")
+    junk = tmp_path / "junk.tsv"
+    lines = [f"the film is fine\t{i / 7 if i % 50 else 'n/a'}" for i in range(1, 101)]
+    junk.write_text("text\tlabel\n" + "\n".join(lines) + "\n")
+    text = refused(junk, task="regress")
+    assert "2 of 100 rows (2 %)" in text
+    assert "skip" in text
+    flat = tmp_path / "flat.tsv"
+    flat.write_text("text\tlabel\nfine\t2\nwarm\t2\ncold\t2\nugly\t2\n")
+    assert "every label is 2" in refused(flat, task="regress")
+
+
+def test_a_run_for_the_wrong_verb(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, train={"budget": "2 steps"})
+    finetune(config, tmp_path / "run", quiet=True)
+    with pytest.raises(UserError, match="without a masked-token head"):
+        selfsup.fill(load(tmp_path / "run"), ["the [MASK] is fine"])
+    with pytest.raises(UserError, match="not fine-tuned"):
+        selfsup.Predictor(encoder)
+    with pytest.raises(UserError, match="is no label of this model"):
+        other = tmp_path / "other.tsv"
+        other.write_text("text\tlabel\nfine\tgood\nwarm\tneither\n")
+        evaluate_file(selfsup.Predictor(tmp_path / "run"), str(other), {})
+    with pytest.raises(UserError, match="reads a text"):
+        selfsup.Predictor(tmp_path / "run")([{"question": "a", "passage": "b"}])
+    with pytest.raises(UserError, match="another lr"):
+        finetune(config.model_copy(update={"lr": 0.5}), tmp_path / "run", quiet=True)
