@@ -8,9 +8,21 @@ import selfsup
 
 
 def test_names_and_arguments() -> None:
-    assert selfsup.__all__ == ["__version__", "embed", "fill", "load", "pretrain", "recipes"]
+    assert selfsup.__all__ == [
+        "FinetuneConfig",
+        "Predictor",
+        "__version__",
+        "embed",
+        "fill",
+        "finetune",
+        "load",
+        "pretrain",
+        "recipes",
+    ]
     faces = {
         "pretrain": ["config", "out", "overwrite", "quiet"],
+        "finetune": ["config", "out", "overwrite", "quiet"],
+        "Predictor": ["name", "device", "precision", "batch_tokens"],
         "load": ["name", "device"],
         "fill": ["pretrained", "texts", "top", "batch_tokens"],
         "embed": ["pretrained", "texts", "pooling", "normalize", "batch_tokens", "precision"],

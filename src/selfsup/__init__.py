@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from selfsup import recipes
+    from selfsup.finetune_config import FinetuneConfig
     from selfsup.models.hub import load
     from selfsup.uses.embed import embed
     from selfsup.uses.fill import fill
@@ -18,9 +19,20 @@ if TYPE_CHECKING:
     from selfsup.uses.pretraining import pretrain
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "__version__", "embed", "fill", "finetune", "load", "pretrain", "recipes"]
+__all__ = [
+    "FinetuneConfig",
+    "Predictor",
+    "__version__",
+    "embed",
+    "fill",
+    "finetune",
+    "load",
+    "pretrain",
+    "recipes",
+]
 
 _HOMES = {
+    "FinetuneConfig": "selfsup.finetune_config",
     "Predictor": "selfsup.uses.predicting",
     "embed": "selfsup.uses.embed",
     "fill": "selfsup.uses.fill",

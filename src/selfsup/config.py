@@ -176,14 +176,20 @@ class MaskedTokensConfig(Section):
     """What is hidden together: single tokens, whole words, or spans of words."""
     span_mean: Annotated[float, Field(ge=1)] = 3.0
     """Mean number of words in a span (geometric, at most 10; SpanBERT, Joshi et al. 2020)."""
-    pairs: Literal["none", "next-sentence", "sentence-order"] = "none"
-    """A second question on each piece: does B follow A (BERT), or were they swapped (ALBERT)?"""
+    pairs: Literal["none", "next-sentence", "sentence-order", "same-text"] = "none"
+    """A second question on each piece, cut in two: does B follow A (BERT), were they swapped (ALBERT), or
+    which of the batch's second halves belongs to which first one (`same-text`, contrastive)?"""
 
     @model_validator(mode="after")
     def _together(self) -> MaskedTokensConfig:
         if abs(self.mask + self.random + self.keep - 1) > 1e-6:
             raise ValueError("mask + random + keep must be 1")
         return self
+
+    @property
+    def pair_head(self) -> bool:
+        """Whether the question about pairs is answered by a head of its own, over the pooler."""
+        return self.pairs in {"next-sentence", "sentence-order"}
 
 
 class ReplacedTokensConfig(Section):
@@ -205,6 +211,11 @@ class ReplacedTokensConfig(Section):
     def pairs(self) -> Literal["none"]:
         """There is no question about pairs beside this one."""
         return "none"
+
+    @property
+    def pair_head(self) -> bool:
+        """Never."""
+        return False
 
     def masking(self) -> MaskedTokensConfig:
         """What the generator is asked: every scored token is hidden."""
@@ -346,6 +357,8 @@ class PretrainConfig(Section):
     recipe: str = ""
     """The recipe that this configuration started from."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    init: str = ""
+    """A model to go on from instead of random weights; its shape and its tokenizer are taken over."""
     data: DataConfig = DataConfig()
     tokenizer: TokenizerConfig = WordPieceConfig()
     model: TransformerConfig = TransformerConfig()
@@ -363,7 +376,12 @@ class PretrainConfig(Section):
             raise ValueError(
                 f"data.length ({self.data.length}) must not exceed model.max_length ({self.model.max_length})"
             )
-        if self.objective.pairs != "none" and not self.model.pooler:
+        if self.objective.pairs == "same-text" and self.train.accumulate * self.train.processes > 1:
+            raise ValueError(
+                "objective.pairs 'same-text' compares the texts of a whole step: "
+                "train.accumulate and train.processes must be 1"
+            )
+        if self.objective.pair_head and not self.model.pooler:
             raise ValueError(f"objective.pairs '{self.objective.pairs}' needs model.pooler true")
         if self.objective.kind == "replaced-tokens" and self.model.pooler:
             raise ValueError("objective 'replaced-tokens' trains no pooler; set model.pooler false")

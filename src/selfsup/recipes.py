@@ -141,7 +141,7 @@ def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
     heads = d * d + bias * d + _norm(m) + vocabulary
     if m.pooler:
         heads += d * d + d
-    if objective.pairs != "none":
+    if objective.pair_head:
         heads += 2 * d + 2
     if objective.kind == "replaced-tokens":
         g = objective.generator(m)

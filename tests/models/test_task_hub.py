@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.tasks.toy import write_encoder
 
 from selfsup.errors import UserError
 from selfsup.models.hub import load
 from selfsup.models.task_hub import load_finetuned, save_finetuned
 from selfsup.models.task_model import HeadSpec, TaskModel, start_task_model
 from selfsup.nn.sequences import Sequences
-from tests.tasks.toy import write_encoder
 
 transformers = pytest.importorskip("transformers")
 
@@ -84,7 +84,9 @@ def test_what_we_write_opens_in_transformers(
     tokens, mask, ids = padded(tokenizer)
     with torch.no_grad():
         mine = model(Sequences.from_lists(ids))
-    torch.testing.assert_close(mine, their_answers(theirs.eval(), tokens, mask), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        mine, their_answers(theirs.eval(), tokens, mask), atol=1e-5, rtol=1e-4
+    )
     if answer in {"class", "tag"}:
         assert theirs.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
 
@@ -107,7 +109,9 @@ def test_what_transformers_writes_opens_here(
     tokens, mask, ids = padded(tokenizer)
     with torch.no_grad():
         mine = opened.model(Sequences.from_lists(ids))
-    torch.testing.assert_close(mine, their_answers(theirs.eval(), tokens, mask), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        mine, their_answers(theirs.eval(), tokens, mask), atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])

@@ -259,8 +259,8 @@ def test_bad_input(encoder: Path, tmp_path: Path) -> None:
     one.write_text("text\tlabel\nfine\tgood\nwarm\tgood\nbright\tgood\n")
 
     def refused(data: Path, dev: Path | None = None, task: str = "classify", **more: Any) -> str:
+        config = toy_config(encoder, task, data, dev, **more)
         with pytest.raises(UserError) as error:
-            config = toy_config(encoder, task, data, dev, **more)
             finetune(config, tmp_path / "refused", quiet=True)
         return str(error.value)
 
@@ -290,9 +290,9 @@ def test_a_run_for_the_wrong_verb(encoder: Path, tmp_path: Path) -> None:
         selfsup.fill(load(tmp_path / "run"), ["the [MASK] is fine"])
     with pytest.raises(UserError, match="not fine-tuned"):
         selfsup.Predictor(encoder)
+    other = tmp_path / "other.tsv"
+    other.write_text("text\tlabel\nfine\tgood\nwarm\tneither\n")
     with pytest.raises(UserError, match="is no label of this model"):
-        other = tmp_path / "other.tsv"
-        other.write_text("text\tlabel\nfine\tgood\nwarm\tneither\n")
         evaluate_file(selfsup.Predictor(tmp_path / "run"), str(other), {})
     with pytest.raises(UserError, match="reads a text"):
         selfsup.Predictor(tmp_path / "run")([{"question": "a", "passage": "b"}])

@@ -17,7 +17,7 @@ from cyclopts.exceptions import (
 )
 
 import selfsup
-from selfsup.cli import commands, corpus_commands, task_commands
+from selfsup.cli import commands, corpus_commands, glue_command, study_commands, task_commands
 from selfsup.errors import Interrupted, UserError, nearest
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ for _verb in (
     task_commands.finetune,
     task_commands.predict,
     task_commands.evaluate,
+    glue_command.glue,
     commands.fill,
     commands.embed,
     commands.info,
@@ -60,6 +61,7 @@ _data.command(corpus_commands.stats)
 _config.command(commands.show_config, name="show")
 _config.command(commands.config_schema, name="schema")
 _study.command(commands.next_sentence, name="next-sentence")
+_study.command(study_commands.curves)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,7 +127,7 @@ def _with_settings(tokens: list[str]) -> list[str]:
 
 def _configured_by(tokens: list[str]) -> type[BaseModel]:
     """The configuration that a command's dotted flags belong to."""
-    if tokens[:1] == ["finetune"]:
+    if tokens[:1] in (["finetune"], ["glue"]):
         from selfsup.finetune_config import FinetuneConfig
 
         return FinetuneConfig

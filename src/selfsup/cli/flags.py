@@ -106,6 +106,9 @@ class SettingFlags:
         str | None, Parameter(group=_TRAINING, help="auto, fp32 or bf16 [auto].")
     ] = None
     seed: Annotated[int | None, Parameter(group=_TRAINING, help="Of every random draw [0].")] = None
+    init: Annotated[
+        str | None, Parameter(group=_TRAINING, help="A model to go on from [random weights].")
+    ] = None
     processes: Annotated[
         int | None, Parameter(group=_TRAINING, help="Data-parallel processes here [1].")
     ] = None
@@ -241,6 +244,7 @@ def _named_settings(time: BudgetFlags, settings: SettingFlags) -> list[str]:
         "--train.device": settings.device,
         "--train.precision": settings.precision,
         "--seed": settings.seed,
+        "--init": settings.init,
         "--train.processes": settings.processes,
     }
     return [f"{flag}={value}" for flag, value in named.items() if value is not None]

@@ -20,8 +20,9 @@ from selfsup.errors import UserError
 from selfsup.models.transformer import MaskedLanguageModel
 from selfsup.nn.cross_entropy import at_least_float32, linear_cross_entropy
 from selfsup.nn.sequences import Sequences
-from selfsup.objectives.next_sentence import make_pair
+from selfsup.objectives.next_sentence import make_pair, split_point
 from selfsup.objectives.protocol import Ratio, Score
+from selfsup.objectives.same_text import Halves, make_halves, same_text_loss
 
 HELDOUT_RATE = 0.15
 """Held-out loss is always measured so, whatever the training rate, so that runs compare."""
@@ -43,6 +44,8 @@ class MaskedBatch:
     """(B,) for each sequence 0 or 1; 0 on fillers, whose weight is 0."""
     pair_weights: Tensor | None = None
     """(B,) how many tokens are scored in each sequence."""
+    halves: Halves | None = None
+    """For `same-text`: which sequences belong together."""
 
     def to(self, device: torch.device) -> MaskedBatch:
         """The same batch on a device."""
@@ -51,7 +54,8 @@ class MaskedBatch:
             for name, value in vars(self).items()
             if isinstance(value, Tensor)
         }
-        return replace(self, sequences=self.sequences.to(device), **moved)
+        halves = self.halves and self.halves.to(device)
+        return replace(self, sequences=self.sequences.to(device), halves=halves, **moved)
 
 
 class MaskedTokens:
@@ -59,7 +63,7 @@ class MaskedTokens:
 
     Args:
         config: rates and units.
-        rows: the packed text; its overhead must be 3 when pairs are asked about, else 2.
+        rows: the packed text; its overhead must be `overhead(config)`.
         tokenizer: its special tokens and its ordinary vocabulary.
     """
 
@@ -100,6 +104,7 @@ class MaskedTokens:
     def batch(self, examples: Examples, key: Key) -> MaskedBatch:
         """Cut, pair, write out and mask the rows."""
         labels: list[int] = []
+        owners: list[int] = []
         layout: list[list[list[Span]]] = []
         split, kind = self.rows.split, self.config.pairs
         for row, epoch in zip(examples.rows.tolist(), examples.epochs.tolist(), strict=True):
@@ -109,6 +114,11 @@ class MaskedTokens:
                     sequences.append([(piece.begin, piece.end)])
                     continue
                 identity = (*key, 7, epoch, row, number)
+                if kind == "same-text":
+                    middle = split_point(split, piece, self.tokenizer.ends_sentence, identity)
+                    sequences += [[(piece.begin, middle)], [(middle, piece.end)]]
+                    owners.append(piece.document)
+                    continue
                 pair = make_pair(split, piece, self.tokenizer.ends_sentence, kind, identity)
                 sequences.append([pair.first, pair.second])
                 labels.append(pair.label)
@@ -135,6 +145,9 @@ class MaskedTokens:
             return batch
         owner = np.searchsorted(text.starts, flat.ravel(), side="right") - 1
         per_pair = np.bincount(owner, masked.weights.ravel(), minlength=len(sizes))
+        if kind == "same-text":
+            halves = make_halves(np.flatnonzero(text.real), sizes, per_pair, owners)
+            return replace(batch, halves=halves)
         all_labels = np.zeros(len(sizes), np.int64)
         all_labels[text.real] = labels
         return replace(
@@ -158,6 +171,11 @@ class MaskedTokens:
         metrics = {"masked_loss": Ratio(masked_sum.detach(), count)}
         if not model.training:
             metrics["masked_accuracy"] = Ratio(right, count)
+        if batch.halves is not None:
+            pair_sum, found = same_text_loss(hidden, batch.sequences, batch.halves)
+            metrics["pair_loss"] = Ratio(pair_sum.detach(), count)
+            metrics["pair_accuracy"] = found
+            return Score(masked_sum + pair_sum, count, metrics)
         if batch.pair_labels is None or batch.pair_weights is None:
             return Score(masked_sum, count, metrics)
         answers = at_least_float32(model.follows(hidden, batch.sequences))
@@ -178,7 +196,7 @@ class MaskedTokens:
 
 def overhead(config: MaskedTokensConfig) -> int:
     """Special tokens that each sequence needs."""
-    return 2 if config.pairs == "none" else 3
+    return {"none": 2, "same-text": 4}.get(config.pairs, 3)
 
 
 def unigram_baseline(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from selfsup.config import (
@@ -33,13 +32,17 @@ from selfsup.data.admission import is_heldout, text_key
 from selfsup.data.docstrings import DocString, read_docstrings
 from selfsup.data.keys import hash64
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.finetune_config import FinetuneConfig, HeadConfig
 from selfsup.models.hub import Pretrained, load
-from selfsup.models.transformer import Transformer
+from selfsup.objectives.labels import TextLabels
 from selfsup.recipes import modernbert
 from selfsup.studies.figures import draw_demo
-from selfsup.tasks.classification import Classification, finetune
+from selfsup.tasks.judge import read_answers
+from selfsup.tasks.task import TaskInfo
+from selfsup.tasks.texts import TextSet
 from selfsup.training.progress import Progress, clock
 from selfsup.uses.fill import Filled, fill
+from selfsup.uses.finetuning import Sets, fit
 from selfsup.uses.pretraining import pretrain
 from selfsup.uses.run_folder import write_json
 
@@ -202,7 +205,7 @@ def learning_curves(
         TEST_PER_CLASS, *(int((tests & (labels == c)).sum()) for c in range(len(names)))
     )
     test_rows = balanced(labels, np.flatnonzero(tests), per_class, 0)
-    test = Classification([ids[i] for i in test_rows], labels[test_rows])
+    test = text_set(ids, labels, test_rows, names)
     scores: dict[str, list[list[float]]] = {"pretrained": [], "random": []}
     total, done = len(sizes) * seeds * 2, 0
     for size in sizes:
@@ -211,11 +214,9 @@ def learning_curves(
             for seed in range(seeds):
                 pool = np.flatnonzero(~tests)
                 chosen = balanced(labels, pool, size // len(names), seed + 1)
-                train = Classification([ids[i] for i in chosen], labels[chosen])
-                encoder = start_encoder(pretrained, start == "pretrained", seed)
-                config = finetune_config(len(chosen))
-                score = finetune(encoder, train, test, len(names), config, seed=seed)
-                rows[-1].append(score["accuracy"])
+                train = text_set(ids, labels, chosen, names)
+                config = finetune_config(len(chosen), scratch=start == "random")
+                rows[-1].append(accuracy(config, pretrained, train, test, seed))
                 done += 1
                 display.update(done / total, f"{size} labels, {start}")
         medians = {k: float(np.median(v[-1])) for k, v in scores.items()}
@@ -241,25 +242,45 @@ def balanced(
     return np.concatenate([order[labels[order] == c][:each] for c in np.unique(labels)])
 
 
-def start_encoder(pretrained: Pretrained, keep: bool, seed: int) -> Transformer:
-    """A copy of the pre-trained encoder, or one of its shape with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        encoder = Transformer(pretrained.config)
-    if keep:
-        encoder.load_state_dict(pretrained.encoder.state_dict())
-    return encoder
+def text_set(
+    ids: Sequence[NDArray[np.int64]],
+    labels: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    names: Sequence[str],
+) -> TextSet:
+    """The chosen texts, ready for the model."""
+    objective = TextLabels([ids[i] for i in rows], None, labels[rows], None)
+    return TextSet(objective, tuple(names), "accuracy", cut=0)
 
 
-def finetune_config(texts: int) -> TrainConfig:
+def finetune_config(texts: int, *, scratch: bool) -> FinetuneConfig:
     """Few-label settings, the same from both starts (docs/log.md says what else was tried)."""
     steps = {20: 60, 80: 120}.get(texts, 240)
-    return TrainConfig(
-        budget=Budget(amount=steps, unit="steps"),
-        batch_size=20,
-        optimizer=AdamWConfig(lr=1e-3, betas=(0.9, 0.99)),
-        schedule=ScheduleConfig(warmup=0.1),
+    return FinetuneConfig(
+        scratch=scratch,
+        head=HeadConfig(pooling="mean", dense="none", dropout=0.0),
+        epochs=0,
+        lr=1e-3,
+        select="last",
+        train=TrainConfig(
+            budget=Budget(amount=steps, unit="steps"),
+            batch_size=20,
+            optimizer=AdamWConfig(betas=(0.9, 0.99)),
+            schedule=ScheduleConfig(warmup=0.1),
+        ),
     )
+
+
+def accuracy(
+    config: FinetuneConfig, pretrained: Pretrained, train: TextSet, test: TextSet, seed: int
+) -> float:
+    """The share of test texts that are answered right after fine-tuning; the last weights count."""
+    info = TaskInfo(
+        kind="classify", answer="class", labels=train.labels, main=train.main, max_length=TOKENS
+    )
+    fitted = fit(config, pretrained, Sets(info, train, None, None), seed=seed)
+    collector, _ = read_answers(fitted.model, test, fitted.loop.device, fitted.loop.precision)
+    return collector.scores()["accuracy"]
 
 
 def curves_table(curves: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -11,7 +11,16 @@ import numpy as np
 
 from selfsup.training.metrics import read_metrics
 
-BLUE, GREY, RED = "#1f4e8c", "#7a7a7a", "#b0413e"
+BLUE, GREY, RED, GREEN = "#1f4e8c", "#7a7a7a", "#b0413e", "#3b7d4f"
+
+_STARTS = {
+    "pretrained": ("pre-trained", BLUE, "-"),
+    "random": ("random weights", GREY, "--"),
+    "tfidf": ("TF-IDF + linear model", RED, ":"),
+    "probe": ("frozen encoder + linear probe", GREEN, "-."),
+}
+"""How the label curves show each start: name, colour, line."""
+AMBER, GREEN = "#c98a1b", "#3f7f4a"
 
 
 def _pyplot() -> Any:
@@ -137,4 +146,153 @@ def draw_pairs(out: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     figure.savefig(path, dpi=130)
     plt.close(figure)
     write_csv(figures / "next-sentence.csv", ["pairs", "seed", "tokens", "masked_loss"], table)
+    return path
+
+
+def draw_alphabets(
+    out: Path,
+    rows: Sequence[Mapping[str, Any]],
+    result: Mapping[str, Any],
+    names: Mapping[str, str],
+) -> Path:
+    """Score against steps from every start (median and range), and the floors beside them."""
+    plt = _pyplot()
+    figures = out / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+    styles = {
+        "language": (BLUE, "-"),
+        "shuffled": (AMBER, ":"),
+        "random": (GREY, "--"),
+        "own": (GREEN, "-"),
+    }
+    table = []
+    for start, (colour, dash) in styles.items():
+        curves = [r["curve"] for r in rows if r["start"] == start]
+        if not curves:
+            continue
+        steps = curves[0]["score_step"]
+        values = np.array([c["score"] for c in curves])
+        axes.plot(steps, np.median(values, 0), color=colour, ls=dash, label=names[start])
+        axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+        for row in (r for r in rows if r["start"] == start):
+            pairs = zip(row["curve"]["score_step"], row["curve"]["score"], strict=True)
+            table += [(start, row["draw"], row["seed"], step, score) for step, score in pairs]
+    floor = result["floors"]["n-grams"]
+    axes.axhline(floor, color=RED, ls="--", lw=1, label="linear model over n-grams")
+    _tidy(axes, "Fine-tuning on another alphabet", "steps", f"{result['score']} on test sequences")
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    path = figures / "alphabets.png"
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    header = ["start", "draw", "seed", "step", str(result["score"])]
+    write_csv(figures / "alphabets.csv", header, table)
+    return path
+
+
+def draw_training(
+    out: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str
+) -> Path:
+    """Training loss and score against steps, median and range over seeds, from both starts.
+
+    Args:
+        out: the study's folder.
+        curves: for each start, for each seed: `seed`, `step`, `loss`, `score_step`, `score`.
+        metric: name of the score.
+    """
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
+    table: list[tuple[object, ...]] = []
+    for start, rows in curves.items():
+        for row in rows:
+            for what, steps in (("loss", row["step"]), ("score", row["score_step"])):
+                pairs = zip(steps, row[what], strict=True)
+                table += [(start, row["seed"], step, what, value) for step, value in pairs]
+        _band(left, rows[0]["step"], [r["loss"] for r in rows], start)
+        _band(right, rows[0]["score_step"], [r["score"] for r in rows], start, marker="o", ms=3.5)
+    seeds = len(next(iter(curves.values())))
+    _tidy(left, "Training loss", "steps", "loss")
+    left.set_ylim(bottom=0)
+    _tidy(right, f"Score on held-out examples ({_of_seeds(seeds)})", "steps", metric)
+    right.legend(frameon=False, loc="lower right")
+    header = ["start", "seed", "step", "quantity", "value"]
+    return _saved(figure, out, "training", header, table)
+
+
+def draw_labels(
+    out: Path,
+    name: str,
+    counts: Sequence[int],
+    scores: Mapping[str, Sequence[Sequence[float]]],
+    *,
+    title: str,
+    metric: str,
+    unit: str,
+    seeds: Sequence[int],
+    floor: float | None = None,
+    saving: tuple[float, float, float, str] | None = None,
+) -> Path:
+    """Score against the number of labels, a line for each start.
+
+    Args:
+        out: the study's folder.
+        name: of the files.
+        counts: labels, rising.
+        scores: for each start, for each count, the score of each seed.
+        title, metric, unit: what is shown.
+        seeds: their numbers.
+        floor: the score of always guessing the same.
+        saving: fewer labels, more labels, the score that both reach, and what to say about it.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(7.4, 4.6), layout="constrained")
+    for start, rows in scores.items():
+        columns = np.array(rows, np.float64).T.tolist()
+        _band(axes, counts, columns, start, marker="o", ms=5)
+    if floor is not None:
+        axes.axhline(floor, color="black", lw=0.8, alpha=0.5, label="always guessing the same")
+    if saving is not None:
+        few, many, score, text = saving
+        arrow = {"arrowstyle": "<->", "color": "black", "lw": 1, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", (few, score), (many, score), arrowprops=arrow)
+        middle = float(np.sqrt(few * many))
+        above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 9}
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+        axes.annotate(text, (middle, score), (0, 3), bbox=box, **above)
+    axes.set_xscale("log")
+    axes.set_xticks(list(counts), [f"{c:,}" for c in counts])
+    axes.minorticks_off()
+    _tidy(axes, f"{title} ({_of_seeds(len(seeds))})", unit, metric)
+    axes.legend(frameon=False, loc="best", fontsize=9)
+    table = [
+        (start, count, seed, value)
+        for start, rows in scores.items()
+        for count, row in zip(counts, rows, strict=True)
+        for seed, value in zip(seeds, row, strict=True)
+    ]
+    return _saved(figure, out, name, ["start", "labels", "seed", "score"], table)
+
+
+def _of_seeds(seeds: int) -> str:
+    return f"median and range of {seeds} seeds" if seeds > 1 else "one seed"
+
+
+def _band(
+    axes: Any, x: Sequence[float], rows: Sequence[Sequence[float]], start: str, **style: Any
+) -> None:
+    """The median over rows (seeds, points) as a line, their range as a band."""
+    name, colour, line = _STARTS[start]
+    values = np.array(rows, np.float64)
+    axes.plot(x, np.median(values, axis=0), color=colour, ls=line, lw=1.8, label=name, **style)
+    axes.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+
+
+def _saved(
+    figure: Any, out: Path, name: str, header: Sequence[str], rows: Sequence[Sequence[object]]
+) -> Path:
+    """Write the picture and the numbers behind it."""
+    path = out / "figures" / f"{name}.png"
+    write_csv(path.with_suffix(".csv"), header, rows)
+    figure.savefig(path, dpi=130)
+    _pyplot().close(figure)
     return path

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from selfsup.data.files import (
 )
 from selfsup.data.sources import called, checked_text
 from selfsup.data.symbol_files import SymbolRecord, read_fasta, read_uci
-from selfsup.data.tables import Quoting, read_rows
+from selfsup.data.tables import Quoting, Row, read_rows
 from selfsup.errors import UserError
 from selfsup.tasks.tagged_files import TaggedSentence, label_text, read_tagged
 
@@ -108,19 +108,12 @@ def read_texts(
     rows = read_rows(
         path, columns, header=header, quoting=quoting, on_bad_row=on_bad_row, report=report
     )
-    for values, where in rows:
-        rest = iter(values)
-        text = _text(next(rest), text_column, keep_empty, where)
-        pair = None if pair_column is None else _text(next(rest), pair_column, keep_empty, where)
-        label = None if label_column is None else _label(next(rest), label_column, numeric, where)
-        problems = [found for found in (text, pair, label) if isinstance(found, _Unusable)]
-        if problems:
-            unusable.append(problems[0])
+    for row in rows:
+        example = _example(row, text_column, pair_column, label_column, numeric, keep_empty)
+        if isinstance(example, TextExample):
+            examples.append(example)
         else:
-            assert isinstance(text, str)
-            assert not isinstance(pair, _Unusable)
-            assert not isinstance(label, _Unusable)
-            examples.append(TextExample(text, pair, label, where))
+            unusable.append(example)
     _turn_away(unusable, len(examples) + len(unusable), on_bad_row, report)
     return _some(examples, path, report)
 
@@ -195,6 +188,27 @@ def _symbol_examples(
 
 
 # Values -----------------------------------------------------------------------------------------
+
+
+def _example(
+    row: Row,
+    text_column: str | int,
+    pair_column: str | int | None,
+    label_column: str | int | None,
+    numeric: bool,
+    keep_empty: bool,
+) -> TextExample | _Unusable:
+    """The example of a row whose values are text, pair and label, as far as there are such columns."""
+    rest, where = iter(row.values), row.where
+    text = _text(next(rest), text_column, keep_empty, where)
+    pair = None if pair_column is None else _text(next(rest), pair_column, keep_empty, where)
+    label = None if label_column is None else _label(next(rest), label_column, numeric, where)
+    for value in (text, pair, label):
+        if isinstance(value, _Unusable):
+            return value
+    return TextExample(
+        cast("str", text), cast("str | None", pair), cast("str | float | None", label), where
+    )
 
 
 def _text(value: Any, column: str | int, keep_empty: bool, where: str) -> str | _Unusable:

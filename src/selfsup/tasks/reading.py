@@ -197,9 +197,9 @@ def read_parts(config: FinetuneConfig, longest: int) -> Parts:
     return Parts(info, train, dev, test, weights, notes)
 
 
-def hold_out(examples: Examples, seed: int) -> tuple[Examples, Examples]:
-    """Training examples, and a tenth (at least 20, at most a third) held out at random."""
-    count = min(max(round(_DEV_SHARE * len(examples)), _DEV_LEAST), len(examples) // 3)
+def hold_out(examples: Examples, seed: int, share: float = _DEV_SHARE) -> tuple[Examples, Examples]:
+    """Training examples, and a share (at least 20, at most a third) held out at random."""
+    count = min(max(round(share * len(examples)), _DEV_LEAST), len(examples) // 3)
     if not count:
         raise UserError(f"{len(examples)} labelled examples are too few to hold some out")
     order = permute(np.arange(len(examples)), len(examples), seed, 11)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfsup.data.batching import by_length
 from selfsup.errors import UserError
-from selfsup.models.classifier import mean_vectors
 from selfsup.models.hub import Pretrained
+from selfsup.models.task_model import mean_vectors
 from selfsup.nn.sequences import Sequences
 from selfsup.training.devices import choose_precision
 
@@ -55,18 +56,9 @@ def embed(
     vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
     for first in range(0, len(texts), _CHUNK):
         ids = tokenize(pretrained, texts[first : first + _CHUNK])
-        order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
-        at = 0
-        while at < len(order):
-            batch: list[int] = []
-            size = 0
-            while at < len(order) and (not batch or size + len(ids[order[at]]) <= batch_tokens):
-                batch.append(order[at])
-                size += len(ids[order[at]])
-                at += 1
+        for rows in by_length([len(row) for row in ids], batch_tokens):
             with autocast:
-                pooled = _pool(pretrained, [ids[i] for i in batch], pooling)
-            vectors[first + np.array(batch)] = pooled
+                vectors[first + rows] = _pool(pretrained, [ids[i] for i in rows], pooling)
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
@@ -93,8 +85,6 @@ def _pool(
     batch = Sequences.from_lists(ids).to(device)
     with torch.inference_mode():
         hidden = pretrained.encoder(batch)
-        if pooling == "cls":
-            pooled = hidden[batch.starts[:-1].to(device)]
-        else:
-            pooled = mean_vectors(hidden.float(), batch)
+        first = batch.starts[:-1].to(device)
+        pooled = hidden[first] if pooling == "cls" else mean_vectors(hidden, batch)
     return np.asarray(pooled.float().cpu().numpy())

@@ -10,6 +10,7 @@ import torch
 from selfsup.config import MaskedTokensConfig, PretrainConfig, ReplacedTokensConfig
 from selfsup.data.rows import PackedRows
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.models.hub import Pretrained, load
 from selfsup.models.replaced_tokens import ReplacedTokenModel
 from selfsup.models.transformer import MaskedLanguageModel, Transformer
 from selfsup.objectives.masked_tokens import MaskedTokens, overhead
@@ -35,13 +36,29 @@ def build_objective(config: AnyConfig, rows: PackedRows, tokenizer: Tokenizer) -
 
 
 def build_model(config: PretrainConfig) -> AnyModel:
-    """The model with random weights, a function of the seed alone."""
-    model, objective = config.model, config.objective
+    """The model with random weights, a function of the seed alone, or with those of `config.init`."""
+    shape, objective = config.model, config.objective
+    model: AnyModel
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if objective.kind == "replaced-tokens":
-            return ReplacedTokenModel(model, objective.generator(model))
-        return MaskedLanguageModel(model, pair_head=objective.pairs != "none")
+            model = ReplacedTokenModel(shape, objective.generator(shape))
+        else:
+            model = MaskedLanguageModel(shape, pair_head=objective.pair_head)
+    if config.init:
+        _take_over(model, load(config.init))
+    return model
+
+
+def _take_over(model: AnyModel, started: Pretrained) -> None:
+    """Copy what a pre-trained model has of the same parts; a head that it lacks stays random."""
+    model.encoder.load_state_dict(started.encoder.state_dict())
+    if isinstance(model, MaskedLanguageModel) and started.has_head:
+        own = dict(started.model.named_parameters())
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.startswith("head_") or (name.startswith("pair_head.") and name in own):
+                    parameter.copy_(own[name])
 
 
 def kept_part(model: AnyModel) -> MaskedLanguageModel | Transformer:

@@ -19,6 +19,7 @@ from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from selfsup.errors import UserError
+from selfsup.models.hub import load
 from selfsup.models.transformer import parameter_count
 from selfsup.objectives.masked_tokens import unigram_baseline
 from selfsup.recipes import training_flops
@@ -106,7 +107,12 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     """Tokenizer, corpus, rows, objective and the order of examples."""
     if not config.data.sources:
         raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
-    tokenizer = get_tokenizer(config, display)
+    if config.init:
+        started = load(config.init)
+        tokenizer, shape = started.tokenizer, started.config
+        config = PretrainConfig.model_validate({**config.model_dump(), "model": shape.model_dump()})
+    else:
+        tokenizer = get_tokenizer(config, display)
     corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
     counts = corpus.meta["splits"]
     display.say(

@@ -1,0 +1,92 @@
+"""The verbs of `selfsup study` that ask about a model and a task."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+from selfsup.cli import render
+from selfsup.cli.flags import Json, Out, Overwrite, Quiet
+from selfsup.cli.task_commands import FineFlags, LayoutFlags, TaskFlags, resolve_finetune
+from selfsup.errors import UserError
+
+_STUDY = Group("Study", sort_key=0)
+
+
+def curves(
+    model: Annotated[
+        str | None, Parameter(help="A run folder, a model folder, or a hub name.")
+    ] = None,
+    /,
+    *,
+    labels: Annotated[
+        str, Parameter(group=_STUDY, help="Numbers of labels, `16,64,all` [x4 from 16, and all].")
+    ] = "",
+    seeds: Annotated[
+        int, Parameter(group=_STUDY, help="Models of each kind; the tables have medians [3].")
+    ] = 3,
+    scratch_lr: Annotated[
+        float, Parameter(group=_STUDY, help="Learning rate of random weights [as --lr].")
+    ] = 0.0,
+    task: TaskFlags | None = None,
+    layout: LayoutFlags | None = None,
+    fine: FineFlags | None = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Was pre-training worth it on my data, and how many labels does it save?
+
+    Compares the encoder with the same network from random weights, TF-IDF
+    and a linear probe, at 16 labels up to all.  No part chooses weights
+    here: models are scored on --test, else on --dev, else on a fifth of
+    --train.  The same command again goes on where it stopped.
+    """
+    config = resolve_finetune(model, task, layout, fine)
+    if not config.model:
+        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
+    if not config.data.train:
+        raise UserError("no labelled file", where="--train", mend="name one")
+    counts = _counts(labels)
+    from selfsup.studies import curve_report
+    from selfsup.studies import curves as study
+
+    folder = out or Path("runs") / f"curves-{Path(config.data.train).name.split('.')[0]}"
+    result = study.run(
+        config,
+        folder,
+        labels=counts,
+        seeds=seeds,
+        scratch_lr=scratch_lr,
+        overwrite=overwrite,
+        quiet=quiet or as_json,
+        command=f"selfsup {shlex.join(sys.argv[1:])}",
+    )
+    if as_json:
+        render.print_json(result)
+        return
+    render.show(curve_report.score_rows(result), as_json=False, title=result["metric"])
+    render.print_text(f"{result['finding']}\n")
+    for line in result["also"]:
+        render.print_text(f"{line}\n")
+    render.print_text(f"{result['report']}\n")
+
+
+def _counts(text: str) -> list[int]:
+    """`16,64,all` as numbers; `all` is `curve_samples.ALL`."""
+    counts = []
+    for word in text.replace(" ", ",").split(","):
+        if word == "all":
+            counts.append(sys.maxsize)
+        elif word:
+            try:
+                counts.append(int(word))
+            except ValueError:
+                what = f"'{word}' is no number of labels"
+                raise UserError(what, where="--labels", mend="like 16,64,256,all") from None
+    return counts

@@ -1,0 +1,205 @@
+"""The label curves' examples: what is scored, and nested, balanced samples of what is learned."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.data.keys import permute
+from selfsup.errors import UserError
+from selfsup.finetune_config import FinetuneConfig
+from selfsup.tasks.labelled import TextExample, class_weights
+from selfsup.tasks.reading import Parts, read_parts
+from selfsup.tasks.task import Answer, Examples, TaskInfo
+
+Rows = NDArray[np.int64]
+
+FEWEST = 16
+ALL = sys.maxsize
+"""In a list of numbers of labels: as many as there are."""
+GROWTH = 4
+_HELD_OUT = 5  # one example in so many, where no file is given to score on
+_SPLIT, _SAMPLE = 21, 22  # keys of the two random orders
+_SINGULAR = {"tag": "sentence", "span": "question"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """A task's examples, in the roles that the study gives them."""
+
+    info: TaskInfo
+    pool: Examples
+    """What may be learned from."""
+    test: Examples
+    """Scored once by every finished model; chooses nothing."""
+    watched: Examples
+    """Scored along the way when all labels are used, for the picture alone."""
+    scored_on: str
+    """What `test` is, in words."""
+    weighted: bool
+    """Whether rare classes weigh more."""
+    notes: list[str]
+
+    @property
+    def unit(self) -> str:
+        """What one label belongs to, in the plural: labels (of texts), sentences, questions."""
+        return f"{_SINGULAR[self.info.kind]}s" if self.info.kind in _SINGULAR else "labels"
+
+
+def read_material(config: FinetuneConfig, longest: int) -> Material:
+    """Read the files of a configuration.
+
+    No part chooses weights, so a dev file without a test file is what models are scored on; with
+    neither, a fifth of the training file is held out (of each class alike).
+
+    Args:
+        config: its `data` names the files.
+        longest: tokens that the encoder reads.
+
+    Raises:
+        UserError: as `read_parts`.
+    """
+    data = config.data
+    # read_parts would hold out a tenth to choose by; nothing is chosen here, so give it what is there.
+    data = data.model_copy(
+        update={"dev": data.dev or data.test or data.train, "test": data.test if data.dev else ""}
+    )
+    parts = read_parts(config.model_copy(update={"data": data}), longest)
+    notes = list(dict.fromkeys(parts.notes.lines))
+    pool, test, watched = parts.train, parts.test or parts.dev, parts.dev
+    scored_on = "the test file" if config.data.test else "the dev file"
+    if not config.data.dev and not config.data.test:
+        pool, test = _split(parts, config.seed)
+        watched = test
+        scored_on = "a fifth of the training file, held out"
+        notes.append(f"no file to score on: {len(test):,} of the training examples are held out")
+    if known := _repeated(pool, test):
+        notes.append(f"{known:,} of the texts to score on are among those to learn from as well")
+    return Material(parts.info, pool, test, watched, scored_on, parts.weights is not None, notes)
+
+
+def _split(parts: Parts, seed: int) -> tuple[Examples, Examples]:
+    """What is learned from, and a fifth to score on: every fifth of each class in a random order."""
+    examples = parts.train
+    order = permute(np.arange(len(examples)), len(examples), seed, _SPLIT)
+    turn = _turns(examples, order, parts.info.answer)
+    held = np.sort(order[turn % _HELD_OUT == _HELD_OUT - 1])
+    if not len(held):
+        what = f"{len(examples)} labelled examples are too few to hold some out"
+        raise UserError(what, where="--train", mend="give --test")
+    kept = np.setdiff1d(order, held)
+    return pick(examples, kept), pick(examples, held)
+
+
+def _repeated(pool: Examples, test: Examples) -> int:
+    """How many test texts are among the others; of sentences and questions it is not asked."""
+    learned = {(e.text, e.pair) for e in pool if isinstance(e, TextExample)}
+    return sum(isinstance(e, TextExample) and (e.text, e.pair) in learned for e in test)
+
+
+def _turns(examples: Examples, order: Rows, answer: Answer) -> Rows:
+    """For each example in an order, how many of its class come before it (of all, without classes)."""
+    if answer != "class":
+        return np.arange(len(order))
+    seen: dict[str, int] = {}
+    turns = np.zeros(len(order), np.int64)
+    for place, row in enumerate(order.tolist()):
+        label = str(cast("TextExample", examples[row]).label)
+        turns[place] = seen.get(label, 0)
+        seen[label] = turns[place] + 1
+    return turns
+
+
+def sample_order(examples: Examples, answer: Answer, seed: int) -> Rows:
+    """An order of all examples whose first n are the sample of n labels.
+
+    So samples of one seed are nested.  Classes take turns, so each has the same number of labels
+    as long as it lasts; a sample of all is as unbalanced as the file.
+    """
+    order = permute(np.arange(len(examples)), len(examples), seed, _SAMPLE)
+    return order[np.argsort(_turns(examples, order, answer), kind="stable")]
+
+
+def pick(examples: Examples, rows: Rows) -> Examples:
+    """The chosen examples, in order."""
+    return cast("Examples", [examples[i] for i in rows.tolist()])
+
+
+def sample_info(
+    material: Material, sample: Examples
+) -> tuple[TaskInfo, NDArray[np.float64] | None]:
+    """The task as the sample alone tells it: the scale of its numbers, the weights of its classes."""
+    info, weights = material.info, None
+    if info.answer == "number":
+        values = np.array(text_labels(sample, info), np.float64)
+        spread = float(values.std())
+        info = info.model_copy(update={"scale": (float(values.mean()), spread or 1.0)})
+    if material.weighted and info.answer == "class":
+        weights = class_weights(map(str, text_labels(sample, info)), info.labels)
+    elif material.weighted:
+        found = [
+            label for s in sample for label in getattr(s, "labels", None) or ()
+        ]  # a small sample may lack a tag; one more of each keeps its weight finite
+        weights = class_weights([*found, *info.labels], info.labels)
+    return info, weights
+
+
+def text_labels(examples: Examples, info: TaskInfo) -> list[str] | list[float]:
+    """Class names, or numbers, of texts."""
+    texts = cast("Sequence[TextExample]", examples)
+    if info.answer == "number":
+        return [float(e.label or 0) for e in texts]
+    return [str(e.label) for e in texts]
+
+
+def label_counts(
+    asked: Sequence[int], available: int, info: TaskInfo
+) -> tuple[tuple[int, ...], list[str]]:
+    """The numbers of labels to learn from, rising, and what is to be said about them.
+
+    Args:
+        asked: by the user; empty: 16, 64, 256, … and all.
+        available: examples that may be learned from.
+        info: the task.
+
+    Raises:
+        UserError: less than 1 label, or fewer than there are classes, or than are needed.
+    """
+    least = {"class": len(info.labels), "number": 2}.get(info.answer, 1)
+    why = f"fewer than the {least} classes" if info.answer == "class" else f"at least {least}"
+    if not asked:
+        first = FEWEST
+        while first < least:
+            first *= GROWTH
+        counts = []
+        while first <= available // 2:
+            counts.append(first)
+            first *= GROWTH
+        return (*counts, available), []
+    for count in asked:
+        if count < 1:
+            raise UserError(f"must be at least 1, not {count}", where="--labels")
+        if count < least:
+            mend = f"use {least} or more"
+            raise UserError(f"{count} labels are too few ({why})", where="--labels", mend=mend)
+    notes = []
+    if over := [count for count in asked if available < count < ALL]:
+        notes.append(f"--labels {over[0]} is more than the {available:,} there are: all are used")
+    return tuple(sorted({min(count, available) for count in asked})), notes
+
+
+def digest(*parts: Examples) -> str:
+    """What the examples say, wherever their files lie."""
+    found = hashlib.sha256()
+    for part in parts:
+        for example in part:
+            fields: dict[str, Any] = {k: v for k, v in vars(example).items() if k != "where"}
+            found.update(repr(sorted(fields.items())).encode(errors="surrogatepass"))
+        found.update(b"\0")
+    return found.hexdigest()[:16]

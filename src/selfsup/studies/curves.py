@@ -1,0 +1,336 @@
+"""Was pre-training worth it on my data, and how many labels does it save?
+
+The same network is fine-tuned from pre-trained and from random weights on nested samples of 16 labels
+up to all, beside TF-IDF with a linear model and a linear probe over the frozen encoder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from selfsup.errors import UserError
+from selfsup.finetune_config import FinetuneConfig
+from selfsup.models.hub import Pretrained, load
+from selfsup.studies import curve_report
+from selfsup.studies.curve_cells import Bench, Cell, Start, majority_score
+from selfsup.studies.curve_finding import (
+    Scores,
+    equivalents,
+    finding,
+    largest_saving,
+    medians,
+    probe_note,
+)
+from selfsup.studies.curve_samples import Material, digest, label_counts, read_material
+from selfsup.training.devices import choose_device, choose_precision
+from selfsup.training.lock import locked
+from selfsup.training.progress import Progress, clock
+from selfsup.uses.run_folder import differing, versions, write_json
+
+_FREE = {"device", "keep", "save_every", "log_every", "tensorboard"}
+_OWN = {"cells", "work", "figures"}
+_OWN_FILES = {"study.json", "result.json", "report.html"}
+
+
+def run(
+    config: FinetuneConfig,
+    out: str | Path,
+    *,
+    labels: Sequence[int] = (),
+    seeds: int = 3,
+    scratch_lr: float = 0.0,
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Compare a pre-trained encoder with the same network from random weights.
+
+    Every model is trained with the same settings (`with_budget` gives the steps), its last weights
+    are scored once on the test part, and no example outside its sample chooses anything.  A seed
+    means the same sample for all models.  Each score is a small file of its own, so the same command
+    goes on where it stopped, and more seeds or other numbers of labels add to what is there.
+
+    Args:
+        config: model, task, files and settings.  Scored on `data.test`, else `data.dev`, else a held-out
+            fifth of `data.train`; `data.dev` is looked at along the way for the picture alone.
+        out: gets `report.html`, `result.json`, `figures/` with CSV, and `cells/`.
+        labels: how many to learn from; empty: 16, 64, 256, … and all.
+        seeds: models of each kind, from `config.seed` on.
+        scratch_lr: peak learning rate from random weights, which often bear a larger one; 0: as
+            from pre-trained weights.
+        overwrite: start anew where a study lies already.
+        quiet: print nothing.
+        command: how it was called, for the report.
+
+    Returns:
+        What `result.json` holds.
+
+    Raises:
+        UserError: bad data or settings, or a study with other settings lies in `out`.
+        Interrupted: by Ctrl-C or SIGTERM; finished cells are kept.
+    """
+    _check(config, seeds, scratch_lr)
+    config = config.model_copy(update={"select": "last"})
+    folder = Path(out)
+    with locked(folder):
+        display = Progress(quiet=quiet, title="curves")
+        try:
+            return _run(config, folder, labels, seeds, scratch_lr, overwrite, display, command)
+        finally:
+            display.close()
+
+
+def _check(config: FinetuneConfig, seeds: int, scratch_lr: float) -> None:
+    if seeds < 1:
+        raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
+    if scratch_lr < 0:
+        raise UserError(f"must not be negative, not {scratch_lr:g}", where="--scratch-lr")
+    if config.scratch or config.frozen:
+        which = "scratch" if config.scratch else "frozen"
+        what = "the study trains from both starts, and probes the frozen encoder by itself"
+        raise UserError(what, where=f"--{which}", mend="leave it out")
+    if config.lora.rank:
+        what = "random weights cannot be adapted by lora, so there is nothing to compare with"
+        raise UserError(what, where="lora.rank", mend="leave it out")
+
+
+def _run(
+    config: FinetuneConfig,
+    folder: Path,
+    labels: Sequence[int],
+    seeds: int,
+    scratch_lr: float,
+    overwrite: bool,
+    display: Progress,
+    command: str,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    pretrained = load(config.model)
+    material = read_material(config, pretrained.max_length)
+    counts, notes = label_counts(labels, len(material.pool), material.info)
+    settings = _settings(config, scratch_lr, pretrained, material)
+    kept = open_folder(folder, settings, overwrite)
+    config = _with_precision(config, kept)
+    write_json(folder / "study.json", {**settings, "precision": config.train.precision})
+    notes = [*material.notes, *notes]
+    display.say(
+        f"{material.info.kind}: {len(material.pool):,} examples to learn from, "
+        f"{len(material.test):,} to score on ({material.scored_on})"
+    )
+    for line in notes:
+        display.say(line)
+    bench = Bench(config, pretrained, material, scratch_lr)
+    plan = _plan(material, counts, range(config.seed, config.seed + seeds))
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    cells = run_cells(bench, plan, counts[-1], folder, fingerprint, display)
+    result = conclude(config, material, counts, cells)
+    result |= {
+        "notes": notes,
+        "command": command,
+        "scratch_lr": scratch_lr or None,
+        "settings": config.model_dump(mode="json"),
+        "versions": versions(),
+        "seconds_now": round(time.perf_counter() - started, 1),
+        "report": str(folder / "report.html"),
+    }
+    curve_report.draw(folder, result)
+    curve_report.write(folder, result)
+    write_json(folder / "result.json", result)
+    display.say(f"{clock(result['seconds_now'])}; {folder}/report.html")
+    return result
+
+
+# ---- the folder ----------------------------------------------------------------------------------
+
+
+def _settings(
+    config: FinetuneConfig, scratch_lr: float, pretrained: Pretrained, material: Material
+) -> dict[str, Any]:
+    """What a cell depends on, beside its start, labels and seed; files by what they say."""
+    value = config.model_dump(mode="json")
+    for key in _FREE:
+        value["train"].pop(key)
+    for key in ("train", "dev", "test"):
+        value["data"].pop(key)
+    value.pop("model")
+    weights = hashlib.sha256(pretrained.tokenizer.fingerprint.encode())
+    for tensor in pretrained.encoder.state_dict().values():
+        weights.update(tensor.cpu().numpy().tobytes())
+    said = digest(material.pool, material.test, material.watched)
+    return {
+        "kind": "study curves",
+        **value,
+        "scratch_lr": scratch_lr,
+        "model": weights.hexdigest()[:16],
+        "labelled examples": said,
+    }
+
+
+def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    """What the study in the folder was made with; empty when it is new.
+
+    Raises:
+        UserError: another study, or other things, lie there.
+    """
+    others = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    if overwrite:
+        for path in others:
+            if path.name in _OWN:
+                shutil.rmtree(path)
+            elif path.name in _OWN_FILES:
+                path.unlink()
+        return {}
+    file = folder / "study.json"
+    if not file.is_file():
+        if others:
+            what = f"this folder holds other things ('{min(p.name for p in others)}')"
+            raise UserError(what, where=str(folder), mend="choose an empty or new --out")
+        return {}
+    try:
+        old: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        raise UserError("not valid JSON", where=str(file), mend="use --overwrite") from None
+    plain = {k: v for k, v in old.items() if k != "precision"}
+    if key := differing(plain, json.loads(json.dumps(settings))):
+        mend = (
+            "give the same settings to go on with it, --overwrite to start anew, or another --out"
+        )
+        raise UserError(f"a study with another {key} lies here", where=str(folder), mend=mend)
+    return old
+
+
+def _with_precision(config: FinetuneConfig, kept: dict[str, Any]) -> FinetuneConfig:
+    """The same number format for all cells, decided once: a probe of speed may come out either way."""
+    if config.train.precision != "auto":
+        return config
+    device = choose_device(config.train.device)
+    name = kept.get("precision") or choose_precision("auto", device).name
+    train = config.train.model_copy(update={"precision": name})
+    return config.model_copy(update={"train": train})
+
+
+# ---- the cells -----------------------------------------------------------------------------------
+
+
+def _plan(material: Material, counts: Sequence[int], seeds: Sequence[int]) -> list[Cell]:
+    starts: tuple[Start, ...] = ("pretrained", "random")
+    if material.info.answer in {"class", "number"}:
+        starts = (*starts, "probe", "tfidf")
+    return [Cell(start, n, seed) for n in counts for start in starts for seed in seeds]
+
+
+def run_cells(
+    bench: Bench,
+    plan: Sequence[Cell],
+    most: int,
+    folder: Path,
+    fingerprint: str,
+    display: Progress,
+) -> list[dict[str, Any]]:
+    """Every cell's result, from its file where it is finished."""
+    found: list[dict[str, Any]] = []
+    main = bench.material.info.main
+    for number, cell in enumerate(plan):
+        file = folder / "cells" / f"{cell.name}.json"
+        curve = cell.labels == most and cell.start in {"pretrained", "random"}
+        result = _finished(file, curve)
+        if result is None:
+            display.update(
+                number / len(plan), f"{cell.labels:,} {bench.material.unit}, {cell.start}"
+            )
+            work = folder / "work" / cell.name
+            result = bench.run(cell, work if curve else None, fingerprint)
+            write_json(file, result)
+            shutil.rmtree(work, ignore_errors=True)  # checkpoints, for resuming it alone
+        found.append(result)
+        if number + 1 == len(plan) or plan[number + 1].labels != cell.labels:
+            scores = table_of(found, [cell.labels], main)
+            said = ", ".join(f"{s} {medians(rows)[0]:.3f}" for s, rows in scores.items())
+            display.say(f"{cell.labels:>7,} {bench.material.unit}: {main} {said}")
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    return found
+
+
+def _finished(file: Path, curve: bool) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return found if not curve or "curve" in found else None
+
+
+def table_of(
+    cells: Sequence[dict[str, Any]], counts: Sequence[int], main: str
+) -> dict[str, list[list[float]]]:
+    """For each start, for each number of labels, the score of each seed."""
+    starts = dict.fromkeys(c["start"] for c in cells)
+    return {
+        start: [
+            [c["scores"][main] for c in cells if c["start"] == start and c["labels"] == count]
+            for count in counts
+        ]
+        for start in starts
+    }
+
+
+# ---- the conclusion ------------------------------------------------------------------------------
+
+
+def conclude(
+    config: FinetuneConfig,
+    material: Material,
+    counts: Sequence[int],
+    cells: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """What the cells say: the sentence, tables, and the numbers behind the figures."""
+    info, unit = material.info, material.unit
+    scores: Scores = table_of(cells, counts, info.main)
+    majority = majority_score(material)
+    main = finding(counts, scores, metric=info.main, unit=unit, majority=majority)
+    also = [largest_saving(counts, scores, main, unit)]
+    if "probe" in scores:
+        also.append(probe_note(counts, scores, unit))
+    shown = [c for c in cells if "curve" in c and c["labels"] == counts[-1]]
+    curves = {
+        start: [{"seed": c["seed"], **c["curve"]} for c in shown if c["start"] == start]
+        for start in ("pretrained", "random")
+    }
+    ranked = sorted(
+        (c for c in shown if c["start"] == "pretrained"), key=lambda c: c["scores"][info.main]
+    )
+    middle = ranked[(len(ranked) - 1) // 2]
+    saving: dict[str, Any] | None = None
+    if main.factor > 1:  # not a number where there is none
+        saving = {"labels": main.few, "random_labels": main.many, "score": main.score}
+        saving |= {"times_fewer": main.factor, "bound": main.bound}
+    return {
+        "kind": "study curves",
+        "task": info.kind,
+        "model": config.model,
+        "metric": info.main,
+        "finding": main.text,
+        "pays": main.pays,
+        "saving": saving,
+        "also": [line for line in also if line],
+        "unit": unit,
+        "labels": list(counts),
+        "seeds": sorted({c["seed"] for c in cells}),
+        "data": {
+            "to learn from": len(material.pool),
+            "scored": len(material.test),
+            "scored on": material.scored_on,
+            "classes": list(info.labels),
+        },
+        "majority": majority,
+        "scores": scores,
+        "equivalents": equivalents(counts, scores),
+        "curves": curves,
+        "mistakes": {"seed": middle["seed"], **middle["mistakes"]},
+        "cells": [{k: v for k, v in c.items() if k not in {"curve", "mistakes"}} for c in cells],
+    }

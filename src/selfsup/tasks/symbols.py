@@ -1,0 +1,143 @@
+"""Sequences of symbols (bases, residues, notes) as texts: each symbol is given a word of a vocabulary."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.data.files import plain_suffix
+from selfsup.data.keys import permute
+from selfsup.data.tables import read_rows
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import UserError
+from selfsup.finetune_config import LabelledConfig, TaskKind
+from selfsup.tasks.encoding import frame_tokens
+from selfsup.tasks.labelled import TextExample
+from selfsup.tasks.reading import Notes, read_examples
+
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+@dataclass(frozen=True)
+class SymbolExample:
+    """A sequence and its label."""
+
+    symbols: tuple[str, ...]
+    label: str | float
+    where: str
+
+    @property
+    def text(self) -> str:
+        """The symbols as running text: without spaces where each is one letter."""
+        return ("" if all(len(s) == 1 for s in self.symbols) else " ").join(self.symbols)
+
+
+def symbols_of(value: Any) -> tuple[str, ...]:
+    """A text's symbols: the members of a list, the words of a text with spaces, else its letters.
+
+    Letters are taken as capitals: soft-masked bases are the same bases.
+    """
+    if isinstance(value, list):
+        return tuple(x if isinstance(x, str) else json.dumps(x) for x in value)
+    text = str(value).strip()
+    return tuple(text.split()) if " " in text else tuple(text.upper())
+
+
+def read_symbols(
+    path: str, data: LabelledConfig, kind: TaskKind, notes: Notes
+) -> list[SymbolExample]:
+    """Labelled sequences: tables, UCI's `label, name, sequence`, folders of FASTA files, JSON lists.
+
+    Args:
+        path: a file, or a folder with one FASTA file a class.
+        data: which columns.
+        kind: `classify` or `regress`.
+        notes: added to.
+
+    Raises:
+        UserError: with file and line.
+    """
+    file = Path(path).expanduser()
+    if file.is_file() and plain_suffix(file) in {".jsonl", ".ndjson", ".json"}:
+        rows = read_rows(file, [data.text_column, data.label_column])
+        found = []
+        for (value, label), where in rows:
+            if not isinstance(value, (list, str)) or not value:
+                raise UserError(f"'{data.text_column}' is no sequence", where=where)
+            found.append(SymbolExample(symbols_of(value), _label(label, kind, where), where))
+        return found
+    if file.is_file() and plain_suffix(file) == ".data":
+        data = data.model_copy(update={"format": "symbols"})
+    numeric = kind == "regress"
+    examples = read_examples(path, data, kind, notes, numeric=numeric, role="train")
+    return [
+        SymbolExample(symbols_of(e.text), e.label if e.label is not None else "", e.where)
+        for e in cast("Sequence[TextExample]", examples)
+    ]
+
+
+def _label(value: Any, kind: TaskKind, where: str) -> str | float:
+    if kind != "regress":
+        return str(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"'{value}' is no number", where=where) from None
+
+
+def alphabet_of(examples: Sequence[SymbolExample]) -> list[str]:
+    """The symbols that occur, the most frequent first."""
+    counts = Counter(s for e in examples for s in e.symbols)
+    return [s for s, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def draw_words(tokenizer: Tokenizer, alphabet: Sequence[str], draw: int) -> dict[str, int]:
+    """A word for every symbol, no word twice, drawn at random (Kao and Lee 2021).
+
+    Only whole words of letters are drawn, so that every symbol starts from a vector that language
+    has taught something.
+
+    Args:
+        tokenizer: of the encoder.
+        alphabet: the symbols.
+        draw: which draw.
+
+    Raises:
+        UserError: there are more symbols than words.
+    """
+    words = np.array(
+        [
+            i
+            for i in tokenizer.ordinary_ids.tolist()
+            if _WORD.fullmatch(tokenizer.token(i).lstrip("Ġ"))
+        ],
+        np.int64,
+    )
+    if len(alphabet) > len(words):
+        what = f"{len(alphabet):,} symbols, but only {len(words):,} words in the vocabulary"
+        raise UserError(what, mend="use fewer kinds of symbols, or a model with more words")
+    chosen = words[permute(np.arange(len(alphabet)), len(words), 17, draw)]
+    return dict(zip(alphabet, chosen.tolist(), strict=True))
+
+
+def as_words(
+    tokenizer: Tokenizer,
+    examples: Sequence[SymbolExample],
+    words: Mapping[str, int],
+    longest: int,
+) -> list[NDArray[np.int64]]:
+    """Token ids of sequences whose symbols are words; cut at the end; unknown symbols are [UNK]."""
+    cls, sep = frame_tokens(tokenizer)
+    unknown = tokenizer.unknown_id if tokenizer.unknown_id is not None else sep
+    return [
+        np.array([cls, *(words.get(s, unknown) for s in e.symbols[: longest - 2]), sep], np.int64)
+        for e in examples
+    ]
