@@ -134,7 +134,7 @@ def peer_rows(part: AnySet) -> list[dict[str, Any]]:
 
 
 def peer_model(sets: Sets, folder: Path) -> Any:
-    """transformers' model with the task's head, on the same weights."""
+    """Transformers' model with the task's head, on the same weights."""
     import transformers
 
     info = sets.info

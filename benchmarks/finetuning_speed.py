@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from _common import arguments, finish, peak_megabytes
 from _tasks import minilm, peer_model, peer_rows, settings, train_peer
+
+from _common import arguments, finish, peak_megabytes
 
 BATCH = 32
 

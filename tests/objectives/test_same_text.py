@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.training.tiny import tiny_config, write_corpus
 
 from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples
@@ -15,7 +16,6 @@ from selfsup.objectives.same_text import TEMPERATURE, Halves, same_text_loss
 from selfsup.training.progress import Progress
 from selfsup.uses.kinds import build_model
 from selfsup.uses.pretraining import prepare, pretrain
-from tests.training.tiny import tiny_config, write_corpus
 
 
 def contrastive(path: Path, **train: object) -> object:

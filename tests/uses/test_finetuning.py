@@ -237,8 +237,10 @@ def test_scratch_starts_elsewhere_and_from_the_seed(encoder: Path, tmp_path: Pat
 def test_without_a_dev_file_a_tenth_is_held_out(encoder: Path, tmp_path: Path) -> None:
     train, _ = files(tmp_path, "classify")
     parts = read_parts(toy_config(encoder, "classify", train), 96)
-    assert len(parts.train) == 40  # of 60; 20 are the least that is held out
-    assert len(parts.dev) == 20
+    assert len(parts.train) + len(parts.dev) == 60
+    counts = [sum(e.label == x for e in parts.dev) for x in ("good", "bad")]
+    whole = [sum(e.label == x for e in (*parts.train, *parts.dev)) for x in ("good", "bad")]
+    assert counts == [n // 3 for n in whole]  # about 20 of 60, of each class alike
     assert not {e.where for e in parts.train} & {e.where for e in parts.dev}
     assert any("held out" in line for line in parts.notes.lines)
 

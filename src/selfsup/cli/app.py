@@ -61,6 +61,7 @@ _data.command(corpus_commands.stats)
 _config.command(commands.show_config, name="show")
 _config.command(commands.config_schema, name="schema")
 _study.command(commands.next_sentence, name="next-sentence")
+_study.command(study_commands.alphabets, name="alphabets")
 _study.command(study_commands.curves)
 
 
@@ -127,7 +128,10 @@ def _with_settings(tokens: list[str]) -> list[str]:
 
 def _configured_by(tokens: list[str]) -> type[BaseModel]:
     """The configuration that a command's dotted flags belong to."""
-    if tokens[:1] in (["finetune"], ["glue"]):
+    if tokens[:1] in (["finetune"], ["glue"]) or tokens[:2] in (
+        ["study", "curves"],
+        ["study", "alphabets"],
+    ):
         from selfsup.finetune_config import FinetuneConfig
 
         return FinetuneConfig

@@ -90,3 +90,58 @@ def _counts(text: str) -> list[int]:
                 what = f"'{word}' is no number of labels"
                 raise UserError(what, where="--labels", mend="like 16,64,256,all") from None
     return counts
+
+
+def alphabets(
+    model: Annotated[
+        str | None,
+        Parameter(help="An encoder of language: a run folder, a model folder, a hub name."),
+    ] = None,
+    /,
+    *,
+    own: Annotated[
+        str,
+        Parameter(
+            group=_STUDY,
+            help="An encoder pre-trained on such sequences (symbols tokenizer) [none].",
+        ),
+    ] = "",
+    draws: Annotated[
+        int, Parameter(group=_STUDY, help="Random draws of words for the symbols [3].")
+    ] = 3,
+    seeds: Annotated[int, Parameter(group=_STUDY, help="Trainings of each kind [3].")] = 3,
+    task: TaskFlags | None = None,
+    layout: LayoutFlags | None = None,
+    fine: FineFlags | None = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Does a model of language learn DNA, proteins or music faster than random weights do?
+
+    Every symbol is given a random word.  Beside it: random weights, the same
+    weights shuffled, other draws of words, n-grams, and --own.
+    Reads FASTA folders (a file a class), UCI files (label, name, sequence),
+    tables, and JSON lines whose text is a list of symbols.
+    """
+    config = resolve_finetune(model, task, layout, fine)
+    if not config.model:
+        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
+    from selfsup.studies import alphabets as study
+
+    folder = out or Path("runs") / f"alphabets-{Path(config.data.train or 'x').name.split('.')[0]}"
+    result = study.run(
+        config,
+        folder,
+        own=own,
+        draws=draws,
+        seeds=seeds,
+        overwrite=overwrite,
+        quiet=quiet or as_json,
+    )
+    if as_json:
+        render.print_json(result)
+        return
+    render.show(result["table"], as_json=False, title=result["score"])
+    render.print_text(result["finding"])

@@ -15,7 +15,7 @@ from selfsup.data.keys import permute
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.tasks.labelled import TextExample, class_weights
-from selfsup.tasks.reading import Parts, read_parts
+from selfsup.tasks.reading import hold_out, read_parts, turns
 from selfsup.tasks.task import Answer, Examples, TaskInfo
 
 Rows = NDArray[np.int64]
@@ -24,8 +24,8 @@ FEWEST = 16
 ALL = sys.maxsize
 """In a list of numbers of labels: as many as there are."""
 GROWTH = 4
-_HELD_OUT = 5  # one example in so many, where no file is given to score on
-_SPLIT, _SAMPLE = 21, 22  # keys of the two random orders
+_HELD_OUT = 0.2  # of the examples, where no file is given to score on
+_SAMPLE = 22  # key of the random order
 _SINGULAR = {"tag": "sentence", "span": "question"}
 
 
@@ -75,7 +75,7 @@ def read_material(config: FinetuneConfig, longest: int) -> Material:
     pool, test, watched = parts.train, parts.test or parts.dev, parts.dev
     scored_on = "the test file" if config.data.test else "the dev file"
     if not config.data.dev and not config.data.test:
-        pool, test = _split(parts, config.seed)
+        pool, test = hold_out(parts.train, config.seed, share=_HELD_OUT)
         watched = test
         scored_on = "a fifth of the training file, held out"
         notes.append(f"no file to score on: {len(test):,} of the training examples are held out")
@@ -84,36 +84,10 @@ def read_material(config: FinetuneConfig, longest: int) -> Material:
     return Material(parts.info, pool, test, watched, scored_on, parts.weights is not None, notes)
 
 
-def _split(parts: Parts, seed: int) -> tuple[Examples, Examples]:
-    """What is learned from, and a fifth to score on: every fifth of each class in a random order."""
-    examples = parts.train
-    order = permute(np.arange(len(examples)), len(examples), seed, _SPLIT)
-    turn = _turns(examples, order, parts.info.answer)
-    held = np.sort(order[turn % _HELD_OUT == _HELD_OUT - 1])
-    if not len(held):
-        what = f"{len(examples)} labelled examples are too few to hold some out"
-        raise UserError(what, where="--train", mend="give --test")
-    kept = np.setdiff1d(order, held)
-    return pick(examples, kept), pick(examples, held)
-
-
 def _repeated(pool: Examples, test: Examples) -> int:
     """How many test texts are among the others; of sentences and questions it is not asked."""
     learned = {(e.text, e.pair) for e in pool if isinstance(e, TextExample)}
     return sum(isinstance(e, TextExample) and (e.text, e.pair) in learned for e in test)
-
-
-def _turns(examples: Examples, order: Rows, answer: Answer) -> Rows:
-    """For each example in an order, how many of its class come before it (of all, without classes)."""
-    if answer != "class":
-        return np.arange(len(order))
-    seen: dict[str, int] = {}
-    turns = np.zeros(len(order), np.int64)
-    for place, row in enumerate(order.tolist()):
-        label = str(cast("TextExample", examples[row]).label)
-        turns[place] = seen.get(label, 0)
-        seen[label] = turns[place] + 1
-    return turns
 
 
 def sample_order(examples: Examples, answer: Answer, seed: int) -> Rows:
@@ -123,7 +97,8 @@ def sample_order(examples: Examples, answer: Answer, seed: int) -> Rows:
     as long as it lasts; a sample of all is as unbalanced as the file.
     """
     order = permute(np.arange(len(examples)), len(examples), seed, _SAMPLE)
-    return order[np.argsort(_turns(examples, order, answer), kind="stable")]
+    turn = turns(pick(examples, order)) if answer == "class" else np.arange(len(order))
+    return order[np.argsort(turn, kind="stable")]
 
 
 def pick(examples: Examples, rows: Rows) -> Examples:

@@ -197,15 +197,43 @@ def read_parts(config: FinetuneConfig, longest: int) -> Parts:
     return Parts(info, train, dev, test, weights, notes)
 
 
-def hold_out(examples: Examples, seed: int, share: float = _DEV_SHARE) -> tuple[Examples, Examples]:
-    """Training examples, and a share (at least 20, at most a third) held out at random."""
-    count = min(max(round(share * len(examples)), _DEV_LEAST), len(examples) // 3)
-    if not count:
-        raise UserError(f"{len(examples)} labelled examples are too few to hold some out")
+def hold_out(
+    examples: Examples, seed: int, share: float | None = None
+) -> tuple[Examples, Examples]:
+    """Training examples, and a share held out at random, of each class alike.
+
+    Without a share it is a tenth, of few examples more (20, but at most a third).  Of a class with few
+    examples none may be held out.
+
+    Raises:
+        UserError: too few to hold some out.
+    """
+    if share is None:
+        share = min(max(_DEV_SHARE, _DEV_LEAST / max(1, len(examples))), 1 / 3)
+    every = round(1 / share)
     order = permute(np.arange(len(examples)), len(examples), seed, 11)
-    chosen = set(order[:count].tolist())
-    kept = [x for i, x in enumerate(examples) if i not in chosen]
-    return cast("Examples", kept), cast("Examples", [examples[i] for i in sorted(chosen)])
+    turn = turns([examples[i] for i in order])
+    held = np.sort(order[turn % every == every - 1])
+    if not len(held):
+        what = f"{len(examples)} labelled examples are too few to hold some out"
+        raise UserError(what, where="--train", mend="give --dev or --test")
+    kept = np.setdiff1d(order, held)
+    return (
+        cast("Examples", [examples[i] for i in kept]),
+        cast("Examples", [examples[i] for i in held]),
+    )
+
+
+def turns(examples: Sequence[object]) -> NDArray[np.int64]:
+    """For each example, how many of its class come before it; of all, where there are no classes."""
+    seen: dict[str, int] = {}
+    found = np.zeros(len(examples), np.int64)
+    for place, example in enumerate(examples):
+        label = getattr(example, "label", None)
+        name = label if isinstance(label, str) else ""
+        found[place] = seen.get(name, 0)
+        seen[name] = seen.get(name, 0) + 1
+    return found
 
 
 def learn_task(
