@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from selfsup.models.transformer import MaskedLanguageModel, Transformer
 from selfsup.nn.block import activate, make_norm
 from selfsup.nn.cross_entropy import at_least_float32
+from selfsup.nn.dropout import Dropout
 from selfsup.nn.sequences import Sequences
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -48,7 +49,7 @@ class TaskModel(nn.Module):
         width = config.hidden_size
         self.dense = nn.Linear(width, width, bias=config.bias) if spec.dense else None
         self.norm = make_norm(config) if spec.dense else nn.Identity()
-        self.dropout = nn.Dropout(spec.dropout) if spec.dropout else nn.Identity()
+        self.dropout = Dropout(spec.dropout)
         self.output = nn.Linear(width, spec.outputs)
         for layer in (self.dense, self.output):
             if layer is not None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from selfsup.config import TransformerConfig
 from selfsup.nn.attention import rotary_tables
 from selfsup.nn.block import Block, activate, make_norm
+from selfsup.nn.dropout import Dropout
 from selfsup.nn.sequences import Sequences
 
 
@@ -26,7 +27,7 @@ class Embeddings(nn.Module):
         kinds = config.type_vocab_size
         self.types = nn.Embedding(kinds, config.hidden_size) if kinds else None
         self.norm = make_norm(config)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, batch: Sequences) -> Tensor:
         """(N,) ids to (N, hidden)."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from selfsup.nn.dropout import dropout as drop
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,6 @@ class Group:
 
     rows: int
     length: int
-    index: Tensor | None
-    """(rows, length) places of the tokens; None when the N tokens already lie in this order."""
     mask: Tensor | None
     """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
 
@@ -43,8 +43,12 @@ class AttentionPlan:
     """How to attend within each sequence of a batch, worked out once for all layers."""
 
     groups: tuple[Group, ...]
+    order: Tensor | None
+    """(T,) the token in each place of the concatenated groups; a token of its own sequence in gaps."""
+    gaps: Tensor | None
+    """(T, 1, 1) true in the places that no token has."""
     inverse: Tensor | None
-    """(N,) where each token's output stands in the concatenated outputs of the groups."""
+    """(N,) where each token stands in the concatenated groups."""
     device: torch.device
     windows: dict[int, AttentionPlan] = field(default_factory=dict, repr=False)
 
@@ -54,14 +58,14 @@ class AttentionPlan:
         lengths = starts.diff()
         total = int(starts[-1])
         if len(lengths) and bool((lengths == lengths[0]).all()):
-            return AttentionPlan((Group(len(lengths), int(lengths[0]), None, None),), None, device)
+            group = Group(len(lengths), int(lengths[0]), None)
+            return AttentionPlan((group,), None, None, None, device)
         if row_length:
             owner = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
             owner = owner.view(total // row_length, row_length).to(device)
             mask = owner[:, None, :, None] == owner[:, None, None, :]
-            return AttentionPlan(
-                (Group(total // row_length, row_length, None, mask),), None, device
-            )
+            group = Group(total // row_length, row_length, mask)
+            return AttentionPlan((group,), None, None, None, device)
         return _bucketed(starts, lengths, device)
 
     def windowed(self, reach: int) -> AttentionPlan:
@@ -74,8 +78,10 @@ class AttentionPlan:
                 place = torch.arange(group.length, device=self.device)
                 near = (place[:, None] - place[None, :]).abs() <= reach
                 mask = near[None, None] if group.mask is None else near & group.mask
-                groups.append(Group(group.rows, group.length, group.index, mask))
-            self.windows[reach] = AttentionPlan(tuple(groups), self.inverse, self.device)
+                # a gap far from every token sees itself: a row of nothing would be no number
+                mask = mask | (place[:, None] == place[None, :])
+                groups.append(Group(group.rows, group.length, mask))
+            self.windows[reach] = replace(self, groups=tuple(groups), windows={})
         return self.windows[reach]
 
 
@@ -83,20 +89,54 @@ def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> Attentio
     """Group sequences of similar length; only attention, the cheapest part, sees the few gaps."""
     step = torch.where(lengths <= 128, 16, 64)
     bucket = ((lengths + step - 1) // step) * step
-    groups, order = [], []
+    groups, order, gaps = [], [], []
     for size in torch.unique(bucket).tolist():
         members = torch.nonzero(bucket == size)[:, 0]
         place = torch.arange(size)[None, :]
         inside = place < lengths[members][:, None]
         index = torch.where(inside, starts[members][:, None] + place, starts[members][:, None])
         mask = None if bool(inside.all()) else inside[:, None, None, :].to(device)
-        groups.append(Group(len(members), size, index.to(device), mask))
-        order.append(torch.where(inside, index, -1).flatten())
-    flat = torch.cat(order)
+        groups.append(Group(len(members), size, mask))
+        order.append(index.flatten())
+        gaps.append(~inside.flatten())
+    flat, empty = torch.cat(order), torch.cat(gaps)
+    used = torch.nonzero(~empty)[:, 0]
     inverse = torch.empty(int(starts[-1]), dtype=torch.int64)
-    used = torch.nonzero(flat >= 0)[:, 0]
     inverse[flat[used]] = used
-    return AttentionPlan(tuple(groups), inverse.to(device), device)
+    return AttentionPlan(
+        tuple(groups),
+        flat.to(device),
+        empty[:, None, None].to(device),
+        inverse.to(device),
+        device,
+    )
+
+
+class _IntoGroups(torch.autograd.Function):
+    """Tokens into the places of the groups.  Gaps get no gradient, so going back is a look-up too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x[order]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad[ctx.saved_tensors[0]], None, None
+
+
+class _OutOfGroups(torch.autograd.Function):
+    """The places of the groups back into the order of the tokens."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, gaps: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(order, gaps)
+        return x[inverse]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        order, gaps = ctx.saved_tensors
+        return grad[order].masked_fill_(gaps, 0), None, None, None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
@@ -111,11 +151,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         (N, heads, width).
     """
     heads, width = q.shape[1:]
-    outputs = []
+    order, inverse, gaps = plan.order, plan.inverse, plan.gaps
+    if order is not None:
+        q, k, v = (_IntoGroups.apply(x, order, inverse) for x in (q, k, v))  # type: ignore[no-untyped-call]
+    outputs, at = [], 0
     for group in plan.groups:
+        part = slice(at, at + group.rows * group.length)
+        at = part.stop
         shape = (group.rows, group.length, heads, width)
-        gathered = [x if group.index is None else x[group.index] for x in (q, k, v)]
-        queries, keys, values = (x.view(shape).transpose(1, 2) for x in gathered)
+        queries, keys, values = (x[part].view(shape).transpose(1, 2) for x in (q, k, v))
         if _plain_is_faster(queries, group.length):
             out = plain_attention(queries, keys, values, group.half_bias(heads), dropout)
         else:
@@ -124,7 +168,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
             )
         outputs.append(out.transpose(1, 2).reshape(-1, heads, width))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return joined if plan.inverse is None else joined[plan.inverse]
+    if order is None:
+        return joined
+    return _OutOfGroups.apply(joined, order, gaps, inverse)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _plain_is_faster(queries: Tensor, length: int) -> bool:
@@ -149,9 +195,7 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
     q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
     added, beta = (q.new_empty(()), 0) if bias is None else (bias, 1)
     scores = torch.baddbmm(added, q, k.mT, beta=beta, alpha=shape[-1] ** -0.5)
-    shares = scores.softmax(-1)
-    if dropout:
-        shares = F.dropout(shares, dropout)
+    shares = drop(scores.softmax(-1), dropout)
     return torch.bmm(shares, v).view(shape)
 
 

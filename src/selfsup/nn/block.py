@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
 from selfsup.nn.attention import AttentionPlan, SelfAttention
+from selfsup.nn.dropout import Dropout
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -67,7 +68,7 @@ class Block(nn.Module):
         )
         self.mlp_norm = make_norm(config)
         self.mlp = FeedForward(config)
-        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, x: Tensor, plan: AttentionPlan, rotary: tuple[Tensor, Tensor] | None
