@@ -38,8 +38,11 @@ html_theme = "furo"
 html_title = f"selfsup {release}"
 
 
-def _settings(annotation: Any, path: str = "") -> Iterator[str]:
-    """Tables of all settings below a dotted path, in Markdown, one for each section and kind."""
+def _settings(annotation: Any, path: str = "", without: str = "") -> Iterator[str]:
+    """Tables of all settings below a dotted path, in Markdown, one for each section and kind.
+
+    Of the section `without` there is but a row.
+    """
     from selfsup.config_schema import kinds, members, section_models
 
     models = section_models(annotation)
@@ -58,8 +61,8 @@ def _settings(annotation: Any, path: str = "") -> Iterator[str]:
             dotted = f"{path}.{name}" if path else name
             default = "required" if field.is_required() else f"`{_default(field.default)}`"
             if section_models(nested) and not hasattr(field.default, "unit"):
-                inside.append((nested, dotted))
-                default = "see below"
+                default = "see above" if dotted == without else "see below"
+                inside += [(nested, dotted)] if dotted != without else []
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
             yield f"| `{dotted}` | {default} | {meaning or _choices(nested)} |"
         for nested, dotted in inside:
@@ -87,6 +90,11 @@ def _fill_in(app: Sphinx, name: str, source: list[str]) -> None:
         from selfsup.config import PretrainConfig
 
         source[0] = source[0].replace("%SETTINGS%", "\n".join(_settings(PretrainConfig)))
+    if "%FINETUNE%" in source[0]:
+        from selfsup.finetune_config import FinetuneConfig
+
+        tables = _settings(FinetuneConfig, without="train")
+        source[0] = source[0].replace("%FINETUNE%", "\n".join(tables))
 
 
 def setup(app: Sphinx) -> None:

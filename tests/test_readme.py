@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ def blocks(file: str, language: str) -> list[str]:
 
 def shortened(words: list[str]) -> list[str]:
     """Three steps of a small network on few words instead of twenty minutes."""
+    if words[0] == "finetune":
+        return [*words, "--epochs", "0", "--train.budget", "3 steps"]
     if words[0] != "pretrain":
         return words
     at = words.index("--minutes")
@@ -42,6 +45,8 @@ def test_the_readmes_commands_and_code_run(
         name = f"corpus/more/{i}.txt" if i % 2 else f"corpus/{i}.txt"
         (tmp_path / name).write_text(f"{text}\n{_CHINESE}\n", encoding="utf-8")
     (tmp_path / "texts.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    labelled = [f"{'sum' if i % 2 else 'index'} {i}\t{'yes' if i % 2 else 'no'}" for i in range(20)]
+    (tmp_path / "train.tsv").write_text("\n".join(["text\tlabel", *labelled]) + "\n")
     (commands,) = blocks(readme, "console")
     ran = []
     for line in commands.splitlines():
@@ -49,13 +54,16 @@ def test_the_readmes_commands_and_code_run(
         words = shortened(shlex.split(line)[2:])
         assert main(words) == 0, (line, capsys.readouterr().err)
         ran.append(words[0])
-    assert ran == ["data", "pretrain", "fill", "embed", "info"]
+    assert ran == ["data", "pretrain", "fill", "embed", "finetune", "predict", "info"]
     assert np.load("vectors.npy").shape[0] == 2
     assert json.loads((tmp_path / "runs/mine/result.json").read_text())["steps"] == 3
+    assert json.loads((tmp_path / "runs/labels/result.json").read_text())["labels"] == ["no", "yes"]
     (code,) = blocks(readme, "python")
     seen: dict[str, object] = {}
     exec(code, seen)
     assert np.asarray(seen["vectors"]).shape == (2, 256)
+    answers: Any = seen["answers"]
+    assert [set(a["probabilities"]) for a in answers] == [{"no", "yes"}] * 2
     assert "transformers.AutoModelForMaskedLM" in (_ROOT / readme).read_text(encoding="utf-8")
 
 

@@ -162,21 +162,36 @@ def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
         "activation": _ACTIVATIONS[act],
         "initializer_range": config.get("initializer_range", 0.02),
     }
-    if kind == "bert":
-        if config.get("position_embedding_type", "absolute") != "absolute":
-            raise UserError("only absolute positions are supported in BERT", where=where)
-        return TransformerConfig(
-            **shape,
-            norm_eps=config.get("layer_norm_eps", 1e-12),
-            type_vocab_size=config.get("type_vocab_size", 2),
-            dropout=config.get("hidden_dropout_prob", 0.0),
-            attention_dropout=config.get("attention_probs_dropout_prob", 0.0),
-        )
+    return (
+        _read_bert(config, shape, where)
+        if kind == "bert"
+        else _read_modernbert(config, shape, where)
+    )
+
+
+def _read_bert(
+    config: Mapping[str, Any], shape: Mapping[str, Any], where: str
+) -> TransformerConfig:
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise UserError("only absolute positions are supported in BERT", where=where)
+    return TransformerConfig(
+        **shape,
+        norm_eps=config.get("layer_norm_eps", 1e-12),
+        type_vocab_size=config.get("type_vocab_size", 2),
+        dropout=config.get("hidden_dropout_prob", 0.0),
+        attention_dropout=config.get("attention_probs_dropout_prob", 0.0),
+    )
+
+
+def _read_modernbert(
+    config: Mapping[str, Any], shape: Mapping[str, Any], where: str
+) -> TransformerConfig:
+    act = shape["activation"]
     for key in ("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"):
         if config.get(key):
             raise UserError(f"ModernBERT with {key} is not supported", where=where)
     head = str(config.get("classifier_activation", "gelu"))
-    if _ACTIVATIONS.get(head) != _ACTIVATIONS[act]:
+    if _ACTIVATIONS.get(head) != act:
         what = f"ModernBERT with activation '{act}' and another in its head ('{head}') is not supported"
         raise UserError(what, where=where)
     ropes = config.get("rope_parameters") or {}
@@ -228,16 +243,24 @@ def write_settings(
         "tie_word_embeddings": True,
         "dtype": "float32",
     }
-    if kind == "bert":
-        return {
-            **shared,
-            "hidden_act": _FAMILY_NAMES[config.activation],
-            "layer_norm_eps": config.norm_eps,
-            "type_vocab_size": config.type_vocab_size,
-            "hidden_dropout_prob": config.dropout,
-            "attention_probs_dropout_prob": config.attention_dropout,
-            "position_embedding_type": "absolute",
-        }
+    own = _write_bert(config) if kind == "bert" else _write_modernbert(config, special)
+    return {**shared, **own}
+
+
+def _write_bert(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "hidden_act": _FAMILY_NAMES[config.activation],
+        "layer_norm_eps": config.norm_eps,
+        "type_vocab_size": config.type_vocab_size,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
+        "position_embedding_type": "absolute",
+    }
+
+
+def _write_modernbert(
+    config: TransformerConfig, special: Mapping[str, int | None]
+) -> dict[str, Any]:
     window = config.window or 2 * config.max_length
     every = config.global_every if config.window is not None else 1
     local = config.local_rope_theta or config.rope_theta
@@ -247,7 +270,6 @@ def write_settings(
         for i in range(config.num_layers)
     ]
     return {
-        **shared,
         "hidden_activation": _FAMILY_NAMES[config.activation],
         "classifier_activation": _FAMILY_NAMES[config.activation],
         "norm_eps": config.norm_eps,

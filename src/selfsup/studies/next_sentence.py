@@ -12,7 +12,7 @@ from selfsup.errors import UserError
 from selfsup.models.hub import load
 from selfsup.studies.figures import draw_pairs
 from selfsup.training.devices import choose_device, choose_precision
-from selfsup.training.evaluation import Evaluator
+from selfsup.training.evaluation import Evaluation, Evaluator
 from selfsup.training.metrics import read_metrics
 from selfsup.training.progress import Progress
 from selfsup.uses.pretraining import prepare, pretrain
@@ -49,7 +49,11 @@ def run(
         )
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, not {seeds}", where="--seeds")
+    if config.objective.kind != "masked-tokens":
+        what = f"asks about masked tokens, not '{config.objective.kind}'"
+        raise UserError(what, where="--recipe", mend="use a bert-* or modernbert-* recipe")
     folder, display = Path(out), Progress(quiet=quiet, title="")
+    common = prepare(with_pairs(config, "none", 0), Progress(quiet=True, title="")).evaluation
     rows = []
     for seed in range(seeds):
         for pairs in ("none", "next-sentence"):
@@ -57,21 +61,8 @@ def run(
             chosen = with_pairs(config, pairs, seed)
             place = folder / f"{pairs}-{seed}"
             result = pretrain(chosen, place, overwrite=overwrite, quiet=True)
-            heldout = [x for x in read_metrics(place / "metrics.jsonl") if x["split"] == "heldout"]
-            common = score_on_common_rows(with_pairs(config, "none", seed), place)
-            rows.append(
-                {
-                    "pairs": pairs,
-                    "seed": seed,
-                    "masked_loss": common["masked_loss"],
-                    "masked_accuracy": common["masked_accuracy"],
-                    "pair_accuracy": result["heldout"].get("pair_accuracy"),
-                    "tokens": result["tokens"],
-                    "minutes": result["minutes"],
-                    "curve_tokens": [x["tokens"] for x in heldout],
-                    "curve_loss": [x["masked_loss"] for x in heldout],
-                }
-            )
+            scores = score_on_common_rows(common, config.train.batch_size, place)
+            rows.append({"pairs": pairs, "seed": seed, **_row(result, scores, place)})
     summary = {
         kind: _summary([r for r in rows if r["pairs"] == kind])
         for kind in ("none", "next-sentence")
@@ -90,17 +81,33 @@ def run(
     return answer
 
 
-def score_on_common_rows(config: PretrainConfig, run: Path) -> dict[str, float]:
-    """Held-out metrics of a finished run on rows without pairs, the same for both kinds.
+def score_on_common_rows(common: Evaluation, size: int, run: Path) -> dict[str, float]:
+    """Held-out metrics of a finished run on rows without pairs, the same for every run.
 
     During training each kind is scored on rows as it is trained on; those of pairs hold other text
     and other masks, so they do not compare.
+
+    Args:
+        common: the rows, and their question.
+        size: rows at once.
+        run: a finished run's folder.
     """
-    prepared = prepare(config, Progress(quiet=True, title=""))
     device = choose_device("cpu")
-    precision = choose_precision("fp32", device)
-    size = config.train.batch_size
-    return Evaluator(prepared.evaluation, size, device, precision)(load(run).model)
+    return Evaluator(common, size, device, choose_precision("fp32", device))(load(run).model)
+
+
+def _row(result: dict[str, Any], scores: dict[str, float], run: Path) -> dict[str, Any]:
+    """What the study keeps of a run."""
+    heldout = [x for x in read_metrics(run / "metrics.jsonl") if x["split"] == "heldout"]
+    return {
+        "masked_loss": scores["masked_loss"],
+        "masked_accuracy": scores["masked_accuracy"],
+        "pair_accuracy": result["heldout"].get("pair_accuracy"),
+        "tokens": result["tokens"],
+        "minutes": result["minutes"],
+        "curve_tokens": [x["tokens"] for x in heldout],
+        "curve_loss": [x["masked_loss"] for x in heldout],
+    }
 
 
 def with_pairs(config: PretrainConfig, pairs: str, seed: int) -> PretrainConfig:

@@ -36,6 +36,7 @@ from selfsup.training.schedules import progress, rate
 from selfsup.training.signals import StopRequest, stop_requests
 from selfsup.training.state import Outcome, State
 
+_LONG = 5.0  # seconds, from which a run is worth a clean-up
 _LATE = 0.3
 """Share of the budget from which a loss that sits at its floor is worth a word."""
 
@@ -296,6 +297,7 @@ class Loop:
             with torch.random.fork_rng(devices=[]), stop_requests() as stop:
                 speed = self._steps(log, display, stop)
         finally:
+            gc.unfreeze()
             display.close()
             log.close()
         return Outcome(self.state, resumed, speed, self._share_of_peak(speed), self.precision)
@@ -306,6 +308,7 @@ class Loop:
         self.model.train()
         before, started = state.seconds, time.perf_counter()
         speeds: list[float] = []
+        frozen = False
         if state.step == 0:
             self._look(log, display)
         while (at := self._progress()) < 1:
@@ -320,7 +323,8 @@ class Loop:
             if state.step % config.log_every == 0 or at >= 1:
                 self._log_step(log, loss, speeds[-1])
             display.update(at, self._text(loss, speeds, at))
-            if len(speeds) == 2:  # collections of long-lived objects cost up to half a second each
+            if not frozen and time.perf_counter() - started > _LONG:
+                frozen = True  # collections of long-lived objects cost up to half a second each
                 gc.collect()
                 gc.freeze()
             marks = int(min(at, 1.0) / config.evaluate_every + 1e-9)
@@ -329,12 +333,10 @@ class Loop:
                 self._look(log, display)
             if stop:
                 self._save()
-                raise Interrupted(
-                    f"stopped at step {state.step}; the same command goes on from here"
-                )
+                where = "the same command goes on from here" if self.folder else "nothing was saved"
+                raise Interrupted(f"stopped at step {state.step}; {where}")
             if self._save_due():
                 self._save()
-        gc.unfreeze()
         if state.saved[0] != state.step or not state.step:
             self._save()
         steady = sorted(speeds[min(3, len(speeds) // 2) :])

@@ -251,7 +251,7 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
     outcome = loop.run()
     if config.objective.kind == "masked-tokens":
         # a detection loss rises as its generator gets better: there the last weights count
-        _choose_weights(model, outcome, folder)
+        loop.take_best()
     result = _result(prepared, model, outcome, folder)
     if distributed.rank() == 0:
         _deliver(prepared, model, outcome, result, folder)
@@ -274,16 +274,6 @@ def _announce(prepared: Prepared, loop: Loop, model: AnyModel, display: Progress
         f"{config.data.length} tokens a step ({prepared.train.fill():.1%} filled), "
         f"{config.train.optimizer.kind}"
     )
-
-
-def _choose_weights(model: AnyModel, outcome: Outcome, folder: Path) -> None:
-    """Take the best weights seen where the last are worse, and their scores with them."""
-    best, state = folder / "checkpoints" / "best", outcome.state
-    if not best.is_dir() or state.best >= state.heldout.get("loss", 0.0):
-        return
-    checkpoints.load_weights(best, model)
-    kept = json.loads((best / "state.json").read_text(encoding="utf-8"))
-    state.heldout = {name: kept[name] for name in state.heldout}
 
 
 def _result(prepared: Prepared, model: AnyModel, outcome: Outcome, folder: Path) -> dict[str, Any]:
