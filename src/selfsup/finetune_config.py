@@ -7,12 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from selfsup.config import AdamWConfig, Budget, ScheduleConfig, Section, TrainConfig
+from selfsup.config import (
+    AdamWConfig,
+    Budget,
+    OptimizerConfig,
+    ScheduleConfig,
+    Section,
+    TrainConfig,
+)
 
 TaskKind = Literal["classify", "pairs", "regress", "tag", "span"]
 
 FEWEST_STEPS = 200
 """Fine-tuning on few labels is unstable when it is short (Mosbach et al. 2021)."""
+_USUAL_RATE = 1e-4
 
 
 class LabelledConfig(Section):
@@ -82,6 +90,15 @@ class SpanConfig(Section):
     """Whose rules compare answers: SQuAD's, or CMRC's (by character)."""
 
 
+class FinetuneTrainConfig(TrainConfig):
+    """The loop's settings, with defaults that few labels bear (Mosbach et al. 2021)."""
+
+    budget: Budget = Budget(amount=FEWEST_STEPS, unit="steps")
+    """Only with `epochs` 0: how long to train."""
+    optimizer: OptimizerConfig = AdamWConfig(lr=_USUAL_RATE, betas=(0.9, 0.999), weight_decay=0.01)
+    schedule: ScheduleConfig = ScheduleConfig(warmup=0.1)
+
+
 class FinetuneConfig(Section):
     """Everything that `selfsup finetune` needs."""
 
@@ -104,36 +121,46 @@ class FinetuneConfig(Section):
     epochs: Annotated[float, Field(ge=0)] = 3.0
     """Passes over the training file; at least 200 steps are taken.  0: as `train.budget` says."""
     lr: Annotated[float, Field(ge=0)] = 0.0
-    """Peak learning rate; 0: by the encoder's width (`learning_rate`)."""
+    """Peak learning rate; 0: by the encoder's width (`learning_rate`), or as `train.optimizer.lr` says."""
     metric: str = ""
     """The score that chooses and is told first; empty: accuracy, F1 or correlation, by the task."""
     select: Literal["best", "last"] = "best"
     """Which weights are kept: those that were best on the dev part, or the last."""
-    train: TrainConfig = TrainConfig(
-        budget=Budget(amount=FEWEST_STEPS, unit="steps"),
-        optimizer=AdamWConfig(lr=1e-4, betas=(0.9, 0.999), weight_decay=0.01),
-        schedule=ScheduleConfig(warmup=0.1),
-    )
+    train: FinetuneTrainConfig = FinetuneTrainConfig()
 
     @model_validator(mode="after")
     def _together(self) -> FinetuneConfig:
         if self.train.processes != 1:
             raise ValueError("fine-tuning runs in one process (train.processes 1)")
+        only = {"conllu": "tag", "json": "tag", "slashed": "tag", "symbols": "classify"}
+        if only.get(self.data.format, self.task) not in {
+            self.task,
+            "classify" if self.task == "regress" else "",
+        }:
+            raise ValueError(f"data.format '{self.data.format}' is not for task '{self.task}'")
         if self.task == "pairs" and self.data.train and not self.data.pair_column:
-            raise ValueError("task 'pairs' needs data.pair_column")
+            raise ValueError("task 'pairs' needs --pair-column (data.pair_column)")
         if self.task != "pairs" and self.data.pair_column:
             raise ValueError(f"data.pair_column is for task 'pairs', not '{self.task}'")
+        ways = {"scratch": self.scratch, "frozen": self.frozen, "lora.rank": self.lora.rank > 0}
+        if len(chosen := [name for name, on in ways.items() if on]) > 1:
+            raise ValueError(f"{' and '.join(chosen)} exclude each other")
+        if self.epochs and self.train.budget != Budget(amount=FEWEST_STEPS, unit="steps"):
+            raise ValueError("train.budget counts only with epochs 0")
         if self.span.overlap + self.span.max_question + 8 > self.span.max_length:
             raise ValueError("span.overlap and span.max_question leave no room in span.max_length")
         return self
 
 
-def learning_rate(hidden_size: int, lora: bool) -> float:
+def learning_rate(hidden_size: int, *, lora: bool, frozen: bool) -> float:
     """The default peak rate: 3e-5 at BERT-base's width, more for narrower encoders.
 
     Narrow encoders bear, and need, larger steps; the square of the width fits what was tried here
-    (docs/log.md).  Low-rank factors start from zero and take ten times as much.
+    (docs/log.md).  Low-rank factors start from zero and take ten times as much; a head alone is a
+    linear model: 1e-2.
     """
+    if frozen:
+        return 1e-2
     return 3e-5 * (768 / hidden_size) ** 2 * (10 if lora else 1)
 
 
@@ -144,7 +171,9 @@ def with_budget(config: FinetuneConfig, examples: int, hidden_size: int) -> Trai
     if config.epochs:
         steps = math.ceil(config.epochs * examples / train.batch_size)
         changes["budget"] = Budget(amount=max(steps, FEWEST_STEPS), unit="steps")
-    rate = config.lr or learning_rate(hidden_size, config.lora.rank > 0)
-    if isinstance(train.optimizer, AdamWConfig):
+    rate = config.lr
+    if isinstance(train.optimizer, AdamWConfig) and train.optimizer.lr == _USUAL_RATE:
+        rate = rate or learning_rate(hidden_size, lora=config.lora.rank > 0, frozen=config.frozen)
+    if rate:
         changes["optimizer"] = train.optimizer.model_copy(update={"lr": rate})
     return train.model_copy(update=changes)

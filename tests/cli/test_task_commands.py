@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tasks.toy import write_encoder, write_questions, write_tags, write_texts
 
 from selfsup.cli.app import main
 from selfsup.cli.task_commands import FineFlags, LayoutFlags, TaskFlags, resolve_finetune
 from selfsup.errors import UserError
-from tests.tasks.toy import write_encoder, write_questions, write_tags, write_texts
 
 Capture = pytest.CaptureFixture[str]
 QUICK = [

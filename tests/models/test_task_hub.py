@@ -143,3 +143,22 @@ def test_a_head_that_was_cut_is_refused(tmp_path: Path) -> None:
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(UserError, match=r"output\.bias"):
         load_finetuned(folder)
+
+
+@pytest.mark.parametrize("answer", ["ForSequenceClassification", "ForTokenClassification"])
+def test_two_labels_without_names(tmp_path: Path, answer: str) -> None:
+    """transformers leaves `id2label` out where there are two."""
+    pretrained = load(write_encoder(tmp_path / "encoder"))
+    config = transformers.BertConfig(
+        vocab_size=pretrained.tokenizer.vocab_size,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=96,
+    )
+    getattr(transformers, f"Bert{answer}")(config).save_pretrained(tmp_path / "theirs")
+    pretrained.tokenizer.save(tmp_path / "theirs")
+    opened = load_finetuned(tmp_path / "theirs")
+    assert opened.labels == ("LABEL_0", "LABEL_1")
+    assert opened.answer in {"class", "tag"}

@@ -45,7 +45,8 @@ def write_sequences(path: Path, count: int = 60, seed: int = 0) -> Path:
 
 def test_symbols() -> None:
     assert symbols_of("acGT") == ("A", "C", "G", "T")
-    assert symbols_of("c4 d4  e4") == ("c4", "d4", "e4")
+    assert symbols_of("c4 d4  e4", words=True) == ("c4", "d4", "e4")
+    assert symbols_of("c4", words=True) == ("c4",)
     assert symbols_of([[66, 1.0], [0, 0.5], "x"]) == ("[66, 1.0]", "[0, 0.5]", "x")
 
 
@@ -115,7 +116,7 @@ def test_the_study(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert trained == ["random-0-1"]
     assert again == first
     other = config.model_copy(update={"lr": 0.5})
-    with pytest.raises(UserError, match="other data or settings"):
+    with pytest.raises(UserError, match="a study with another lr"):
         alphabets.run(other, out, own=str(encoder), draws=2, seeds=2, quiet=True)
 
 
@@ -131,8 +132,23 @@ def test_the_finding_says_what_the_numbers_say() -> None:
     assert "not clearly apart" in alphabets.finding(rows, "accuracy", {"n-grams": 0.5})
     assert "better than all" in alphabets.finding(rows, "accuracy", {"n-grams": 0.95})
     assert "behind the same weights" in alphabets.finding(
-        [*rows, row("shuffled", 0.95)], "accuracy", {"n-grams": 0.5}
+        [*rows, row("shuffled", 0.95), row("shuffled", 0.96)], "accuracy", {"n-grams": 0.5}
     )
+    alone = [row("language", 0.9), row("random", 0.6)]
+    assert "beside random weights" in alphabets.finding(alone, "accuracy", {"n-grams": 0.5})
+
+
+def test_labels_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "music.jsonl"
+    path.write_text('{"label": "a", "text": "c4 d4"}\n{"label": null, "text": "c4"}\n')
+    with pytest.raises(UserError, match=r"music\.jsonl:2"):
+        read_symbols(str(path), LabelledConfig(), "classify", Notes())
+    path.write_text('{"label": 1.5, "text": "c4 d4"}\n{"label": "nan", "text": "c4"}\n')
+    with pytest.raises(UserError, match=r"music\.jsonl:2.*no number"):
+        read_symbols(str(path), LabelledConfig(), "regress", Notes())
+    path.write_text('{"label": "a", "text": "c4 d4"}\n{"label": "b", "text": "c4"}\n')
+    found = read_symbols(str(path), LabelledConfig(), "classify", Notes())
+    assert [e.symbols for e in found] == [("c4", "d4"), ("c4",)]
 
 
 def test_bad_input(encoder: Path, tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_constant_predictions_score_zero_without_warnings() -> None:
         assert regression_scores(np.full(7, 0.1), np.full(7, 0.1))["r2"] == 1.0
         assert regression_scores(np.arange(7.0), np.full(7, 0.1))["r2"] == 0.0
         one = regression_scores(np.array([2.0]), np.array([3.0]))
-    assert one == {"pearson": 0.0, "spearman": 0.0, "mae": 1.0, "rmse": 1.0, "r2": 0.0}
+    zero = {"correlation": 0.0, "pearson": 0.0, "spearman": 0.0}
+    assert one == {**zero, "mae": 1.0, "rmse": 1.0, "r2": 0.0}
     with pytest.raises(UserError, match="not finite"):
         regression_scores(np.array([np.nan]), np.array([3.0]))
     with pytest.raises(UserError, match="no predictions"):

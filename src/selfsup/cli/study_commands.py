@@ -143,5 +143,6 @@ def alphabets(
     if as_json:
         render.print_json(result)
         return
-    render.show(result["table"], as_json=False, title=result["score"])
+    floors = [{"start": name, "median": score} for name, score in result["floors"].items()]
+    render.show([*result["table"], *floors], as_json=False, title=result["score"])
     render.print_text(result["finding"])

@@ -107,6 +107,10 @@ class FineFlags:
     metric: Annotated[
         str | None, Parameter(group=_TRAINING, help="The score that chooses [by the task].")
     ] = None
+    select: Annotated[
+        Literal["best", "last"] | None,
+        Parameter(group=_TRAINING, help="Which weights are kept: best on dev, or the last [best]."),
+    ] = None
     class_weights: Annotated[
         Literal["none", "balanced"] | None,
         Parameter(group=_TRAINING, help="balanced: rare classes weigh more [none]."),
@@ -247,6 +251,9 @@ def predict(
     """
     if not texts and not input:
         raise UserError("nothing to read", mend='give "a text", or --input FILE --output FILE')
+    if texts and (input or output):
+        what = "texts beside --input or --output"
+        raise UserError(what, mend="give texts alone, or --input FILE --output FILE")
     if input and not output:
         raise UserError("is missing", where="--output", mend="name a .jsonl file to write")
     from selfsup.uses import predicting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -51,6 +52,16 @@ class Pretrained:
     def encoder(self) -> Transformer:
         """The network without its head."""
         return self.model.encoder
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of its settings, weights and tokenizer."""
+        found = hashlib.sha256(self.tokenizer.fingerprint.encode())
+        found.update(self.config.model_dump_json().encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if self.has_head or name.startswith("encoder."):
+                found.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+        return found.hexdigest()[:16]
 
 
 def find_model_folder(name: str | Path) -> Path:

@@ -71,6 +71,12 @@ def _theirs(kind: str | None, spec: HeadSpec, answer: Answer) -> dict[str, str] 
     return None
 
 
+def architecture(kind: str | None, spec: HeadSpec, answer: Answer) -> str:
+    """The ecosystem's name for an encoder with a head; `TaskModel`: it has none."""
+    known = kind and _theirs(kind, spec, answer)
+    return _CLASSES[str(kind)] + _ARCHITECTURES[answer] if known else "TaskModel"
+
+
 def save_finetuned(
     folder: Path,
     model: TaskModel,
@@ -110,9 +116,7 @@ def save_finetuned(
         body = to_family(kind, body)
         settings = write_settings(kind, config, special)
     renamed = {names[n] if names else f"task_head.{n}": t for n, t in head.items()}
-    settings["architectures"] = [
-        _CLASSES[kind] + _ARCHITECTURES[answer] if kind and names else "TaskModel"
-    ]
+    settings["architectures"] = [architecture(kind, model.spec, answer)]
     if labels:
         settings["id2label"] = {str(i): name for i, name in enumerate(labels)}
         settings["label2id"] = {name: i for i, name in enumerate(labels)}
@@ -184,7 +188,8 @@ def _head(
         answer: Answer = own["task"]["answer"]
         return HeadSpec(**own["head"]), answer, labels if answer in {"class", "tag"} else ()
     named = str((settings.get("architectures") or [""])[0])
-    count = len(labels) or 2
+    count = len(labels) or 2  # transformers leaves the names out where there are two
+    labels = labels or tuple(f"LABEL_{i}" for i in range(count))
     kind = str(settings.get("model_type", ""))
     modern = kind == "modernbert"
     if named.endswith("ForSequenceClassification"):

@@ -75,7 +75,9 @@ class TaskModel(nn.Module):
             hidden = self.encoder.pool(hidden, batch)
         if self.dense is not None:
             hidden = self.norm(activate(self.dense(hidden), self.encoder.config.activation))
-        return self.output(self.dropout(hidden))  # type: ignore[no-any-return]
+        hidden = at_least_float32(self.dropout(hidden))
+        with torch.autocast(hidden.device.type, enabled=False):  # 2005 and 2006 are one in bfloat16
+            return self.output(hidden)  # type: ignore[no-any-return]
 
 
 def start_task_model(pretrained: MaskedLanguageModel, spec: HeadSpec, seed: int) -> TaskModel:

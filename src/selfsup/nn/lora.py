@@ -38,7 +38,8 @@ class LoraLinear(nn.Module):
     def merged(self) -> nn.Linear:
         """One plain layer that gives the same."""
         out, width = self.weight.shape
-        layer = nn.Linear(width, out, bias=self.bias is not None, device=self.weight.device)
+        with torch.random.fork_rng(devices=[]):  # its start is drawn, and overwritten
+            layer = nn.Linear(width, out, bias=self.bias is not None, device=self.weight.device)
         with torch.no_grad():
             layer.weight.copy_(self.weight + self.scale * (self.up @ self.down))
             if self.bias is not None:

@@ -9,7 +9,6 @@ words, and an encoder that was pre-trained on sequences of the kind itself.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -24,19 +23,22 @@ from selfsup.data.keys import permute
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import Pretrained, load
+from selfsup.models.task_hub import Answer
 from selfsup.objectives.labels import TextLabels
 from selfsup.studies.curve_cells import read_curve
 from selfsup.studies.figures import draw_alphabets
+from selfsup.studies.study_folder import open_folder
 from selfsup.tasks.baselines import majority_baseline, tfidf_baseline
-from selfsup.tasks.encoding import Ids
+from selfsup.tasks.encoding import Ids, frame_texts
 from selfsup.tasks.judge import read_answers
 from selfsup.tasks.metrics import class_scores, regression_scores
 from selfsup.tasks.reading import Notes, hold_out, main_score
 from selfsup.tasks.symbols import SymbolExample, alphabet_of, as_words, draw_words, read_symbols
-from selfsup.tasks.task import Answer, Examples, TaskInfo
+from selfsup.tasks.task import Examples, TaskInfo
 from selfsup.tasks.texts import Scale, TextSet
+from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
-from selfsup.uses.finetuning import Sets, fit
+from selfsup.uses.finetuning import Sets, depends_on, fingerprint, fit
 from selfsup.uses.run_folder import write_json
 
 Start = Literal["language", "shuffled", "random", "own"]
@@ -82,6 +84,9 @@ class Material:
 
 def read_material(config: FinetuneConfig, longest: int) -> Material:
     """Read the labelled sequences; a fifth is held out to be scored on where no test file is given."""
+    if config.scratch or config.frozen or config.lora.rank or config.class_weights != "none":
+        what = "scratch, frozen, lora and class_weights have no meaning in this study"
+        raise UserError(what, mend="leave them out")
     if config.task not in {"classify", "regress"}:
         raise UserError(f"'{config.task}' is not for sequences of symbols", where="--task")
     if not config.data.train:
@@ -107,6 +112,8 @@ def read_material(config: FinetuneConfig, longest: int) -> Material:
     else:
         values = np.array([float(e.label) for e in train])
         scale = (float(values.mean()), float(values.std()))
+        if not scale[1] > 0:
+            raise UserError(f"every label is {values[0]:g}", where=config.data.train)
     info = TaskInfo(
         kind=config.task,
         answer=answer,
@@ -138,8 +145,7 @@ def make_sets(cell: Cell, material: Material, pretrained: Pretrained) -> Sets:
     words = None if cell.start == "own" else draw_words(tokenizer, material.alphabet, cell.draw)
     for examples in (material.train, material.test):
         if words is None:
-            rows = tokenizer.encode_batch([e.text for e in examples])
-            ids = [np.concatenate([x[: longest - 1], x[-1:]]) for x in rows]
+            ids = frame_texts(tokenizer, [e.text for e in examples], None, longest).ids
         else:
             ids = as_words(tokenizer, examples, words, longest)
         parts.append(text_set(examples, ids, info))
@@ -160,13 +166,18 @@ def shuffled(pretrained: Pretrained, seed: int) -> Pretrained:
 
 
 def run_cell(
-    cell: Cell, config: FinetuneConfig, material: Material, pretrained: Pretrained, work: Path
+    cell: Cell,
+    config: FinetuneConfig,
+    material: Material,
+    pretrained: Pretrained,
+    work: Path,
+    key: str,
 ) -> dict[str, Any]:
-    """Train and score one cell."""
+    """Train and score one cell; `key` says what an interrupted one in `work` must have been made with."""
     start = shuffled(pretrained, cell.seed) if cell.start == "shuffled" else pretrained
     chosen = config.model_copy(update={"scratch": cell.start == "random", "select": "last"})
     sets = make_sets(cell, material, start)
-    fitted = fit(chosen, start, sets, seed=cell.seed, folder=work, fingerprint=cell.name)
+    fitted = fit(chosen, start, sets, seed=cell.seed, folder=work, fingerprint=key)
     assert sets.dev is not None
     collector, loss = read_answers(
         fitted.model, sets.dev, fitted.loop.device, fitted.loop.precision
@@ -205,13 +216,33 @@ def run(
     """
     if draws < 1 or seeds < 1:
         raise UserError("must be at least 1", where="--draws" if draws < 1 else "--seeds")
-    folder, display = Path(out), Progress(quiet=quiet, title="alphabets")
+    folder = Path(out)
+    with locked(folder):
+        return _run(config, folder, own, draws, seeds, overwrite, quiet)
+
+
+def _run(
+    config: FinetuneConfig,
+    folder: Path,
+    own: str,
+    draws: int,
+    seeds: int,
+    overwrite: bool,
+    quiet: bool,
+) -> dict[str, Any]:
+    display = Progress(quiet=quiet, title="alphabets")
     pretrained = load(config.model)
     material = read_material(config, pretrained.max_length)
     itself = load(own) if own else None
-    key = _fingerprint(config, own, material)
-    if overwrite and (folder / "cells").is_dir():
-        shutil.rmtree(folder / "cells")
+    settings = {
+        "kind": "study alphabets",
+        **depends_on(
+            config, pretrained, cast("Examples", material.train), cast("Examples", material.test)
+        ),
+        "own": itself.digest if itself else "",
+    }
+    open_folder(folder, settings, overwrite)
+    write_json(folder / "study.json", settings)
     for line in material.notes.lines:
         display.say(line)
     display.say(
@@ -223,32 +254,21 @@ def run(
         path = folder / "cells" / f"{cell.name}.json"
         if path.is_file():
             row = json.loads(path.read_text(encoding="utf-8"))
-            if row["fingerprint"] != key:
-                what = "cells of other data or settings lie here"
-                mend = "--overwrite starts anew, or choose another --out"
-                raise UserError(what, where=str(path), mend=mend)
         else:
             encoder = itself if cell.start == "own" and itself is not None else pretrained
             work = folder / "work" / cell.name
-            row = {**run_cell(cell, config, material, encoder, work), "fingerprint": key}
+            row = run_cell(cell, config, material, encoder, work, fingerprint(settings))
             write_json(path, row)
         rows.append(row)
         score = row["scores"][material.info.main]
         display.say(f"{STARTS[cell.start]}, words {cell.draw}, seed {cell.seed}: {score:.3f}")
         display.update((number + 1) / len(todo), cell.name)
     display.close()
+    shutil.rmtree(folder / "work", ignore_errors=True)
     result = conclude(rows, material, draws, seeds)
     draw_alphabets(folder, rows, result, {str(k): v for k, v in STARTS.items()})
     write_json(folder / "result.json", result)
     return result
-
-
-def _fingerprint(config: FinetuneConfig, own: str, material: Material) -> str:
-    settings = config.model_dump(mode="json", exclude={"data": {"train", "dev", "test"}})
-    text = json.dumps([settings, own], sort_keys=True)
-    for example in (*material.train, *material.test):
-        text += f"{example.text}\t{example.label}\n"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def conclude(
@@ -318,7 +338,6 @@ def baselines(material: Material) -> dict[str, float]:
             found[name] = class_scores(confusion)[main]
         else:
             scores = regression_scores(np.array(answers, float), np.array(labels[1], float))
-            scores["correlation"] = (scores["pearson"] + scores["spearman"]) / 2
             found[name] = scores[main]
     return found
 
@@ -329,7 +348,9 @@ def finding(rows: Sequence[dict[str, Any]], main: str, floors: dict[str, float])
 
     def beside(one: Start, other: Start) -> str:
         a, b = scores[one], scores[other]
-        if min(a) > max(b):
+        if len(a) < 2 or len(b) < 2:
+            word = "beside"  # one training says nothing of chance
+        elif min(a) > max(b):
             word = "ahead of"
         elif max(a) < min(b):
             word = "behind"

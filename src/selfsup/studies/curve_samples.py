@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from selfsup.data.keys import permute
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
+from selfsup.models.task_hub import Answer
 from selfsup.tasks.labelled import TextExample, class_weights
 from selfsup.tasks.reading import hold_out, read_parts, turns
-from selfsup.tasks.task import Answer, Examples, TaskInfo
+from selfsup.tasks.task import Examples, TaskInfo
 
 Rows = NDArray[np.int64]
 
@@ -167,14 +167,3 @@ def label_counts(
     if over := [count for count in asked if available < count < ALL]:
         notes.append(f"--labels {over[0]} is more than the {available:,} there are: all are used")
     return tuple(sorted({min(count, available) for count in asked})), notes
-
-
-def digest(*parts: Examples) -> str:
-    """What the examples say, wherever their files lie."""
-    found = hashlib.sha256()
-    for part in parts:
-        for example in part:
-            fields: dict[str, Any] = {k: v for k, v in vars(example).items() if k != "where"}
-            found.update(repr(sorted(fields.items())).encode(errors="surrogatepass"))
-        found.update(b"\0")
-    return found.hexdigest()[:16]

@@ -6,7 +6,6 @@ up to all, beside TF-IDF with a linear model and a linear probe over the frozen 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
-from selfsup.models.hub import Pretrained, load
+from selfsup.models.hub import load
 from selfsup.studies import curve_report
 from selfsup.studies.curve_cells import Bench, Cell, Start, majority_score
 from selfsup.studies.curve_finding import (
@@ -27,15 +26,13 @@ from selfsup.studies.curve_finding import (
     medians,
     probe_note,
 )
-from selfsup.studies.curve_samples import Material, digest, label_counts, read_material
+from selfsup.studies.curve_samples import Material, label_counts, read_material
+from selfsup.studies.study_folder import open_folder
 from selfsup.training.devices import choose_device, choose_precision
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress, clock
-from selfsup.uses.run_folder import differing, versions, write_json
-
-_FREE = {"device", "keep", "save_every", "log_every", "tensorboard"}
-_OWN = {"cells", "work", "figures"}
-_OWN_FILES = {"study.json", "result.json", "report.html"}
+from selfsup.uses.finetuning import depends_on, fingerprint
+from selfsup.uses.run_folder import versions, write_json
 
 
 def run(
@@ -114,7 +111,12 @@ def _run(
     pretrained = load(config.model)
     material = read_material(config, pretrained.max_length)
     counts, notes = label_counts(labels, len(material.pool), material.info)
-    settings = _settings(config, scratch_lr, pretrained, material)
+    parts = material.pool, material.test, material.watched
+    settings = {
+        "kind": "study curves",
+        **depends_on(config, pretrained, *parts),
+        "scratch_lr": scratch_lr,
+    }
     kept = open_folder(folder, settings, overwrite)
     config = _with_precision(config, kept)
     write_json(folder / "study.json", {**settings, "precision": config.train.precision})
@@ -127,8 +129,7 @@ def _run(
         display.say(line)
     bench = Bench(config, pretrained, material, scratch_lr)
     plan = _plan(material, counts, range(config.seed, config.seed + seeds))
-    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    cells = run_cells(bench, plan, counts[-1], folder, fingerprint, display)
+    cells = run_cells(bench, plan, counts[-1], folder, fingerprint(settings), display)
     result = conclude(config, material, counts, cells)
     result |= {
         "notes": notes,
@@ -147,62 +148,6 @@ def _run(
 
 
 # ---- the folder ----------------------------------------------------------------------------------
-
-
-def _settings(
-    config: FinetuneConfig, scratch_lr: float, pretrained: Pretrained, material: Material
-) -> dict[str, Any]:
-    """What a cell depends on, beside its start, labels and seed; files by what they say."""
-    value = config.model_dump(mode="json")
-    for key in _FREE:
-        value["train"].pop(key)
-    for key in ("train", "dev", "test"):
-        value["data"].pop(key)
-    value.pop("model")
-    weights = hashlib.sha256(pretrained.tokenizer.fingerprint.encode())
-    for tensor in pretrained.encoder.state_dict().values():
-        weights.update(tensor.cpu().numpy().tobytes())
-    said = digest(material.pool, material.test, material.watched)
-    return {
-        "kind": "study curves",
-        **value,
-        "scratch_lr": scratch_lr,
-        "model": weights.hexdigest()[:16],
-        "labelled examples": said,
-    }
-
-
-def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
-    """What the study in the folder was made with; empty when it is new.
-
-    Raises:
-        UserError: another study, or other things, lie there.
-    """
-    others = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    if overwrite:
-        for path in others:
-            if path.name in _OWN:
-                shutil.rmtree(path)
-            elif path.name in _OWN_FILES:
-                path.unlink()
-        return {}
-    file = folder / "study.json"
-    if not file.is_file():
-        if others:
-            what = f"this folder holds other things ('{min(p.name for p in others)}')"
-            raise UserError(what, where=str(folder), mend="choose an empty or new --out")
-        return {}
-    try:
-        old: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise UserError("not valid JSON", where=str(file), mend="use --overwrite") from None
-    plain = {k: v for k, v in old.items() if k != "precision"}
-    if key := differing(plain, json.loads(json.dumps(settings))):
-        mend = (
-            "give the same settings to go on with it, --overwrite to start anew, or another --out"
-        )
-        raise UserError(f"a study with another {key} lies here", where=str(folder), mend=mend)
-    return old
 
 
 def _with_precision(config: FinetuneConfig, kept: dict[str, Any]) -> FinetuneConfig:

@@ -10,10 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import UserError
 from selfsup.finetune_config import SpanConfig
 from selfsup.objectives.labels import LabelledBatch, SpanLabels
-from selfsup.tasks.metrics import answer_scores
-from selfsup.tasks.spans import SpanAnswer, SpanDecoder
+from selfsup.tasks.metrics import answer_scores, question_scores
+from selfsup.tasks.spans import SpanAnswer, SpanDecoder, best_null_threshold
 from selfsup.tasks.squad import Question
 from selfsup.tasks.windows import Window, make_windows, window_targets
 
@@ -29,6 +30,8 @@ class SpanSet:
     span: SpanConfig
     nullable: bool
     """Whether "no answer" is an answer."""
+    null_threshold: float
+    """No answer is given where its score exceeds the best span's by more than this."""
     lost: int
     """Questions whose answer no window holds."""
 
@@ -49,6 +52,7 @@ def make_span_set(
     main: str,
     types: bool,
     nullable: bool,
+    null_threshold: float = 0.0,
 ) -> SpanSet:
     """Cut passages into windows and find the answers in them.
 
@@ -60,8 +64,13 @@ def make_span_set(
         main: the score that chooses.
         types: whether the model tells question from passage.
         nullable: whether "no answer" is an answer.
+        null_threshold: from which difference of scores on.
     """
     room = min(span.max_length, longest)
+    if room < span.max_question + 16:
+        what = f"windows of {room} tokens leave no room beside questions of {span.max_question}"
+        mend = "lower --span.max_question, or raise --max-length and --span.max_length"
+        raise UserError(what, where="--span.max_question", mend=mend)
     windows = make_windows(
         tokenizer,
         [q.question for q in questions],
@@ -74,7 +83,9 @@ def make_span_set(
     places = np.stack([targets.starts, targets.ends], axis=1)
     kinds = [w.types for w in windows] if types else None
     objective = SpanLabels([w.ids for w in windows], kinds, places)
-    return SpanSet(objective, questions, windows, main, span, nullable, targets.lost)
+    return SpanSet(
+        objective, questions, windows, main, span, nullable, null_threshold, targets.lost
+    )
 
 
 class SpanCollector:
@@ -88,6 +99,7 @@ class SpanCollector:
             max_answer=part.span.max_answer,
             top=3,
             nullable=part.nullable,
+            null_threshold=part.null_threshold,
         )
 
     def add(self, batch: LabelledBatch, answers: Tensor) -> None:
@@ -98,6 +110,16 @@ class SpanCollector:
         """Exact match and F1, by the rules of the answers' language."""
         given = [answer.text for answer in self.decoder.answers()]
         return answer_scores(given, self.part.questions, language=self.part.span.language)
+
+    def best_threshold(self) -> float:
+        """The null threshold with the best score on these questions (Rajpurkar et al. 2018)."""
+        answers = self.decoder.answers()
+        best = [a.spans[0].text if a.spans else "" for a in answers]
+        exact, f1 = question_scores(best, self.part.questions, language=self.part.span.language)
+        has_answer = np.array([not q.impossible for q in self.part.questions])
+        earned = exact if self.part.main == "exact_match" else f1
+        differences = np.array([a.null_difference for a in answers])
+        return best_null_threshold(differences, earned, has_answer)[0]
 
     def predictions(self) -> list[dict[str, Any]]:
         """The answer, where it stands, how sure, and what else was considered."""

@@ -34,6 +34,8 @@ __all__ = [
     "TextExample",
     "class_weights",
     "label_set",
+    "label_text",
+    "number_of",
     "read_fasta_classes",
     "read_tagged",
     "read_texts",
@@ -221,14 +223,14 @@ def _text(value: Any, column: str | int, keep_empty: bool, where: str) -> str | 
 
 
 def _label(value: Any, column: str | int, numeric: bool, where: str) -> str | float | _Unusable:
-    label = _number(value) if numeric else label_text(value)
+    label = number_of(value) if numeric else label_text(value)
     if label is None:
         shown = repr(value) if isinstance(value, str | int | float) else called(value)
         return _Unusable(f"no {'number' if numeric else 'label'} in '{column}'", shown, where)
     return label
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
     """A finite number; None when it is none."""
     if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return None  # float() takes 1_000
@@ -323,7 +325,7 @@ def label_set(
 
 def _sorted(names: Iterable[str]) -> list[str]:
     names = sorted(names)
-    numbers = [_number(name) for name in names]
+    numbers = [number_of(name) for name in names]
     if any(number is None for number in numbers):
         return names
     return sorted(names, key=float)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, Literal, NamedTuple
 
@@ -58,7 +58,8 @@ def regression_scores(
         true: (examples,).
 
     Returns:
-        `pearson` and `spearman`, both 0 where either side is constant; `mae` and `rmse` in the unit of
+        `pearson` and `spearman`, both 0 where either side is constant, and their mean, `correlation`, as
+        GLUE averages them; `mae` and `rmse` in the unit of
         the labels; `r2`, which for constant labels is 1 when all are met and else 0.
 
     Raises:
@@ -76,9 +77,12 @@ def regression_scores(
     errors = guesses - labels
     unexplained = float(errors @ errors)
     spread = float(np.square(labels - labels.mean()).sum()) if np.ptp(labels) > 0 else 0.0
+    pearson = _correlation(guesses, labels)
+    spearman = _correlation(rankdata(guesses), rankdata(labels))
     return {
-        "pearson": _correlation(guesses, labels),
-        "spearman": _correlation(rankdata(guesses), rankdata(labels)),
+        "correlation": (pearson + spearman) / 2,
+        "pearson": pearson,
+        "spearman": spearman,
         "mae": float(np.abs(errors).mean()),
         "rmse": float(np.sqrt(unexplained / len(labels))),
         "r2": 1 - unexplained / spread if spread > 0 else float(unexplained == 0),
@@ -155,6 +159,13 @@ def find_entities(tags: Sequence[str]) -> list[Entity]:
         if letter in ("S", "E"):
             found.append(Entity(kind, place, place + 1))
     return found
+
+
+def are_entities(tags: Collection[str]) -> bool:
+    """Whether tags mark the begin or the inside of entities, as `find_entities` reads them, and `O`."""
+    parts = [tag.partition("-") for tag in tags if tag != "O"]
+    known = all(letter in _PREFIXES and (kind or not dash) for letter, dash, kind in parts)
+    return "O" in tags and known and any(_PREFIXES[letter] in "BI" for letter, _, _ in parts)
 
 
 def _split_tag(tag: str) -> tuple[str, str]:

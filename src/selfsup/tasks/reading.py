@@ -11,10 +11,12 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.files import ReadReport
+from selfsup.data.files import FASTA_SUFFIXES, ReadReport, plain_suffix
 from selfsup.data.keys import permute
+from selfsup.data.symbol_files import read_fasta
 from selfsup.errors import UserError, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
+from selfsup.models.task_hub import Answer
 from selfsup.tasks.labelled import (
     TaggedSentence,
     TextExample,
@@ -24,14 +26,16 @@ from selfsup.tasks.labelled import (
     read_texts,
     read_uci_classes,
 )
+from selfsup.tasks.metrics import are_entities
 from selfsup.tasks.squad import Question, read_squad
 from selfsup.tasks.tagged_files import read_tagged
-from selfsup.tasks.tagging import has_entities
-from selfsup.tasks.task import SCORES, Answer, Examples, TaskInfo
+from selfsup.tasks.task import SCORES, Examples, TaskInfo
 
 Role = Literal["train", "score", "predict"]
 
 _DEV_SHARE, _DEV_LEAST = 0.1, 20
+SHORTEST = 8
+"""Tokens, special ones included; less is no text to learn from."""
 _MOSTLY = 0.95  # of the labels of pairs, to be taken for numbers with some junk among them
 
 
@@ -42,8 +46,9 @@ class Notes:
     lines: list[str] = field(default_factory=list)
 
     def add(self, line: str) -> None:
-        """One more."""
-        self.lines.append(line)
+        """One more; the same is said once."""
+        if line not in self.lines:
+            self.lines.append(line)
 
 
 def read_examples(
@@ -70,6 +75,8 @@ def read_examples(
         UserError: with file and line.
     """
     file, report = Path(path).expanduser(), ReadReport()
+    if role == "predict":  # an answer for every row
+        data = data.model_copy(update={"on_bad_row": "stop"})
     if not file.exists():
         names = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
         raise UserError("no such file", where=path, mend=nearest(file.name, names))
@@ -87,8 +94,14 @@ def read_examples(
         )
     elif file.is_dir():
         found = read_fasta_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    elif data.format == "symbols":
+    elif data.format == "symbols" or plain_suffix(file) == ".data":
         found = read_uci_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+    elif plain_suffix(file) in FASTA_SUFFIXES:
+        if labelled:
+            what = "a FASTA file has no labels"
+            raise UserError(what, where=path, mend="give a folder that holds one file a class")
+        records = read_fasta(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+        found = [TextExample(r.sequence, None, None, r.where) for r in records]
     else:
         found = read_texts(
             file,
@@ -126,15 +139,18 @@ def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:
     return questions
 
 
-def answer_kind(kind: TaskKind, examples: Examples) -> Answer:
+def answer_kind(kind: TaskKind, examples: Examples, metric: str = "") -> Answer:
     """Whether labels are classes or numbers; pairs may have either.
 
-    Pairs are a regression when nearly all labels are numbers and one of them is no whole number.
+    Pairs are a regression when nearly all labels are numbers and one of them is no whole number, or
+    when the metric that was asked for is one of numbers.
     """
     if kind in {"tag", "span"}:
         return cast("Answer", kind)
     if kind != "pairs":
         return "number" if kind == "regress" else "class"
+    if metric in SCORES["number"]:
+        return "number"
     numbers, fractions = 0, False
     for example in cast("Sequence[TextExample]", examples):
         try:
@@ -177,7 +193,7 @@ def read_parts(config: FinetuneConfig, longest: int) -> Parts:
         return read_examples(path, data, kind, notes, numeric=numeric, role=role)
 
     train = read(data.train, numeric, "train")
-    answer = answer_kind(kind, train)
+    answer = answer_kind(kind, train, config.metric)
     if answer == "number" and not numeric:
         train = read(data.train, True, "train")
         notes.add("labels are numbers: learned by their squared error")
@@ -202,26 +218,49 @@ def hold_out(
 ) -> tuple[Examples, Examples]:
     """Training examples, and a share held out at random, of each class alike.
 
-    Without a share it is a tenth, of few examples more (20, but at most a third).  Of a class with few
-    examples none may be held out.
+    Without a share it is a tenth, of few examples more (20, but at most a third).  Questions of one
+    passage stay together, and nothing is held out whose label nothing else has.
 
     Raises:
         UserError: too few to hold some out.
     """
     if share is None:
         share = min(max(_DEV_SHARE, _DEV_LEAST / max(1, len(examples))), 1 / 3)
-    every = round(1 / share)
-    order = permute(np.arange(len(examples)), len(examples), seed, 11)
-    turn = turns([examples[i] for i in order])
-    held = np.sort(order[turn % every == every - 1])
-    if not len(held):
-        what = f"{len(examples)} labelled examples are too few to hold some out"
-        raise UserError(what, where="--train", mend="give --dev or --test")
-    kept = np.setdiff1d(order, held)
-    return (
-        cast("Examples", [examples[i] for i in kept]),
-        cast("Examples", [examples[i] for i in held]),
-    )
+    every, count = round(1 / share), len(examples)
+    order = permute(np.arange(count), count, seed, 11)
+    groups = [_group(examples[i]) for i in order]
+    # like beside like, so that every n-th is a fair share of each; a passage goes as a whole
+    if groups and isinstance(examples[0], Question):
+        names = list(dict.fromkeys(groups))
+        chosen = set(names[every - 1 :: every])
+        held = {int(i) for i, group in zip(order, groups, strict=True) if group in chosen}
+    else:
+        alike = order[np.argsort(groups, kind="stable")] if groups else order
+        held = set(alike[every - 1 :: every].tolist())
+    # what only the held-out part has could not be learned
+    known = {x for i in range(count) if i not in held for x in _classes(examples[i])}
+    held = {i for i in held if known.issuperset(_classes(examples[i]))}
+    if not held:
+        what = f"{count} labelled examples are too few to hold some out"
+        raise UserError(what, where="--train", mend="give --dev")
+    kept = [x for i, x in enumerate(examples) if i not in held]
+    return cast("Examples", kept), cast("Examples", [examples[i] for i in sorted(held)])
+
+
+def _classes(example: object) -> tuple[str, ...]:
+    """The class names that an example bears."""
+    if isinstance(example, TaggedSentence):
+        return example.labels or ()
+    label = getattr(example, "label", None)
+    return (label,) if isinstance(label, str) else ()
+
+
+def _group(example: object) -> str:
+    """Of which examples are held out alike: its class, or the passage of a question."""
+    if isinstance(example, Question):
+        return example.passage
+    label = getattr(example, "label", None)
+    return label if isinstance(label, str) else ""
 
 
 def turns(examples: Sequence[object]) -> NDArray[np.int64]:
@@ -229,8 +268,7 @@ def turns(examples: Sequence[object]) -> NDArray[np.int64]:
     seen: dict[str, int] = {}
     found = np.zeros(len(examples), np.int64)
     for place, example in enumerate(examples):
-        label = getattr(example, "label", None)
-        name = label if isinstance(label, str) else ""
+        name = _group(example)
         found[place] = seen.get(name, 0)
         seen[name] = seen.get(name, 0) + 1
     return found
@@ -260,17 +298,23 @@ def learn_task(
             raise UserError(f"every label is {values[0]:g}", where=config.data.train)
     if answer == "span":
         nullable = any(q.impossible for q in cast("Sequence[Question]", train))
+    reads = min(longest, config.max_length or longest)
+    if reads < SHORTEST:
+        what = f"texts of {reads} tokens, special ones included, leave no room"
+        raise UserError(what, where="--max-length", mend=f"at least {SHORTEST} are needed")
     return TaskInfo(
         kind=config.task,
         answer=answer,
         labels=labels,
         main=main_score(answer, config.metric, labels),
-        max_length=min(longest, config.max_length or longest),
+        max_length=reads,
         span=config.span,
         nullable=nullable,
         scale=scale,
         fallback=fallback,
-        data=config.data.model_copy(update={"train": "", "dev": "", "test": ""}),
+        data=config.data.model_copy(
+            update={"train": "", "dev": "", "test": "", "on_bad_row": "stop"}
+        ),
     )
 
 
@@ -278,7 +322,7 @@ def main_score(answer: Answer, asked: str, labels: Sequence[str]) -> str:
     """The score that chooses: as asked, or the task's usual one (for entities their F1)."""
     known = SCORES[answer]
     if answer == "tag":
-        known = ("f1", "accuracy") if has_entities(labels) else ("accuracy",)
+        known = ("f1", "accuracy") if are_entities(labels) else ("accuracy",)
     if not asked:
         return known[0]
     if asked not in known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.tasks.encoding import frame_tokens
-from selfsup.tasks.labelled import TextExample
+from selfsup.tasks.labelled import TextExample, label_text, number_of
 from selfsup.tasks.reading import Notes, read_examples
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -40,15 +40,19 @@ class SymbolExample:
         return ("" if all(len(s) == 1 for s in self.symbols) else " ").join(self.symbols)
 
 
-def symbols_of(value: Any) -> tuple[str, ...]:
-    """A text's symbols: the members of a list, the words of a text with spaces, else its letters.
+def symbols_of(value: Any, words: bool = False) -> tuple[str, ...]:
+    """The symbols of a sequence: the members of a list, the words of a text, or its letters.
 
     Letters are taken as capitals: soft-masked bases are the same bases.
     """
     if isinstance(value, list):
         return tuple(x if isinstance(x, str) else json.dumps(x) for x in value)
-    text = str(value).strip()
-    return tuple(text.split()) if " " in text else tuple(text.upper())
+    return tuple(str(value).split()) if words else tuple(str(value).strip().upper())
+
+
+def _has_words(values: Iterable[Any]) -> bool:
+    """Whether texts of a file are made of words: one that has spaces says it for all."""
+    return any(isinstance(v, str) and len(v.split()) > 1 for v in values)
 
 
 def read_symbols(
@@ -67,30 +71,32 @@ def read_symbols(
     """
     file = Path(path).expanduser()
     if file.is_file() and plain_suffix(file) in {".jsonl", ".ndjson", ".json"}:
-        rows = read_rows(file, [data.text_column, data.label_column])
+        rows = list(read_rows(file, [data.text_column, data.label_column]))
+        words = _has_words(values[0] for values, _ in rows)
         found = []
         for (value, label), where in rows:
             if not isinstance(value, (list, str)) or not value:
                 raise UserError(f"'{data.text_column}' is no sequence", where=where)
-            found.append(SymbolExample(symbols_of(value), _label(label, kind, where), where))
+            symbols = symbols_of(value, words)
+            found.append(SymbolExample(symbols, _label(label, kind, where), where))
         return found
     if file.is_file() and plain_suffix(file) == ".data":
         data = data.model_copy(update={"format": "symbols"})
     numeric = kind == "regress"
     examples = read_examples(path, data, kind, notes, numeric=numeric, role="train")
+    words = _has_words(e.text for e in cast("Sequence[TextExample]", examples))
     return [
-        SymbolExample(symbols_of(e.text), e.label if e.label is not None else "", e.where)
+        SymbolExample(symbols_of(e.text, words), e.label if e.label is not None else "", e.where)
         for e in cast("Sequence[TextExample]", examples)
     ]
 
 
 def _label(value: Any, kind: TaskKind, where: str) -> str | float:
-    if kind != "regress":
-        return str(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"'{value}' is no number", where=where) from None
+    label = number_of(value) if kind == "regress" else label_text(value)
+    if label is None:
+        what = f"'{value}' is no {'number' if kind == 'regress' else 'label'}"
+        raise UserError(what, where=where)
+    return label
 
 
 def alphabet_of(examples: Sequence[SymbolExample]) -> list[str]:

@@ -14,7 +14,7 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.objectives.labels import LabelledBatch, TokenLabels
 from selfsup.tasks.encoding import Aligned, align_words
 from selfsup.tasks.labelled import TaggedSentence
-from selfsup.tasks.metrics import entity_scores, tag_scores
+from selfsup.tasks.metrics import are_entities, entity_scores, tag_scores
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class TagCollector:
             truth = np.array([number[x] for x in sentence.labels or ()], np.int64)
             np.add.at(confusion, (truth, guesses), 1)
         scores = tag_scores(confusion)
-        if has_entities(part.labels):
+        if are_entities(part.labels):
             truth_names = [list(s.labels or ()) for s in part.sentences]
             guessed_names = [[part.labels[g] for g in row] for row in self.guesses]
             scores |= entity_scores(truth_names, guessed_names)
@@ -96,8 +96,3 @@ class TagCollector:
             {"words": list(s.words), "labels": [self.part.labels[g] for g in row]}
             for s, row in zip(self.part.sentences, self.guesses, strict=True)
         ]
-
-
-def has_entities(labels: Sequence[str]) -> bool:
-    """Whether labels mark the begin and the inside of entities (`B-PER`, `I-PER`, `O`)."""
-    return "O" in labels and len(labels) > 1 and all(x == "O" or x[1:2] == "-" for x in labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from selfsup.config import Section
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.finetune_config import LabelledConfig, SpanConfig, TaskKind
+from selfsup.models.task_hub import Answer
 from selfsup.tasks.answers import SpanSet, make_span_set
 from selfsup.tasks.labelled import TaggedSentence, TextExample
 from selfsup.tasks.squad import Question
@@ -19,8 +20,6 @@ from selfsup.tasks.texts import Scale, TextSet, make_text_set
 
 Examples = Sequence[TextExample] | Sequence[TaggedSentence] | Sequence[Question]
 AnySet = TextSet | TagSet | SpanSet
-Answer = Literal["class", "number", "tag", "span"]
-
 SCORES: dict[Answer, tuple[str, ...]] = {
     "class": ("accuracy", "f1", "matthews"),
     "number": ("correlation", "pearson", "spearman", "r2"),
@@ -44,6 +43,8 @@ class TaskInfo(Section):
     span: SpanConfig = SpanConfig()
     nullable: bool = False
     """Whether "no answer" is an answer."""
+    null_threshold: float = 0.0
+    """No answer is given where its score exceeds the best span's by more than this."""
     scale: tuple[float, float] = (0.0, 1.0)
     """Mean and spread of the numbers that are learned; the delivered head has them folded in."""
     fallback: int = 0
@@ -84,6 +85,7 @@ def make_set(
             main=info.main,
             types=types,
             nullable=info.nullable,
+            null_threshold=info.null_threshold,
         )
     if info.answer == "tag":
         return make_tag_set(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import UserError
 from selfsup.objectives.labels import LabelledBatch, TextLabels
 from selfsup.tasks.encoding import frame_texts
 from selfsup.tasks.labelled import TextExample
@@ -71,7 +72,10 @@ def make_text_set(
         weights: (classes,) in the loss.
     """
     pairs = None
-    if examples and examples[0].pair is not None:
+    if any(e.pair is not None for e in examples):
+        for e in examples:
+            if e.pair is None:
+                raise UserError("a single text among pairs", where=e.where, mend="give two texts")
         pairs = [e.pair or "" for e in examples]
     framed = frame_texts(tokenizer, [e.text for e in examples], pairs, longest)
     unit = scale or Scale()
@@ -133,8 +137,7 @@ class NumberCollector:
 
     def scores(self) -> dict[str, float]:
         """Pearson's and Spearman's correlation, and errors in the labels' unit."""
-        scores = regression_scores(self.guesses, self.truth)
-        return {**scores, "correlation": (scores["pearson"] + scores["spearman"]) / 2}
+        return regression_scores(self.guesses, self.truth)
 
     def predictions(self) -> list[dict[str, Any]]:
         """The number."""

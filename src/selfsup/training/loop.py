@@ -228,7 +228,7 @@ class Loop:
             best = self.folder / "checkpoints" / "best"
             checkpoints.load_weights(best, self.model)
             kept = json.loads((best / "state.json").read_text(encoding="utf-8"))
-            state.heldout = {name: kept[name] for name in state.heldout}
+            state.heldout = {name: value for name, value in kept.items() if name != "step"}
         else:
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():

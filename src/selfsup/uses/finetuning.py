@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig, with_budget
 from selfsup.models.checkpoint_names import family
 from selfsup.models.hub import Pretrained, load
-from selfsup.models.task_hub import save_finetuned
+from selfsup.models.task_hub import architecture, save_finetuned
 from selfsup.models.task_model import (
     HeadSpec,
     Pooling,
@@ -27,24 +28,24 @@ from selfsup.models.task_model import (
 )
 from selfsup.models.transformer import parameter_count
 from selfsup.nn.lora import add_lora, merge_lora
+from selfsup.tasks.answers import SpanCollector, SpanSet
 from selfsup.tasks.judge import Judge, read_answers
 from selfsup.tasks.reading import Parts, read_parts
-from selfsup.tasks.task import AnySet, TaskInfo, make_set
+from selfsup.tasks.tagging import TagSet
+from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set
 from selfsup.training import checkpoints
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress
 from selfsup.training.state import Outcome
 from selfsup.uses.run_folder import (
+    FREE_SETTINGS,
     check_run_folder,
     read_result,
     task_card,
     write_environment,
     write_json,
 )
-
-_FREE = {"device", "keep", "save_every", "log_every", "tensorboard"}
-"""Settings of `train` that may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,6 @@ def start_model(
     if config.frozen:
         model.encoder.requires_grad_(False)
     elif config.lora.rank:
-        if config.scratch:
-            raise UserError("random weights cannot be adapted by lora", where="lora.rank")
         lora = config.lora
         add_lora(model.encoder, lora.rank, lora.alpha, lora.targets, seed)
     return model
@@ -168,6 +167,22 @@ def fit(
     return Fitted(model, outcome, loop, train)
 
 
+def choose_threshold(sets: Sets, fitted: Fitted) -> Sets:
+    """Choose on dev when to give no answer; the dev scores become those with it."""
+    assert isinstance(sets.dev, SpanSet)
+    loop = fitted.loop
+    collector, loss = read_answers(fitted.model, sets.dev, loop.device, loop.precision)
+    assert isinstance(collector, SpanCollector)
+    threshold = collector.best_threshold()
+    info = sets.info.model_copy(update={"null_threshold": threshold})
+    dev, test = replace(sets.dev, null_threshold=threshold), sets.test
+    if isinstance(test, SpanSet):
+        test = replace(test, null_threshold=threshold)
+    collector.decoder.null_threshold = threshold
+    fitted.outcome.state.heldout = {"loss": loss, **collector.scores()}
+    return Sets(info, sets.train, dev, test)
+
+
 def deliverable(model: TaskModel, info: TaskInfo) -> tuple[TaskModel, TaskInfo]:
     """Fold low-rank updates and the numbers' scale into the weights; the model then stands alone."""
     merge_lora(model)
@@ -204,12 +219,9 @@ def finetune(
     """
     folder = Path(out)
     with locked(folder):
-        check_run_folder(folder, config, _FREE, overwrite)
+        check_run_folder(folder, config, overwrite)
         display = Progress(quiet=quiet, title="")
         try:
-            if (folder / "result.json").is_file():
-                display.say(f"{folder} has finished already; --overwrite starts anew")
-                return read_result(folder)
             return _finetune(config, folder, display, quiet)
         finally:
             display.close()
@@ -220,8 +232,17 @@ def _finetune(
 ) -> dict[str, Any]:
     pretrained = load(config.model)
     parts = read_parts(config, pretrained.max_length)
+    key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
+    if (folder / "result.json").is_file():
+        if (result := read_result(folder)).get("fingerprint") != key:
+            what = "a run of other labelled data or another model lies here"
+            mend = "--overwrite starts anew, or choose another --out"
+            raise UserError(what, where=str(folder), mend=mend)
+        display.say(f"{folder} has finished already; --overwrite starts anew")
+        return result
     sets = make_sets(parts, pretrained)
     _announce(config, parts, sets, display)
+    head_spec(config, pretrained, sets.info)  # what does not fit leaves no run behind
     write_json(folder / "config.json", config.model_dump(mode="json"))
     fitted = fit(
         config,
@@ -229,9 +250,11 @@ def _finetune(
         sets,
         seed=config.seed,
         folder=folder,
-        fingerprint=_fingerprint(config, pretrained, parts),
+        fingerprint=key,
         quiet=quiet,
     )
+    if sets.info.nullable:
+        sets = choose_threshold(sets, fitted)
     write_environment(folder, {"task": sets.info.model_dump(mode="json")}, fitted.loop)
     result = _result(config, sets, fitted)
     if sets.test is not None:
@@ -240,6 +263,7 @@ def _finetune(
         )
         result["test"] = {"loss": loss, **collector.scores()}
     model, info = deliverable(fitted.model, sets.info)
+    named = architecture(family(pretrained.config), model.spec, info.answer)
     with checkpoints.written_whole(folder / "model") as new:
         save_finetuned(
             new,
@@ -249,9 +273,11 @@ def _finetune(
             labels=info.labels,
             task=info.model_dump(mode="json"),
             origin={"started_from": "random weights" if config.scratch else str(config.model)},
-            card=task_card(config, info.answer, info.labels, result),
+            card=task_card(config, info.answer, info.labels, result, named),
         )
-    write_json(folder / "result.json", {**result, "model": str(folder / "model")})
+    write_json(
+        folder / "result.json", {**result, "model": str(folder / "model"), "fingerprint": key}
+    )
     return read_result(folder)
 
 
@@ -276,30 +302,40 @@ def set_notes(sets: Sets) -> list[str]:
     for name, part in (("training", sets.train), ("dev", sets.dev), ("test", sets.test)):
         if cut := getattr(part, "cut", 0):
             notes.append(f"{cut:,} {name} texts are longer than {sets.info.max_length} tokens: cut")
+        if isinstance(part, TagSet) and (without := part.aligned.without):
+            notes.append(
+                f"{without:,} {name} words have no token for this tokenizer; they are given the most "
+                "frequent label"
+            )
         if lost := getattr(part, "lost", 0):
             notes.append(f"{lost:,} {name} questions have an answer that no window holds whole")
     return notes
 
 
-def _fingerprint(config: FinetuneConfig, pretrained: Pretrained, parts: Parts) -> str:
-    settings = config.model_dump(mode="json")
-    for key in _FREE:
+def depends_on(config: FinetuneConfig, pretrained: Pretrained, *parts: Examples) -> dict[str, Any]:
+    """Everything that a fine-tuning's numbers depend on; files and models by what they hold."""
+    settings = config.model_dump(mode="json", exclude={"model"})
+    for key in FREE_SETTINGS:
         settings["train"].pop(key)
     for key in ("train", "dev", "test"):
-        settings["data"].pop(key)  # moved files are the same files: the digest says so
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(pretrained.tokenizer.fingerprint.encode())
-    for part in (parts.train, parts.dev, parts.test or ()):
+        settings["data"].pop(key)
+    return {**settings, "model": pretrained.digest, "labelled examples": examples_digest(*parts)}
+
+
+def examples_digest(*parts: Examples) -> str:
+    """16 hexadecimal digits of what examples say, wherever their files lie."""
+    found = hashlib.sha256()
+    for part in parts:
         for example in part:
-            digest.update(_said(example).encode(errors="surrogatepass"))
-    first = next(iter(pretrained.encoder.state_dict().values()))
-    digest.update(first.numpy().tobytes())
-    return digest.hexdigest()[:16]
+            fields: dict[str, Any] = {k: v for k, v in vars(example).items() if k != "where"}
+            found.update(repr(sorted(fields.items())).encode(errors="surrogatepass"))
+        found.update(b"\0")
+    return found.hexdigest()[:16]
 
 
-def _said(example: Any) -> str:
-    fields = {name: value for name, value in vars(example).items() if name != "where"}
-    return repr(sorted(fields.items()))
+def fingerprint(dependencies: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits of settings."""
+    return hashlib.sha256(json.dumps(dependencies, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any]:
@@ -318,6 +354,7 @@ def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any
         "learning_rate": fitted.loop.optimizers[-1].param_groups[0]["peak_lr"],
         "minutes": round(state.seconds / 60, 3),
         "precision": fitted.outcome.precision.name,
+        "select": config.select,
         "chosen_by": sets.info.main,
         "chosen_step": state.best_step if config.select == "best" else state.step,
         "dev": state.heldout,

@@ -23,12 +23,17 @@ from selfsup.training.progress import Progress
 from selfsup.uses.finetuning import Fitted, fit
 from selfsup.uses.glue_parts import Prepared, prepare
 from selfsup.uses.glue_table import conclude, write_submission, write_table
-from selfsup.uses.run_folder import check_run_folder, differing, write_environment, write_json
+from selfsup.uses.run_folder import (
+    FREE_SETTINGS,
+    check_run_folder,
+    differing,
+    write_environment,
+    write_json,
+)
 
 MOST_EPOCHS = 5
 
-_FREE = {"device", "keep", "save_every", "log_every", "tensorboard"}
-"""Settings of `train` that may change when the sweep goes on."""
+
 _TRAININGS = "trainings"
 _MADE = (_TRAININGS, "submissions")
 _WRITTEN = ("table.md", "config.json", "environment.json", "result.json")
@@ -132,7 +137,7 @@ def run_glue(
     with locked(place):
         if overwrite:
             _clear(place)
-        check_run_folder(place, base, _FREE, overwrite=False)
+        check_run_folder(place, base, overwrite=False)
         (place / _TRAININGS).mkdir(exist_ok=True)
         write_json(place / "config.json", base.model_dump(mode="json"))
         done = {cell.path: value for cell in cells if (value := cell.read()) is not None}
@@ -201,17 +206,8 @@ def _enter(models: Sequence[str]) -> tuple[Entrant, ...]:
         slug = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.")
         if slug != name:  # two names may come to the same
             slug = f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-        entrants.append(Entrant(name, slug, _digest(pretrained)))
+        entrants.append(Entrant(name, slug, pretrained.digest))
     return tuple(entrants)
-
-
-def _digest(pretrained: Pretrained) -> str:
-    digest = hashlib.sha256(pretrained.tokenizer.fingerprint.encode())
-    digest.update(pretrained.config.model_dump_json().encode())
-    for name, tensor in pretrained.model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.float().numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _file_digest(path: Path) -> str:
@@ -231,7 +227,7 @@ def _cells(
     limit: int | None,
 ) -> Iterator[Cell]:
     shared = base.model_dump(mode="json", exclude={"model", "seed", "task"})
-    shared["train"] = {k: v for k, v in shared["train"].items() if k not in _FREE}
+    shared["train"] = {k: v for k, v in shared["train"].items() if k not in FREE_SETTINGS}
     data = {}
     for files in found:
         stems = (*files.task.files, *(server for server, _ in files.tests))

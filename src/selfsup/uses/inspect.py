@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import platform
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,18 +71,23 @@ def runs(folder: str | Path) -> list[dict[str, Any]]:
         rows.append(
             {
                 "run": str(run.relative_to(top)) if run != top else str(run),
-                "recipe": settings.get("recipe", ""),
+                "recipe": settings.get("recipe") or settings.get("task", ""),
                 "state": "finished" if (run / "result.json").is_file() else "unfinished",
                 "step": last.get("step", 0),
                 "tokens": last.get("tokens", 0),
                 "minutes": round(last.get("seconds", 0.0) / 60, 1),
                 "heldout_loss": heldout[-1]["loss"] if heldout else None,
                 "best_loss": min((x["loss"] for x in heldout), default=None),
-                "changed": path.stat().st_mtime,
+                "changed": _moment(path.stat().st_mtime),
             }
         )
-    rows.sort(key=lambda row: -float(row["changed"]))
+    rows.sort(key=lambda row: str(row["changed"]), reverse=True)
     return rows
+
+
+def _moment(seconds: float) -> str:
+    """A time as `2026-11-24 10:40:03`, of this machine's zone."""
+    return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
 def doctor() -> dict[str, Any]:

@@ -78,6 +78,8 @@ class Predictor:
         Raises:
             UserError: an input of another kind.
         """
+        if isinstance(inputs, str):
+            raise UserError("a list of inputs is expected, not one text", mend="write [text]")
         examples = [self._example(x, number) for number, x in enumerate(inputs, start=1)]
         return self.predict(cast("Examples", examples))
 
@@ -91,7 +93,10 @@ class Predictor:
                 return TaggedSentence(tuple(words), None, where)
             case (("class" | "number"), str(text)) if self.task.kind != "pairs":
                 return TextExample(text, None, None, where)
-            case (("class" | "number"), (str(first), str(second))):
+            case (
+                ("class" | "number"),
+                (str(first), str(second)),
+            ) if self.task.kind == "pairs" or not self.opened.task:
                 return TextExample(first, second, None, where)
         wanted = {
             "span": "an object with `question` and `passage`",
@@ -172,6 +177,8 @@ def predict_file(
     Raises:
         UserError: the input cannot be read, or the output is there already.
     """
+    if output.is_dir():
+        raise UserError("is a folder", where=str(output), mend="name a .jsonl file to write")
     if output.exists() and not overwrite:
         raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
     notes = Notes()
@@ -188,7 +195,8 @@ def predict_file(
         os.replace(beside, output)
     finally:
         beside.unlink(missing_ok=True)
-    return {"kind": "predict", "examples": len(rows), "output": str(output), "notes": notes.lines}
+    result = {"kind": "predict", "examples": len(rows), "output": str(output)}
+    return result | ({"notes": notes.lines} if notes.lines else {})
 
 
 def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -> dict[str, Any]:

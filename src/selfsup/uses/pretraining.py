@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from selfsup.config import PretrainConfig
 from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
@@ -41,6 +42,7 @@ from selfsup.uses.kinds import (
     row_overhead,
 )
 from selfsup.uses.run_folder import (
+    FREE_SETTINGS,
     check_run_folder,
     draw_losses,
     model_card,
@@ -48,9 +50,6 @@ from selfsup.uses.run_folder import (
     write_environment,
     write_json,
 )
-
-_FREE = {"device", "processes", "keep", "save_every", "log_every", "tensorboard"}
-"""Settings of `train` that may change when a run is resumed."""
 
 _MIX_SEED = 0
 
@@ -110,7 +109,13 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     if config.init:
         started = load(config.init)
         tokenizer, shape = started.tokenizer, started.config
-        config = PretrainConfig.model_validate({**config.model_dump(), "model": shape.model_dump()})
+        try:
+            value = {**config.model_dump(), "model": shape.model_dump()}
+            config = PretrainConfig.model_validate(value)
+        except ValidationError as error:
+            why = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            what = f"its shape does not fit these settings: {why}"
+            raise UserError(what, where=f"--init {config.init}") from None
     else:
         tokenizer = get_tokenizer(config, display)
     corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
@@ -171,7 +176,7 @@ def make_loop(prepared: Prepared, model: AnyModel, folder: Path | None, quiet: b
 
 def _fingerprint(prepared: Prepared) -> str:
     settings = prepared.config.model_dump(mode="json")
-    for key in _FREE:
+    for key in FREE_SETTINGS:
         settings["train"].pop(key)
     settings["data"].pop("cache")
     for source in settings["data"]["sources"]:
@@ -212,7 +217,7 @@ def pretrain(
         with ExitStack() as stack:
             if distributed.rank() == 0:
                 stack.enter_context(locked(folder))
-                check_run_folder(folder, config, _FREE, overwrite)
+                check_run_folder(folder, config, overwrite)
             distributed.wait()
             return _pretrain(config, folder, quiet or distributed.rank() > 0)
     finally:

@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.checkpoint_names import family
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
+
+FREE_SETTINGS = ("device", "processes", "keep", "save_every", "log_every", "tensorboard")
+"""Settings of `train` that may change when a run is resumed."""
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -51,13 +54,12 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") ->
     return ""
 
 
-def check_run_folder(folder: Path, config: Section, free: Collection[str], overwrite: bool) -> None:
+def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
     """Empty the folder when `overwrite`; else refuse a run of another configuration by name.
 
     Args:
         folder: the run's folder.
         config: what is about to run.
-        free: keys of `train` that may differ.
         overwrite: whether an earlier run may go.
     """
     kept = folder / "config.json"
@@ -84,9 +86,11 @@ def check_run_folder(folder: Path, config: Section, free: Collection[str], overw
         raise UserError("not valid JSON", where=str(kept), mend="use --overwrite") from None
     new = config.model_dump(mode="json")
     for side in (old, new):
-        for key in free:
+        for key in FREE_SETTINGS:
             side.get("train", {}).pop(key, None)
-        side.get("data", {}).pop("cache", None)
+        # moved data is the same data; its digest is checked later
+        for key in ("cache", "train", "dev", "test"):
+            side.get("data", {}).pop(key, None)
         for source in side.get("data", {}).get("sources", ()):
             source.pop(
                 "path", None
@@ -225,6 +229,7 @@ def model_card(config: PretrainConfig, result: Mapping[str, Any]) -> str:
             "`sentence_transformers.SentenceTransformer` (mean pooling)"
         )
     sources = "\n".join(f"- `{s.path}` (weight {s.weight:g})" for s in config.data.sources)
+    begun = f"the weights of `{config.init}`" if config.init else "random weights"
     return f"""---
 library_name: selfsup
 pipeline_tag: {task}
@@ -233,7 +238,7 @@ pipeline_tag: {task}
 # {config.recipe or name}
 
 {what} with {result["parameters"]:,} parameters ({model.num_layers} layers x
-{model.hidden_size}, vocabulary {model.vocab_size:,}), pre-trained from random weights with `selfsup`{how}.
+{model.hidden_size}, vocabulary {model.vocab_size:,}), pre-trained from {begun} with `selfsup`{how}.
 
 {measured}
 
@@ -290,9 +295,21 @@ head that fills blanks."""
 
 
 def task_card(
-    config: FinetuneConfig, answer: str, labels: Sequence[str], result: Mapping[str, Any]
+    config: FinetuneConfig,
+    answer: str,
+    labels: Sequence[str],
+    result: Mapping[str, Any],
+    architecture: str,
 ) -> str:
-    """A fine-tuned model's card, Markdown."""
+    """A fine-tuned model's card, Markdown.
+
+    Args:
+        config: of the run.
+        answer: what the head says.
+        labels: names of classes or tags.
+        result: with the scores.
+        architecture: the model's name in the ecosystem; `TaskModel`: it has none.
+    """
     tag = {
         "class": "text-classification",
         "number": "text-classification",
@@ -304,6 +321,16 @@ def task_card(
     rows = "\n".join(
         f"| {n} | " + " | ".join(f"{result[part].get(n, math.nan):.4f}" for part in parts) + " |"
         for n in names
+    )
+    chosen = (
+        f"The weights were chosen by {result['chosen_by']} on dev, so dev flatters them; test chose nothing."
+        if result["select"] == "best"
+        else "The weights are the last ones; nothing was chosen by these scores."
+    )
+    elsewhere = (
+        f"`transformers.{architecture}` opens it too.\n"
+        if architecture != "TaskModel"
+        else "Only `selfsup` knows this head: transformers would open the encoder with a new, random one.\n"
     )
     said = f"\nAnswers: {', '.join(labels)}.\n" if labels else ""
     return f"""---
@@ -321,7 +348,7 @@ pipeline_tag: {tag}
 | --- |{" --- |" * len(parts)}
 {rows}
 
-The weights were chosen by {result["chosen_by"]} on dev, so dev flatters them; test chose nothing.
-
+{chosen}
+{elsewhere}
 Use it with `selfsup predict` and `selfsup evaluate`.
 """
