@@ -24,7 +24,7 @@ def measure(shape: tuple[int, int, int, int], masked: bool, times: int) -> dict[
     )
     owner = torch.arange(length) >= length // 3
     mask = (owner[:, None] == owner[None, :]).expand(rows, 1, length, length) if masked else None
-    bias = Group(rows, length, None, mask).half_bias(heads)
+    bias = Group(rows, length, mask).half_bias(heads)
     systems = {
         "fused": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
         "plain": lambda: plain_attention(q, k, v, bias, 0.0),

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup.nn.dropout import dropout as drop
+from selfsup.nn.dropout import dropout_mask
+
+
+_KEPT = 256
+"""Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
 
 
 @dataclass(frozen=True)
@@ -174,13 +178,49 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
 
 
 def _plain_is_faster(queries: Tensor, length: int) -> bool:
-    """Whether three plain products beat the fused kernel: on CPUs, training in bf16.
+    """Whether three plain products beat the fused kernel: on CPUs, in bf16, up to 512 tokens.
 
-    There torch 2.13's fused kernel took 3 to 6 times as long at 64 and 128 tokens, and no longer at
-    512 (`benchmarks/attention.py`).
+    There torch 2.13's fused kernel took 1.3 to 2.5 times as long (`benchmarks/attention.py`); with
+    dropout it has none on CPUs.
     """
-    half = queries.dtype == torch.bfloat16
-    return queries.device.type == "cpu" and half and queries.requires_grad and length <= 256
+    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and length <= 512
+
+
+class _PlainAttention(torch.autograd.Function):
+    """Keeps a byte for each pair of tokens where dropout is on, and else nothing but its inputs.
+
+    The shares are worked out again on the way back, which costs one product and saves the memory of
+    scores, shares and dropped shares (Dao et al. 2022, whose kernels CPUs do not have).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float
+    ) -> Tensor:
+        shares = _shares(q, k, bias)
+        keep, scale = dropout_mask(shares, dropout) if dropout else (None, 1.0)
+        ctx.save_for_backward(q, k, v, bias, keep)
+        ctx.scale = scale
+        return torch.bmm(shares if keep is None else (shares * keep).mul_(scale), v)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, bias, keep = ctx.saved_tensors
+        shares = _shares(q, k, bias)
+        used = shares if keep is None else (shares * keep).mul_(ctx.scale)
+        grad_v = torch.bmm(used.mT, grad)
+        grad_shares = torch.bmm(grad, v.mT)
+        if keep is not None:
+            grad_shares.mul_(keep).mul_(ctx.scale)
+        grad_scores = torch.ops.aten._softmax_backward_data(grad_shares, shares, -1, shares.dtype)
+        factor = q.shape[-1] ** -0.5
+        grad_q = torch.bmm(grad_scores, k).mul_(factor)
+        return grad_q, torch.bmm(grad_scores.mT, q).mul_(factor), grad_v, None, None
+
+
+def _shares(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    added, beta = (q.new_empty(()), 0) if bias is None else (bias, 1)
+    return torch.baddbmm(added, q, k.mT, beta=beta, alpha=q.shape[-1] ** -0.5).softmax(-1)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
@@ -193,10 +233,11 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
     """
     shape = q.shape
     q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
-    added, beta = (q.new_empty(()), 0) if bias is None else (bias, 1)
-    scores = torch.baddbmm(added, q, k.mT, beta=beta, alpha=shape[-1] ** -0.5)
-    shares = drop(scores.softmax(-1), dropout)
-    return torch.bmm(shares, v).view(shape)
+    if dropout or shape[2] > _KEPT:
+        out: Tensor = _PlainAttention.apply(q, k, v, bias, dropout)  # type: ignore[no-untyped-call]
+    else:
+        out = torch.bmm(_shares(q, k, bias), v)
+    return out.view(shape)
 
 
 def rotary_tables(positions: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:

@@ -11,16 +11,22 @@ from torch import Tensor, nn
 _STEPS = 1 << 16
 
 
-class _Dropout(torch.autograd.Function):
-    """Four 16-bit draws from each 64-bit number of the generator."""
+def dropout_mask(x: Tensor, p: float) -> tuple[Tensor, float]:
+    """Which numbers of a tensor on the CPU stay, and what they are multiplied by.
 
+    Four 16-bit draws come from each 64-bit number of torch's generator.
+    """
+    dropped = round(p * _STEPS)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+    return draws >= dropped - _STEPS // 2, _STEPS / (_STEPS - dropped)
+
+
+class _Dropout(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, dropped: int) -> Tensor:
-        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-        draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-        keep = draws >= dropped - _STEPS // 2
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        keep, ctx.scale = dropout_mask(x, p)
         ctx.save_for_backward(keep)
-        ctx.scale = _STEPS / (_STEPS - dropped)
         return (x * keep).mul_(ctx.scale)
 
     @staticmethod
@@ -39,7 +45,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    return _Dropout.apply(x, round(p * _STEPS))  # type: ignore[no-any-return, no-untyped-call]
+    return _Dropout.apply(x, p)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Dropout(nn.Module):
