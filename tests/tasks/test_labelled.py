@@ -283,7 +283,6 @@ def test_label_set() -> None:
     assert _message(label_set, _examples("a", "b"), dev) == (
         "file:2: 2 classes are not in the training part: 'c', 'd'; the training part has 'a', 'b'"
     )
-    assert label_set(_examples("a", "b"), dev, unseen="allow") == ("a", "b")
 
 
 def test_class_weights_are_scikit_learns() -> None:

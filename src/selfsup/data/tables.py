@@ -86,28 +86,6 @@ def read_rows(
     return _field_rows(path, columns, header, quoting, on_bad_row, report)
 
 
-def column_names(path: Path, *, quoting: Quoting = "auto") -> list[str]:
-    """The names in the header of a table, in its first JSON object, or in its parquet schema.
-
-    Raises:
-        UserError: the file cannot be read, or holds nothing.
-    """
-    suffix = _table_suffix(path)
-    if suffix == ".parquet":
-        with _Parquet(path) as table:
-            return table.names
-    if suffix in JSON_SUFFIXES:
-        for number, text in read_strict_lines(path, ReadReport()):
-            if text.strip():
-                row = json_object(text, f"{path}:{number}")
-                if isinstance(row, UserError):
-                    raise row
-                return list(row)
-    elif rows := _field_lists(path, quoting, ReadReport()):
-        return rows[0].fields
-    raise UserError("the file is empty", where=str(path))
-
-
 def _table_suffix(path: Path) -> str:
     suffix = path.suffix.lower() if path.suffix.lower() == ".parquet" else plain_suffix(path)
     if suffix not in TABLE_SUFFIXES:

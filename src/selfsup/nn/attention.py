@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from selfsup.nn.dropout import dropout_mask
 
-
 _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
 

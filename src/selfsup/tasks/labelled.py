@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -292,16 +292,12 @@ def _labels(examples: Sequence[Example]) -> Iterator[tuple[str, str]]:
 def label_set(
     train: Sequence[Example],
     dev: Sequence[Example] | None = None,
-    *,
-    unseen: Literal["stop", "allow"] = "stop",
 ) -> tuple[str, ...]:
     """The class names of the training part: as numbers when all are, else by their letters.
 
     Args:
         train: labelled examples to learn from.
         dev: labelled examples to be scored on.
-        unseen: what to do with a class that only `dev` has; with "allow" its examples can only be
-            guessed wrongly.
 
     Raises:
         UserError: there are no labels, or but one class, or classes of `dev` that `train` lacks.
@@ -311,15 +307,14 @@ def label_set(
     if len(names) < 2:
         what = f"the training part has only the class '{min(names)}'" if names else "no labels"
         raise UserError(what, where=where, mend="two classes at least are needed")
-    if unseen == "stop":
-        missing: dict[str, str] = {}
-        for label, place in _labels(dev or ()):
-            if label not in names:
-                missing.setdefault(label, place)
-        if missing:
-            what = f"{len(missing)} classes are not in the training part: {listed(list(missing))}"
-            mend = f"the training part has {listed(_sorted(names))}"
-            raise UserError(what, where=next(iter(missing.values())), mend=mend)
+    missing: dict[str, str] = {}
+    for label, place in _labels(dev or ()):
+        if label not in names:
+            missing.setdefault(label, place)
+    if missing:
+        what = f"{len(missing)} classes are not in the training part: {listed(list(missing))}"
+        mend = f"the training part has {listed(_sorted(names))}"
+        raise UserError(what, where=next(iter(missing.values())), mend=mend)
     return tuple(_sorted(names))
 
 
