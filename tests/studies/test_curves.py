@@ -469,3 +469,10 @@ def test_pairs_and_weighted_classes(tmp_path: Path) -> None:
     _, weights = sample_info(material, few)  # type: ignore[arg-type]
     assert weights is not None
     assert weights.tolist() == [1.0, 1.0]  # balanced already, whatever the file is
+
+
+def test_one_number_of_labels_says_nothing_of_savings() -> None:
+    scores = {"pretrained": [[0.9, 0.8]], "random": [[0.6, 0.7]]}
+    said = finding([64], scores, metric="accuracy")  # type: ignore[arg-type]
+    assert "ahead" in said.text
+    assert "fewer" not in said.text

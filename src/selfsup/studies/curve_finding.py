@@ -141,6 +141,9 @@ def _compare(
         return _few_labels_only(counts, warm, cold, ahead, metric, unit)
     saved = counts[-1] / need.labels
     ends = f"; with all {most} it is {warm[-1]:.3f}" if warm[-1] > cold[-1] else ""
+    if len(counts) == 1:
+        text = f"Pre-training is ahead: {last}; what it saves takes smaller numbers of {unit}, too"
+        return Finding(text, True, cold[-1])
     if need.bound == "at most":
         text = (
             f"With {rounded(counts[0])} {unit}, the fewest tried, the pre-trained model ({metric} "
