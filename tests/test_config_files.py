@@ -185,7 +185,7 @@ def test_split_overrides() -> None:
             "seed: 1\nqqqqqq: 2\n",
             (
                 "run.yaml:2: unknown key 'qqqqqq'; "
-                "known here: recipe, seed, data, tokenizer, model, objective, train"
+                "known here: recipe, seed, init, data, tokenizer, model, objective, train"
             ),
         ),
         (
