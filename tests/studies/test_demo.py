@@ -73,6 +73,12 @@ def test_finding_says_what_the_curves_say() -> None:
     assert demo.finding(curves).endswith("pre-training is ahead at 0 of 3 label counts.")
 
 
+def test_both_starts_are_fine_tuned_alike() -> None:
+    warm, cold = (demo.finetune_config(80, scratch=scratch) for scratch in (False, True))
+    assert warm.model_copy(update={"scratch": True}) == cold
+    assert (warm.train.budget.amount, warm.train.optimizer.betas) == (120, (0.9, 0.99))
+
+
 @pytest.mark.slow
 def test_quick_demo_from_end_to_end(tmp_path: Path) -> None:
     result = demo.run_demo(tmp_path / "demo", quick=True, quiet=True)

@@ -32,7 +32,7 @@ from selfsup.data.admission import is_heldout, text_key
 from selfsup.data.docstrings import DocString, read_docstrings
 from selfsup.data.keys import hash64
 from selfsup.data.tokenizers import Tokenizer
-from selfsup.finetune_config import FinetuneConfig, HeadConfig
+from selfsup.finetune_config import FinetuneConfig, FinetuneTrainConfig, HeadConfig
 from selfsup.models.hub import Pretrained, load
 from selfsup.objectives.labels import TextLabels
 from selfsup.recipes import modernbert
@@ -262,7 +262,7 @@ def finetune_config(texts: int, *, scratch: bool) -> FinetuneConfig:
         epochs=0,
         lr=1e-3,
         select="last",
-        train=TrainConfig(
+        train=FinetuneTrainConfig(
             budget=Budget(amount=steps, unit="steps"),
             batch_size=20,
             optimizer=AdamWConfig(betas=(0.9, 0.99)),
