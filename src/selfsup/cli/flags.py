@@ -62,6 +62,31 @@ Data = Annotated[
 ]
 
 
+ConfigFiles = Annotated[
+    list[Path],
+    Parameter(
+        name=["--config", "-c"],
+        negative="",
+        group=_TRAINING,
+        help="A YAML or JSON file of settings; may be repeated, later ones win.",
+    ),
+]
+DeviceName = Annotated[
+    str | None, Parameter(group=_TRAINING, help="auto, cpu, cuda or cuda:1 [auto].")
+]
+PrecisionName = Annotated[str | None, Parameter(group=_TRAINING, help="auto, fp32 or bf16 [auto].")]
+Seed = Annotated[int | None, Parameter(group=_TRAINING, help="Of every random draw [0].")]
+Settings = Annotated[
+    list[str],
+    Parameter(
+        name="--set",
+        negative="",
+        group=_TRAINING,
+        help="Any setting: `--set train.batch_size=64`, or shorter `--train.batch_size 64`.",
+    ),
+]
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class CorpusFlags:
@@ -90,37 +115,17 @@ class BudgetFlags:
 class SettingFlags:
     """Everything else of a configuration."""
 
-    config: Annotated[
-        list[Path],
-        Parameter(
-            name=["--config", "-c"],
-            negative="",
-            group=_TRAINING,
-            help="A YAML or JSON file of settings; may be repeated, later ones win.",
-        ),
-    ] = field(default_factory=list)
-    device: Annotated[
-        str | None, Parameter(group=_TRAINING, help="auto, cpu, cuda or cuda:1 [auto].")
-    ] = None
-    precision: Annotated[
-        str | None, Parameter(group=_TRAINING, help="auto, fp32 or bf16 [auto].")
-    ] = None
-    seed: Annotated[int | None, Parameter(group=_TRAINING, help="Of every random draw [0].")] = None
+    config: ConfigFiles = field(default_factory=list)
+    device: DeviceName = None
+    precision: PrecisionName = None
+    seed: Seed = None
     init: Annotated[
         str | None, Parameter(group=_TRAINING, help="A model to go on from [random weights].")
     ] = None
     processes: Annotated[
         int | None, Parameter(group=_TRAINING, help="Data-parallel processes here [1].")
     ] = None
-    settings: Annotated[
-        list[str],
-        Parameter(
-            name="--set",
-            negative="",
-            group=_TRAINING,
-            help="Any setting: `--set train.batch_size=64`, or shorter `--train.batch_size 64`.",
-        ),
-    ] = field(default_factory=list)
+    settings: Settings = field(default_factory=list)
 
 
 def sources(flags: CorpusFlags) -> list[dict[str, Any]]:

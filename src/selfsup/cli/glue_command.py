@@ -10,7 +10,17 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Out, Overwrite, Quiet
+from selfsup.cli.flags import (  # the flags of FineFlags are looked up in this module, too
+    ConfigFiles,  # noqa: F401
+    DeviceName,  # noqa: F401
+    Json,
+    Out,
+    Overwrite,
+    PrecisionName,  # noqa: F401
+    Quiet,
+    Seed,  # noqa: F401
+    Settings,  # noqa: F401
+)
 from selfsup.cli.task_commands import FineFlags, resolve_finetune
 
 _TRAINING = Group("Training", sort_key=2)

@@ -11,16 +11,20 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.flags import Json, Out, Overwrite, Quiet
-from selfsup.cli.task_commands import FineFlags, LayoutFlags, TaskFlags, resolve_finetune
+from selfsup.cli.task_commands import (
+    FineFlags,
+    LayoutFlags,
+    ModelOrFile,
+    TaskFlags,
+    what_to_learn,
+)
 from selfsup.errors import UserError
 
 _STUDY = Group("Study", sort_key=0)
 
 
 def curves(
-    model: Annotated[
-        str | None, Parameter(help="A run folder, a model folder, or a hub name.")
-    ] = None,
+    model: ModelOrFile = None,
     /,
     *,
     labels: Annotated[
@@ -47,11 +51,7 @@ def curves(
     here: models are scored on --test, else on --dev, else on a fifth of
     --train.  The same command again goes on where it stopped.
     """
-    config = resolve_finetune(model, task, layout, fine)
-    if not config.model:
-        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
-    if not config.data.train:
-        raise UserError("no labelled file", where="--train", mend="name one")
+    config = what_to_learn(model, task, layout, fine)
     counts = _counts(labels)
     from selfsup.studies import curve_report
     from selfsup.studies import curves as study
@@ -93,10 +93,7 @@ def _counts(text: str) -> list[int]:
 
 
 def alphabets(
-    model: Annotated[
-        str | None,
-        Parameter(help="An encoder of language: a run folder, a model folder, a hub name."),
-    ] = None,
+    model: ModelOrFile = None,
     /,
     *,
     own: Annotated[
@@ -125,12 +122,10 @@ def alphabets(
     Reads FASTA folders (a file a class), UCI files (label, name, sequence),
     tables, and JSON lines whose text is a list of symbols.
     """
-    config = resolve_finetune(model, task, layout, fine)
-    if not config.model:
-        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
+    config = what_to_learn(model, task, layout, fine)
     from selfsup.studies import alphabets as study
 
-    folder = out or Path("runs") / f"alphabets-{Path(config.data.train or 'x').name.split('.')[0]}"
+    folder = out or Path("runs") / f"alphabets-{Path(config.data.train).name.split('.')[0]}"
     result = study.run(
         config,
         folder,

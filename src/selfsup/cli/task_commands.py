@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Model, Out, Overwrite, Quiet, own_names
+from selfsup.cli.flags import (
+    ConfigFiles,
+    DeviceName,
+    Json,
+    Model,
+    Out,
+    Overwrite,
+    PrecisionName,
+    Quiet,
+    Seed,
+    Settings,
+    own_names,
+)
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
@@ -115,31 +127,11 @@ class FineFlags:
         Literal["none", "balanced"] | None,
         Parameter(group=_TRAINING, help="balanced: rare classes weigh more [none]."),
     ] = None
-    seed: Annotated[int | None, Parameter(group=_TRAINING, help="Of every random draw [0].")] = None
-    device: Annotated[
-        str | None, Parameter(group=_TRAINING, help="auto, cpu, cuda or cuda:1 [auto].")
-    ] = None
-    precision: Annotated[
-        str | None, Parameter(group=_TRAINING, help="auto, fp32 or bf16 [auto].")
-    ] = None
-    config: Annotated[
-        list[Path],
-        Parameter(
-            name=["--config", "-c"],
-            negative="",
-            group=_TRAINING,
-            help="A YAML or JSON file of settings; may be repeated, later ones win.",
-        ),
-    ] = field(default_factory=list)
-    settings: Annotated[
-        list[str],
-        Parameter(
-            name="--set",
-            negative="",
-            group=_TRAINING,
-            help="Any setting: `--set train.batch_size=16`, or shorter `--train.batch_size 16`.",
-        ),
-    ] = field(default_factory=list)
+    seed: Seed = None
+    device: DeviceName = None
+    precision: PrecisionName = None
+    config: ConfigFiles = field(default_factory=list)
+    settings: Settings = field(default_factory=list)
 
 
 _FLAGS = {
@@ -193,10 +185,32 @@ def _text(value: Any) -> str:
     return json.dumps(value) if isinstance(value, bool) else str(value)
 
 
+ModelOrFile = Annotated[
+    str | None, Parameter(help="A run folder, a model folder, or a hub name; or --config names it.")
+]
+
+
+def what_to_learn(
+    model: str | None,
+    task: TaskFlags | None,
+    layout: LayoutFlags | None,
+    fine: FineFlags | None,
+) -> FinetuneConfig:
+    """As `resolve_finetune`, with a model and a file to learn from.
+
+    Raises:
+        UserError: one of them is missing, too.
+    """
+    config = resolve_finetune(model, task, layout, fine)
+    if not config.model:
+        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
+    if not config.data.train:
+        raise UserError("no labelled file", where="--train", mend="name one")
+    return config
+
+
 def finetune(
-    model: Annotated[
-        str | None, Parameter(help="A run folder, a model folder, or a hub name.")
-    ] = None,
+    model: ModelOrFile = None,
     /,
     *,
     task: TaskFlags | None = None,
@@ -211,11 +225,7 @@ def finetune(
 
     The same command again goes on where the run stopped.
     """
-    config = resolve_finetune(model, task, layout, fine)
-    if not config.model:
-        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
-    if not config.data.train:
-        raise UserError("no labelled file", where="--train", mend="name one")
+    config = what_to_learn(model, task, layout, fine)
     from selfsup.uses import finetuning
 
     folder = out or Path("runs") / f"{config.task}-{Path(config.data.train).name.split('.')[0]}"

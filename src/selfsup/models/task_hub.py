@@ -116,16 +116,7 @@ def save_finetuned(
         body = to_family(kind, body)
         settings = write_settings(kind, config, special)
     renamed = {names[n] if names else f"task_head.{n}": t for n, t in head.items()}
-    settings["architectures"] = [architecture(kind, model.spec, answer)]
-    if labels:
-        settings["id2label"] = {str(i): name for i, name in enumerate(labels)}
-        settings["label2id"] = {name: i for i, name in enumerate(labels)}
-    elif answer == "number":
-        settings |= {"id2label": {"0": "value"}, "label2id": {"value": 0}}
-        settings["problem_type"] = "regression"
-    if kind == "modernbert":
-        settings["classifier_pooling"] = model.spec.pooling
-    settings["classifier_dropout"] = model.spec.dropout
+    settings |= _head_settings(kind, model.spec, answer, labels)
     settings["selfsup"] = {
         **origin,
         "model": config.model_dump(mode="json"),
@@ -139,6 +130,25 @@ def save_finetuned(
     )
     tokenizer.save(folder, config.max_length)
     (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _head_settings(
+    kind: str | None, spec: HeadSpec, answer: Answer, labels: Sequence[str]
+) -> dict[str, Any]:
+    """What the ecosystem's `config.json` says of a head."""
+    names = list(labels) or (["value"] if answer == "number" else [])
+    settings: dict[str, Any] = {
+        "architectures": [architecture(kind, spec, answer)],
+        "classifier_dropout": spec.dropout,
+    }
+    if names:
+        settings["id2label"] = {str(i): name for i, name in enumerate(names)}
+        settings["label2id"] = {name: i for i, name in enumerate(names)}
+    if answer == "number":
+        settings["problem_type"] = "regression"
+    if kind == "modernbert":
+        settings["classifier_pooling"] = spec.pooling
+    return settings
 
 
 def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Finetuned:

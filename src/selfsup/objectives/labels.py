@@ -7,6 +7,7 @@ same numbers that training does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -76,7 +77,7 @@ class LabelObjective(Protocol):
         ...
 
 
-class _Labelled:
+class _Labelled(ABC):
     """What the three kinds share.
 
     Args:
@@ -105,9 +106,9 @@ class _Labelled:
         """The model's answers, scored."""
         return self.loss_of(self.answers(model, batch), batch)
 
+    @abstractmethod
     def loss_of(self, answers: Tensor, batch: LabelledBatch) -> Score:
         """The loss of answers that are there already."""
-        raise NotImplementedError
 
 
 def _count(number: float, like: Tensor) -> Tensor:

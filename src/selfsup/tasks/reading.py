@@ -92,34 +92,41 @@ def read_examples(
             on_bad_row=data.on_bad_row,
             report=report,
         )
-    elif file.is_dir():
-        found = read_fasta_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    elif data.format == "symbols" or plain_suffix(file) == ".data":
-        found = read_uci_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    elif plain_suffix(file) in FASTA_SUFFIXES:
-        if labelled:
-            what = "a FASTA file has no labels"
-            raise UserError(what, where=path, mend="give a folder that holds one file a class")
-        records = read_fasta(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-        found = [TextExample(r.sequence, None, None, r.where) for r in records]
     else:
-        found = read_texts(
-            file,
-            text_column=data.text_column,
-            pair_column=data.pair_column or None,
-            label_column=data.label_column if labelled else None,
-            numeric=numeric,
-            header=data.header,
-            quoting=data.quoting,
-            keep_empty=not labelled,
-            on_bad_row=data.on_bad_row,
-            report=report,
-        )
+        found = _texts(file, data, numeric, labelled, report)
     if report.bad_rows:
         notes.add(
             f"{report.bad_rows:,} rows of {path} were skipped; first: {report.bad_examples[0]}"
         )
     return found
+
+
+def _texts(
+    file: Path, data: LabelledConfig, numeric: bool, labelled: bool, report: ReadReport
+) -> Sequence[TextExample]:
+    """Texts, pairs or sequences of symbols, by the file's layout."""
+    if file.is_dir():
+        return read_fasta_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+    if data.format == "symbols" or plain_suffix(file) == ".data":
+        return read_uci_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+    if plain_suffix(file) in FASTA_SUFFIXES:
+        if labelled:
+            what = "a FASTA file has no labels"
+            raise UserError(what, where=str(file), mend="give a folder that holds one file a class")
+        records = read_fasta(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
+        return [TextExample(r.sequence, None, None, r.where) for r in records]
+    return read_texts(
+        file,
+        text_column=data.text_column,
+        pair_column=data.pair_column or None,
+        label_column=data.label_column if labelled else None,
+        numeric=numeric,
+        header=data.header,
+        quoting=data.quoting,
+        keep_empty=not labelled,
+        on_bad_row=data.on_bad_row,
+        report=report,
+    )
 
 
 def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:

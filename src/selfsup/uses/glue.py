@@ -142,11 +142,9 @@ def run_glue(
         write_json(place / "config.json", base.model_dump(mode="json"))
         done = {cell.path: value for cell in cells if (value := cell.read()) is not None}
         display = Progress(quiet=quiet, title="")
+        for task, why in missing.items():
+            display.say(f"missing: {task}: {why}")
         try:
-            if done:
-                display.say(f"{len(done)} of {len(cells)} trainings have finished already")
-            for why in missing.items():
-                display.say("missing: {}: {}".format(*why))
             _train_all(cells, done, base, limit, place, display, quiet)
         finally:
             display.close()
@@ -255,6 +253,8 @@ def _train_all(
     quiet: bool,
 ) -> None:
     """Train what is not done yet; each is written as soon as it has finished."""
+    if done:
+        display.say(f"{len(done)} of {len(cells)} trainings have finished already")
     open_model: tuple[str, Pretrained] | None = None
     ready: tuple[Path, Prepared] | None = None
     for number, cell in enumerate(cells, start=1):
