@@ -77,6 +77,23 @@ def peer_model(shape: str) -> Any:
     )
 
 
+def trainer_arguments(folder: str, batch: int, steps: int, **options: Any) -> Any:
+    """Trainer's arguments: so many steps, and nothing written or said on the way."""
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=folder,
+        per_device_train_batch_size=batch,
+        max_steps=steps,
+        report_to=[],
+        save_strategy="no",
+        logging_steps=10**9,
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        **options,
+    )
+
+
 def train_peer(
     ready: Prepared,
     model: Any,
@@ -103,7 +120,6 @@ def train_peer(
         DataCollatorForLanguageModeling,
         Trainer,
         TrainerCallback,
-        TrainingArguments,
     )
 
     times: list[float] = []
@@ -118,17 +134,7 @@ def train_peer(
     with tempfile.TemporaryDirectory() as folder:
         ready.tokenizer.save(Path(folder) / "tokenizer")
         tokenizer = AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
-        arguments = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=batch,
-            max_steps=steps,
-            report_to=[],
-            save_strategy="no",
-            logging_steps=10**9,
-            disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
-            **options,
-        )
+        arguments = trainer_arguments(folder, batch, steps, **options)
         trainer = Trainer(
             model,
             arguments,

@@ -19,6 +19,7 @@ from selfsup.tasks.task import AnySet
 from selfsup.uses.finetuning import Sets
 
 from _common import ROOT
+from _peers import trainer_arguments
 
 
 def minilm() -> Path:
@@ -166,7 +167,6 @@ def train_peer(
         DataCollatorWithPadding,
         Trainer,
         TrainerCallback,
-        TrainingArguments,
     )
 
     class Watch(TrainerCallback):
@@ -182,11 +182,11 @@ def train_peer(
         tokenizer
     )
     optimizer = config.optimizer
-    arguments = TrainingArguments(
-        output_dir=folder,
-        per_device_train_batch_size=config.batch_size,
+    arguments = trainer_arguments(
+        folder,
+        config.batch_size,
+        steps,
         per_device_eval_batch_size=64,
-        max_steps=steps,
         learning_rate=optimizer.lr,
         weight_decay=optimizer.weight_decay,
         adam_beta1=optimizer.betas[0],
@@ -196,11 +196,6 @@ def train_peer(
         lr_scheduler_type="linear",
         max_grad_norm=config.clip,
         seed=seed,
-        report_to=[],
-        save_strategy="no",
-        logging_steps=10**9,
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
         **options,
     )
     trainer = Trainer(
