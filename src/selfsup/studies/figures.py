@@ -285,6 +285,8 @@ def _band(
     values = np.array(rows, np.float64)
     axes.plot(x, np.median(values, axis=0), color=colour, ls=line, lw=1.8, label=name, **style)
     axes.fill_between(x, values.min(0), values.max(0), color=colour, alpha=0.15, lw=0)
+    if len(x) == 1:  # a band of no width would not be seen
+        axes.vlines(x, values.min(0), values.max(0), color=colour, alpha=0.5)
 
 
 def _saved(
