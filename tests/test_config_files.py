@@ -288,8 +288,10 @@ def test_complaints_about_files(tmp_path: Path, text: str, message: str) -> None
         ),
         (
             ["--model.causal", "true"],
-            "--model.causal: model: a decoder (causal true) has no pooler, no segments "
-            "(type_vocab_size 0) and no window",
+            (
+                "--model.causal: model: a decoder (causal true) has no pooler, no segments "
+                "(type_vocab_size 0) and no window"
+            ),
         ),
         (["--train", "3"], "--train: must be a section of keys, not 3"),
         (["x"], "'x' is no setting; write --section.key value or --section.key=value"),

@@ -141,12 +141,17 @@ def test_nothing_to_use(tmp_path: Path, cache: Path) -> None:
     )
     message = _message(_data(tmp_path / "b.jsonl", TEXTS[:2], heldout=0.001))
     assert "nothing is held out (0.001 of 2 documents); give more documents" in message
-    assert "a larger data.heldout" in message
+    share = float(message.partition("--data.heldout ")[2].partition(",")[0])
+    held = prepare_corpus(_data(tmp_path / "b.jsonl", TEXTS[:2], heldout=share), TOKENIZER)
+    assert held.meta["splits"]["heldout"]["documents"] == 1
+    assert "a larger data.heldout" in _message(
+        _data(tmp_path / "d.jsonl", TEXTS[:1], heldout=0.001)
+    )
     bad = tmp_path / "c.jsonl"
     bad.write_text("oops\n")
     source = SourceConfig(path=str(bad), on_bad_row="skip")
     assert "the first bad row:" in _message(DataConfig(sources=(source,)))
-    assert list(cache.iterdir()) == []  # nothing is left behind
+    assert len(list(cache.iterdir())) == 1  # of those that were refused nothing is left behind
 
 
 def test_full_disk(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

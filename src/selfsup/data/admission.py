@@ -33,6 +33,8 @@ class Admission:
     duplicates: int = 0
     too_short: int = 0
     empty: int = 0
+    lowest: float = 1.0
+    """The least share that would hold a document out."""
 
 
 def text_key(text: str) -> bytes:
@@ -42,7 +44,12 @@ def text_key(text: str) -> bytes:
 
 def is_heldout(key: bytes, share: float) -> bool:
     """Whether a text with that key is held out; it depends on nothing else."""
-    return int.from_bytes(key[:8], "big") < share * 2**64
+    return place_of(key) < share
+
+
+def place_of(key: bytes) -> float:
+    """Where a text stands between 0 and 1; below `data.heldout` it is held out."""
+    return int.from_bytes(key[:8], "big") / 2**64
 
 
 def admitted_documents(data: DataConfig, admission: Admission) -> Iterator[Admitted]:
@@ -74,7 +81,9 @@ def admitted_documents(data: DataConfig, admission: Admission) -> Iterator[Admit
                 admission.duplicates += 1
                 continue
             seen.add(key)
-            yield Admitted(text, key, number, is_heldout(key, data.heldout))
+            place = place_of(key)
+            admission.lowest = min(admission.lowest, place)
+            yield Admitted(text, key, number, place < data.heldout)
 
 
 def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:

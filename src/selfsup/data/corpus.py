@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -355,6 +356,12 @@ def _refuse_empty(data: DataConfig, admission: Admission, train: int, heldout: i
     if not heldout or not train:
         share = f"{data.heldout:g} of {train + heldout} documents"
         what = f"nothing is held out ({share})" if not heldout else f"all is held out ({share})"
-        larger = "a larger data.heldout" if not heldout else "a smaller data.heldout"
-        mend = f"give more documents, set unit to line or paragraph, or {larger}"
+        least = math.ceil(admission.lowest * 1000 + 1e-9) / 1000
+        if heldout:
+            other = "a smaller data.heldout"
+        elif train > 1 and least < 0.5:
+            other = f"--data.heldout {least:g}, which holds a document out"
+        else:
+            other = "a larger data.heldout"
+        mend = f"give more documents, set unit to line or paragraph, or {other}"
         raise UserError(what, where=where, mend=mend)

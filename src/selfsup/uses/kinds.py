@@ -126,8 +126,11 @@ def conclusion(
     loss, accuracy = unigram
     if config.kind == "next-token":
         learned = heldout.get("loss", float("inf"))
+        guess = {"loss": loss, "accuracy": accuracy}
+        if "bits_per_byte" in heldout:  # of the same tokens
+            guess["bits_per_byte"] = loss * heldout["bits_per_byte"] / learned
         return {
-            "unigram": {"loss": loss, "accuracy": accuracy},
+            "unigram": guess,
             "beats_unigram": bool(learned < loss - _NOTICEABLE),
         }
     if config.kind == "masked-tokens":

@@ -229,7 +229,7 @@ def model_card(config: PretrainConfig, result: Mapping[str, Any]) -> str:
         measured = _masked_scores(result)
     elsewhere = ""
     if decoder_family(model):
-        elsewhere = f", with `transformers.{opener}`"
+        elsewhere = f" or with\n`transformers.{opener}`"
     elif family(model):
         elsewhere = (
             f", with `transformers.{opener}` or\n"
