@@ -1,0 +1,113 @@
+"""Training tokens/s and memory of a decoder: ours, transformers + Trainer, and a plain PyTorch loop.
+
+Every measurement is a process of its own; rounds are interleaved and medians compared.  All train a
+GPT-2 of the same shape on rows of 256 tokens, 16 rows a step.  Trainer's best mode is the fastest of
+bf16 and bf16 compiled; the plain loop is what nanoGPT does (bf16, SDPA, fused AdamW), not compiled.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from _decoders import LENGTH, config, peer_model, train_plainly, train_with_trainer
+
+from _common import arguments, finish, peak_megabytes
+from _peers import prepared
+
+BATCH = 16
+MODES: dict[str, dict[str, Any]] = {
+    "Trainer defaults": {},
+    "Trainer bf16": {"bf16": True},
+    "Trainer bf16 compiled": {"bf16": True, "torch_compile": True},
+}
+
+
+def work(system: str, shape: str, source: str, steps: int) -> dict[str, Any]:
+    """One measurement, in this process."""
+    ready = prepared(config(source, shape, heldout=0.1))
+    found: dict[str, Any] = {"system": system}
+    warm = 3
+    if system == "ours":
+        from selfsup.uses.pretraining import build_model, make_loop
+
+        loop = make_loop(ready, build_model(ready.config), None, True)
+        loop.model.train()
+        times = []
+        for _ in range(steps + warm):
+            loop.step()
+            loop.state.step += 1
+            times.append(time.perf_counter())
+        found |= {"flops_per_token": loop.flops_per_token, "peak": loop.precision.peak}
+    elif system == "plain":
+        times = train_plainly(ready, shape, steps=steps + warm, batch=BATCH)
+    else:
+        model = peer_model(shape, ready)
+        times = train_with_trainer(ready, model, steps=steps + warm, batch=BATCH, **MODES[system])
+    spans = [b - a for a, b in zip(times[warm - 1 :], times[warm:], strict=False)]
+    found["tokens_per_second"] = BATCH * LENGTH / statistics.median(spans)
+    found["peak_megabytes"] = peak_megabytes()
+    return found
+
+
+def measure(system: str, shape: str, source: str, steps: int) -> dict[str, Any] | None:
+    command = [sys.executable, __file__, "--worker", f"{system}|{shape}|{source}|{steps}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"  {system}: failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(
+        f"  {shape} {system:22s} {found['tokens_per_second']:10,.0f} tokens/s "
+        f"{found['peak_megabytes']:8,.0f} MB",
+        flush=True,
+    )
+    return found
+
+
+def compare(shape: str, source: str, rounds: int, steps: int) -> dict[str, Any]:
+    prepared(config(source, shape, heldout=0.1))  # once: the tokenizer and the shards
+    tried = {m: measure(m, shape, source, steps) for m in MODES if m != "Trainer defaults"}
+    best = max((m for m in tried if tried[m]), key=lambda m: tried[m]["tokens_per_second"])  # type: ignore[index]
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "plain": [], best: []}
+    for _ in range(rounds):
+        for system, rows in runs.items():
+            found = measure(system, shape, source, steps)
+            if found:
+                rows.append(found)
+    speed = {s: statistics.median(r["tokens_per_second"] for r in rows) for s, rows in runs.items()}
+    memory = {s: statistics.median(r["peak_megabytes"] for r in rows) for s, rows in runs.items()}
+    share = statistics.median(
+        r["tokens_per_second"] * r["flops_per_token"] / r["peak"] for r in runs["ours"]
+    )
+    return {
+        "best_mode": best,
+        "tokens_per_second": {k: round(v) for k, v in speed.items()},
+        "times_trainer": round(speed["ours"] / speed[best], 2),
+        "times_plain": round(speed["ours"] / speed["plain"], 2),
+        "peak_megabytes": {k: round(v) for k, v in memory.items()},
+        "share_of_matrix_product_rate": round(share, 3),
+        "rounds": rounds,
+    }
+
+
+def main() -> None:
+    args = arguments(__doc__ or "", worker="", rounds=3, steps=8)
+    if args.worker:
+        system, shape, source, steps = args.worker.split("|")
+        print(json.dumps(work(system, shape, source, int(steps))))
+        return
+    file = args.data / "text" / "english_novels" / "english_novels.jsonl.xz"
+    source = str(file) if file.is_file() else "docstrings:"
+    rounds, steps = (1, 3) if args.quick else (args.rounds, args.steps)
+    shapes = ["4x256"] if args.quick else ["4x256", "6x384"]
+    found = {shape: compare(shape, source, rounds, steps) for shape in shapes}
+    finish("decoder_speed", args, found)
+
+
+if __name__ == "__main__":
+    main()
