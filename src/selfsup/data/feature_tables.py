@@ -13,15 +13,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.errors import UserError, nearest
-
-Columns = Mapping[str, NDArray[Any]]
-"""A table: each column's values by its name; float64, or object (texts and None)."""
+from selfsup.data.columns import (
+    as_columns,
+    as_numbers,
+    as_texts,
+    no_number,
+    no_such_column,
+)
+from selfsup.errors import UserError
 
 Missing = Literal["impute", "refuse"]
 Scaling = Literal["robust", "standard", "none"]
-
-_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 _NORMAL_IQR = 1.3489795
 """Interquartile range of the standard normal distribution."""
 
@@ -114,12 +116,12 @@ class FeatureTable:
         self.named = not isinstance(table, np.ndarray)
         unknown = [name for name in self.categorical if name not in columns]
         if unknown:
-            raise _no_column(unknown[0], list(columns), where)
+            raise no_such_column(unknown[0], list(columns), where)
         numbers, categories, dropped = [], [], []
         for name, raw in columns.items():
-            values = _as_numbers(raw) if name not in self.categorical else None
+            values = as_numbers(raw) if name not in self.categorical else None
             if values is None:
-                texts = _as_texts(raw)
+                texts = as_texts(raw)
                 if all(text is None for text in texts):
                     dropped.append(name)
                 else:
@@ -205,9 +207,9 @@ class FeatureTable:
             if block.kind == "category":
                 self._write_category(matrix[:, block.start : block.stop], raw, block.name, where)
                 continue
-            values = _as_numbers(raw)
+            values = as_numbers(raw)
             if values is None:
-                raise _no_number(raw, block.name, where)
+                raise no_number(raw, block.name, where)
             values = self._finite(values, block.name, where)
             gaps = np.isnan(values)
             if block.kind == "gap":
@@ -266,7 +268,7 @@ class FeatureTable:
     ) -> None:
         known = next(c.categories for c in self.categories if c.name == name)
         place = {word: i + 1 for i, word in enumerate(known)}
-        texts = _as_texts(raw)
+        texts = as_texts(raw)
         self._check_gaps(np.array([t is None for t in texts], bool), name, where)
         out[np.arange(len(texts)), [place.get(text, 0) for text in texts]] = 1
 
@@ -284,7 +286,7 @@ class FeatureTable:
                 raise UserError(what, where=where, mend="give a table with a header")
         for name in self.names:
             if name not in columns:
-                raise _no_column(name, list(columns), where)
+                raise no_such_column(name, list(columns), where)
         return {name: columns[name] for name in self.names}
 
     def _finite(self, values: NDArray[np.float64], name: str, where: str) -> NDArray[np.float64]:
@@ -340,65 +342,6 @@ class FeatureTable:
         return table
 
 
-def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
-    """A mapping, a data frame or a two-dimensional array as columns by name.
-
-    Raises:
-        UserError: another shape, columns of unequal length, or no row.
-    """
-    if isinstance(table, Mapping):
-        columns = {str(name): np.asarray(values) for name, values in table.items()}
-    elif hasattr(table, "columns"):
-        columns = {str(name): np.asarray(table[name]) for name in table.columns}
-    else:
-        array = np.asarray(table)
-        if array.ndim != 2:
-            raise UserError(f"a table has two dimensions, this has {array.ndim}", where=where)
-        columns = {str(i): array[:, i] for i in range(array.shape[1])}
-    lengths = {len(values) for values in columns.values()}
-    if len(lengths) > 1:
-        raise UserError("the columns have unequal lengths", where=where)
-    if not columns or lengths == {0}:
-        raise UserError("the table has no rows", where=where)
-    return columns
-
-
-def _as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
-    """A column as numbers, gaps as NaN; None when some value is no number."""
-    if raw.dtype.kind in "fiub":
-        return raw.astype(np.float64)
-    values = np.empty(len(raw))
-    for i, value in enumerate(raw):
-        if _is_missing(value):
-            values[i] = np.nan
-            continue
-        try:
-            values[i] = float(value)
-        except (TypeError, ValueError):
-            return None
-    return values
-
-
-def _as_texts(raw: NDArray[Any]) -> list[str | None]:
-    """A column as words, gaps as None."""
-    return [None if _is_missing(value) else _word(value) for value in raw]
-
-
-def _word(value: Any) -> str:
-    """A value as a category's name; 3.0 and 3 are the same."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value).strip()
-
-
-def _is_missing(value: Any) -> bool:
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return value.strip().lower() in _MISSING
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
-
-
 def _categories(texts: Sequence[str | None]) -> tuple[str | None, ...]:
     words: list[str | None] = sorted({text for text in texts if text is not None}, key=str)
     return (*words, None) if any(text is None for text in texts) else tuple(words)
@@ -406,21 +349,3 @@ def _categories(texts: Sequence[str | None]) -> tuple[str | None, ...]:
 
 def _usable(scale: float) -> bool:
     return bool(np.isfinite(scale)) and scale > 0
-
-
-def _no_column(name: str, known: list[str], where: str) -> UserError:
-    shown = ", ".join(known[:8])
-    return UserError(
-        f"there is no column '{name}'", where=where, mend=nearest(name, known) or f"it has {shown}"
-    )
-
-
-def _no_number(raw: NDArray[Any], name: str, where: str) -> UserError:
-    for row, value in enumerate(raw, start=1):
-        if not _is_missing(value):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
-                return UserError(what, where=where)
-    return UserError(f"column '{name}' holds no numbers", where=where)
