@@ -286,7 +286,11 @@ def test_complaints_about_files(tmp_path: Path, text: str, message: str) -> None
                 "accumulate x processes (1 x 2)"
             ),
         ),
-        (["--model.causal", "true"], "--model.causal: can only be false here, not true"),
+        (
+            ["--model.causal", "true"],
+            "--model.causal: model: a decoder (causal true) has no pooler, no segments "
+            "(type_vocab_size 0) and no window",
+        ),
         (["--train", "3"], "--train: must be a section of keys, not 3"),
         (["x"], "'x' is no setting; write --section.key value or --section.key=value"),
     ],

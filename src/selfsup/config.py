@@ -109,8 +109,22 @@ TokenizerConfig = Annotated[
 ]
 
 
+class RopeScalingConfig(Section):
+    """Rotary angles slowed down for contexts longer than those of the first training."""
+
+    kind: Literal["linear", "llama3"]
+    factor: Annotated[float, Field(ge=1)]
+    """How much slower."""
+    low: float = 1.0
+    """`llama3`: turns over the first context below which a pair is slowed in full."""
+    high: float = 4.0
+    """`llama3`: turns over the first context above which a pair stays as it is."""
+    original_length: Annotated[int, Field(gt=0)] = 8192
+    """`llama3`: tokens in the first context."""
+
+
 class TransformerConfig(Section):
-    """The one transformer (BERT, ModernBERT; later GPT-2 and Llama are settings of it)."""
+    """The one transformer: BERT, ModernBERT, GPT-2 and Llama are settings of it."""
 
     kind: Literal["transformer"] = "transformer"
     vocab_size: int | None = None
@@ -118,6 +132,8 @@ class TransformerConfig(Section):
     hidden_size: Annotated[int, Field(gt=0)] = 256
     num_layers: Annotated[int, Field(gt=0)] = 4
     num_heads: Annotated[int, Field(gt=0)] = 4
+    num_kv_heads: Annotated[int, Field(gt=0)] | None = None
+    """Heads of keys and values, each shared by several of the queries' (grouped); as many when not given."""
     intermediate_size: Annotated[int, Field(gt=0)] = 1024
     """Width of the feed-forward part (of each half, when gated)."""
     max_length: Annotated[int, Field(gt=1)] = 512
@@ -128,6 +144,8 @@ class TransformerConfig(Section):
     positions: Literal["learned", "rotary"] = "learned"
     rope_theta: float = 10_000.0
     """Base of the rotary angles (in layers that see everything)."""
+    rope_scaling: RopeScalingConfig | None = None
+    """How rotary angles are slowed down; not when not given."""
     local_rope_theta: float | None = None
     """Base of the rotary angles in windowed layers; as `rope_theta` when not given."""
     window: int | None = None
@@ -139,14 +157,20 @@ class TransformerConfig(Section):
     """Gated feed-forward (GLU)."""
     bias: bool = True
     """Biases in linear layers and norms of the body."""
+    qkv_bias: bool | None = None
+    """Biases of queries, keys and values alone (Qwen2); as `bias` when not given."""
+    embedding_norm: bool = True
+    """A norm over the summed embeddings; decoders have none."""
     type_vocab_size: Annotated[int, Field(ge=0)] = 2
     """Kinds of segments (sentence A, sentence B); 0: none."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pooler: bool = True
     """BERT's dense layer over [CLS]."""
-    causal: Literal[False] = False
-    """Attend to the left only; decoders come with `next-token`."""
+    causal: bool = False
+    """Each token sees itself and those before it: a decoder, trained by `next-token`."""
+    tied: bool = True
+    """For decoders: the output matrix is the token embeddings'; encoders always tie them."""
     initializer_range: float = 0.02
 
     @model_validator(mode="after")
@@ -157,7 +181,27 @@ class TransformerConfig(Section):
             )
         if self.positions == "rotary" and (self.hidden_size // self.num_heads) % 2:
             raise ValueError("rotary positions need an even width per head")
+        if self.num_heads % self.kv_heads:
+            raise ValueError(
+                f"num_kv_heads ({self.num_kv_heads}) must divide num_heads ({self.num_heads})"
+            )
+        if self.causal and (self.pooler or self.type_vocab_size or self.window is not None):
+            raise ValueError(
+                "a decoder (causal true) has no pooler, no segments (type_vocab_size 0) and no window"
+            )
+        if not (self.causal or self.tied):
+            raise ValueError("an encoder's output matrix is tied to its embeddings (tied true)")
         return self
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.num_kv_heads or self.num_heads
+
+    @property
+    def qkv_width(self) -> int:
+        """Width of queries, keys and values together."""
+        return (self.num_heads + 2 * self.kv_heads) * (self.hidden_size // self.num_heads)
 
 
 class MaskedTokensConfig(Section):
@@ -237,7 +281,27 @@ class ReplacedTokensConfig(Section):
         )
 
 
-ObjectiveConfig = Annotated[MaskedTokensConfig | ReplacedTokensConfig, Field(discriminator="kind")]
+class NextTokenConfig(Section):
+    """Predict each token from those before it (GPT, Radford et al. 2018)."""
+
+    kind: Literal["next-token"] = "next-token"
+    cross_documents: bool = False
+    """Let attention cross from one document to the next in the same row (as nanoGPT does)."""
+
+    @property
+    def pairs(self) -> Literal["none"]:
+        """There is no question about pairs beside this one."""
+        return "none"
+
+    @property
+    def pair_head(self) -> bool:
+        """Never."""
+        return False
+
+
+ObjectiveConfig = Annotated[
+    MaskedTokensConfig | ReplacedTokensConfig | NextTokenConfig, Field(discriminator="kind")
+]
 
 
 class Budget(Section):
@@ -383,6 +447,12 @@ class PretrainConfig(Section):
             )
         if self.objective.pair_head and not self.model.pooler:
             raise ValueError(f"objective.pairs '{self.objective.pairs}' needs model.pooler true")
+        if self.model.causal != (self.objective.kind == "next-token"):
+            raise ValueError(
+                "objective 'next-token' needs a decoder: set model.causal true"
+                if not self.model.causal
+                else f"objective '{self.objective.kind}' needs an encoder: set model.causal false"
+            )
         if self.objective.kind == "replaced-tokens" and self.model.pooler:
             raise ValueError("objective 'replaced-tokens' trains no pooler; set model.pooler false")
         return self

@@ -7,9 +7,12 @@ from typing import Any
 
 from selfsup.config import (
     AdamWConfig,
+    BytePairConfig,
     DataConfig,
     MaskedTokensConfig,
     MuonConfig,
+    NextTokenConfig,
+    ObjectiveConfig,
     PretrainConfig,
     ReplacedTokensConfig,
     ScheduleConfig,
@@ -91,10 +94,80 @@ def electra(size: str) -> PretrainConfig:
     )
 
 
+_DECODER: dict[str, Any] = {
+    "causal": True,
+    "norm_position": "pre",
+    "norm_eps": 1e-5,
+    "embedding_norm": False,
+    "type_vocab_size": 0,
+    "pooler": False,
+}
+# GPT-2's and Llama's "small" is GPT-2's own smallest shape
+_DECODER_SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (12, 768, 12)}
+_DECODER_VOCABULARY = {"tiny": 4096, "mini": 8192, "small": 32768}
+
+
+def gpt2(size: str) -> PretrainConfig:
+    """GPT-2 (Radford et al. 2019): norms before, learned positions, tanh-GELU, biases."""
+    layers, hidden, heads = _DECODER_SIZES[size]
+    return PretrainConfig(
+        recipe=f"gpt2-{size}",
+        data=DataConfig(length=256),
+        tokenizer=BytePairConfig(vocab_size=_DECODER_VOCABULARY[size]),
+        model=TransformerConfig(
+            hidden_size=hidden,
+            num_layers=layers,
+            num_heads=heads,
+            intermediate_size=4 * hidden,
+            max_length=1024,
+            activation="gelu_tanh",
+            **_DECODER,
+        ),
+        objective=NextTokenConfig(),
+        train=_decoder_training(size),
+    )
+
+
+def llama(size: str) -> PretrainConfig:
+    """After Llama (Touvron et al. 2023): RMSNorm, rotary, gated, grouped heads, no biases."""
+    layers, hidden, heads = _DECODER_SIZES[size]
+    return PretrainConfig(
+        recipe=f"llama-{size}",
+        data=DataConfig(length=256),
+        tokenizer=BytePairConfig(vocab_size=_DECODER_VOCABULARY[size]),
+        model=TransformerConfig(
+            hidden_size=hidden,
+            num_layers=layers,
+            num_heads=heads,
+            num_kv_heads=max(1, heads // 2 if size != "small" else heads // 3),
+            intermediate_size=hidden * 8 // 3 // 32 * 32,
+            max_length=1024,
+            activation="silu",
+            norm="rmsnorm",
+            positions="rotary",
+            gated=True,
+            bias=False,
+            **_DECODER,
+        ),
+        objective=NextTokenConfig(),
+        train=_decoder_training(size),
+    )
+
+
+def _decoder_training(size: str) -> TrainConfig:
+    return TrainConfig(
+        batch_size=16 if size != "small" else 32,
+        optimizer=MuonConfig(),
+        schedule=ScheduleConfig(kind="trapezoid", warmup=0.05),
+    )
+
+
 RECIPES: dict[str, Callable[[], PretrainConfig]] = {
     **{f"bert-{size}": (lambda size=size: bert(size)) for size in _SIZES},  # type: ignore[misc]
     **{f"modernbert-{size}": (lambda size=size: modernbert(size)) for size in _SIZES},  # type: ignore[misc]
     **{f"electra-{size}": (lambda size=size: electra(size)) for size in ("tiny", "mini", "small")},  # type: ignore[misc]
+    **{f"gpt2-{size}": (lambda size=size: gpt2(size)) for size in _DECODER_SIZES},  # type: ignore[misc]
+    **{f"llama-{size}": (lambda size=size: llama(size)) for size in _DECODER_SIZES},  # type: ignore[misc]
 }
 
 
@@ -126,7 +199,9 @@ def _blocks(m: TransformerConfig) -> int:
     """Parameters of a transformer's blocks, its last norm included."""
     d, f, bias = m.hidden_size, m.intermediate_size, int(m.bias)
     up = f * (2 if m.gated else 1)
-    block = 4 * d * d + bias * 4 * d + d * up + bias * up + f * d + bias * d + 2 * _norm(m)
+    qkv_bias = bias if m.qkv_bias is None else int(m.qkv_bias)
+    attention = (d + qkv_bias) * m.qkv_width + d * d + bias * d
+    block = attention + d * up + bias * up + f * d + bias * d + 2 * _norm(m)
     return m.num_layers * block
 
 
@@ -138,6 +213,8 @@ def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
     blocks = _blocks(m)
     places = m.max_length * d if m.positions == "learned" else 0
     embeddings = vocabulary * d + places + m.type_vocab_size * d + _norm(m)
+    if objective.kind == "next-token":  # the last norm stands where encoders norm their embeddings
+        return blocks, embeddings, 0 if m.tied else vocabulary * d
     heads = d * d + bias * d + _norm(m) + vocabulary
     if m.pooler:
         heads += d * d + d
@@ -156,7 +233,7 @@ def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
 def _layer_flops(m: TransformerConfig, length: int) -> int:
     """Multiplications for each token, forward, in a transformer's layers."""
     d, up = m.hidden_size, m.intermediate_size * (2 if m.gated else 1)
-    weights = 4 * d * d + d * up + m.intermediate_size * d
+    weights = d * m.qkv_width + d * d + d * up + m.intermediate_size * d
     return m.num_layers * (weights + 2 * length * d)
 
 
@@ -164,11 +241,14 @@ def training_flops(config: PretrainConfig) -> float:
     """Floating-point operations per token of one training step (forward and backward).
 
     Six per weight that meets every token; the head's only at the scored places; attention's two
-    products over the row.  With a generator, its layers too, and the logits once more for sampling.
+    products over the row (of which a decoder needs half; counted in full, as is usual).  With a
+    generator, its layers too, and the logits once more for sampling.
     """
     m, objective = config.model, config.objective
     d, vocabulary = m.hidden_size, _vocabulary(config)
     body = _layer_flops(m, config.data.length)
+    if objective.kind == "next-token":
+        return 6.0 * (body + d * vocabulary)
     if objective.kind == "masked-tokens":
         return 6.0 * (body + objective.rate * (d * d + d * vocabulary))
     g = objective.generator(m)
@@ -177,7 +257,9 @@ def training_flops(config: PretrainConfig) -> float:
     return 6.0 * (body + head) + 2.0 * objective.rate * d * vocabulary
 
 
-def _question(objective: MaskedTokensConfig | ReplacedTokensConfig) -> str:
+def _question(objective: ObjectiveConfig) -> str:
+    if objective.kind == "next-token":
+        return "next token"
     if objective.kind == "replaced-tokens":
         return f"{objective.rate:.0%} replaced, generator {objective.generator_size:.2g}"
     pairs = "" if objective.pairs == "none" else f" + {objective.pairs}"
@@ -192,7 +274,8 @@ def table() -> list[dict[str, Any]]:
         parameters = sum(body_parameters(config))
         state = 16 if config.train.optimizer.kind == "adamw" else 14
         m, tokens = config.model, config.train.batch_size * config.data.length
-        scored = config.objective.rate * tokens
+        rate = 1.0 if config.objective.kind == "next-token" else config.objective.rate
+        scored = rate * tokens
         vocabulary = _vocabulary(config)
         bodies = [m]
         if config.objective.kind == "replaced-tokens":

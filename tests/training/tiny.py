@@ -36,6 +36,8 @@ def tiny_config(data: Path, recipe: str = "bert-tiny", **train: Any) -> Pretrain
     value["data"].update(sources=[{"path": str(data), "unit": "line"}], heldout=0.1, length=32)
     value["tokenizer"] = {"kind": "characters", "vocab_size": 64}
     value["model"].update(hidden_size=16, num_layers=2, num_heads=2, intermediate_size=32)
+    if value["model"]["num_kv_heads"]:
+        value["model"]["num_kv_heads"] = 1
     value["train"].update(
         budget="12 steps",
         batch_size=8,

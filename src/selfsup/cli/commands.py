@@ -122,10 +122,10 @@ def fill(
     given = [*texts, *(_texts(input, column) if input else ())]
     if not given:
         raise UserError("no text", mend='give "a text with [MASK]", or --input FILE')
-    from selfsup.models.hub import load
+    from selfsup.models.hub import load_encoder
     from selfsup.uses import fill as filling
 
-    filled = filling.fill(load(model), given, top)
+    filled = filling.fill(load_encoder(model), given, top)
     if as_json:
         render.print_json([asdict(one) for one in filled])
     else:
@@ -165,7 +165,7 @@ def embed(
     if batch_tokens is not None and batch_tokens < 1:
         raise UserError(f"must be at least 1, not {batch_tokens}", where="--batch-tokens")
     texts = _texts(input, column)
-    from selfsup.models.hub import load
+    from selfsup.models.hub import load_encoder
     from selfsup.uses import embed as embedding
 
     options: dict[str, Any] = {
@@ -175,7 +175,7 @@ def embed(
     }
     if batch_tokens is not None:
         options["batch_tokens"] = batch_tokens
-    pretrained = load(model)
+    pretrained = load_encoder(model)
     if cut := embedding.count_cut(pretrained, texts):
         render.note(f"{cut} texts are longer than the model takes; their beginning counts")
     vectors = embedding.embed(pretrained, texts, **options)

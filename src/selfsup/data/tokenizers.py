@@ -41,6 +41,9 @@ ROLES = ("pad", "unknown", "cls", "sep", "mask")
 _HUB_ROLES = dict(
     zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), ROLES, strict=True)
 )
+_FRAME_ROLES = {"bos_token": "begin", "eos_token": "end"}
+"""What decoders call the tokens around a text; only where a folder or `for_decoder` names them."""
+_USUAL_FRAMES = {"begin": ("<|endoftext|>", "<s>"), "end": ("<|endoftext|>", "</s>")}
 _USUAL_NAMES = {
     "pad": ("[PAD]", "<pad>"),
     "unknown": ("[UNK]", "<unk>"),
@@ -49,6 +52,7 @@ _USUAL_NAMES = {
     "mask": ("[MASK]", "<mask>"),
 }
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "\n")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
 # A line end between two visible characters parts words in every tokenizer that splits at spaces.
 _CUT = re.compile(r"(?<=\S\n)(?=\S)")
@@ -73,8 +77,8 @@ class Tokenizer:
     Args:
         inner: the Hugging Face tokenizer.  Padding and truncation that it carries are
             switched off.
-        names: role (`pad`, `unknown`, `cls`, `sep`, `mask`) to token; by default the usual names
-            that the vocabulary holds.
+        names: role (`pad`, `unknown`, `cls`, `sep`, `mask`; of decoders also `begin` and `end`) to
+            token; by default the usual names that the vocabulary holds.
     """
 
     def __init__(self, inner: tokenizers.Tokenizer, names: dict[str, str] | None = None) -> None:
@@ -92,6 +96,10 @@ class Tokenizer:
         self.cls_id: int | None = ids.get("cls")
         self.sep_id: int | None = ids.get("sep")
         self.mask_id: int | None = ids.get("mask")
+        self.begin_id: int | None = _frame(vocabulary, ids, "begin", self.cls_id)
+        """What a decoder reads before a text."""
+        self.end_id: int | None = _frame(vocabulary, ids, "end", self.sep_id)
+        """What a decoder writes after a text."""
         self.vocab_size: int = max(vocabulary.values()) + 1
         """Rows that an embedding needs: the largest id + 1, also where ids have gaps."""
         added = inner.get_added_tokens_decoder()
@@ -117,6 +125,44 @@ class Tokenizer:
         for id in self.ordinary_ids.tolist():
             ends[id] = self._surface(id).endswith(_SENTENCE_ENDS)
         return ends
+
+    @cached_property
+    def byte_lengths(self) -> NDArray[np.int64] | None:
+        """(vocab_size,) bytes of text in each token, 0 for special ones.
+
+        None where tokens do not add up to the text: WordPiece, and whatever folds letters.
+        """
+        parts = (self._state.get("normalizer"), self._state.get("model") or {})
+        kind = parts[1].get("type")
+        if self._bytes is None and (kind == "WordPiece" or _folds(parts[0])):
+            return None
+        lengths = np.zeros(self.vocab_size, np.int64)
+        for id in self.ordinary_ids.tolist():
+            token = self.token(id)
+            if self._bytes is not None:
+                lengths[id] = len(token)  # each letter stands for a byte
+            elif _BYTE.fullmatch(token):
+                lengths[id] = 1
+            else:
+                lengths[id] = len(token.replace("▁", " ").encode())
+        return lengths
+
+    def for_decoder(self) -> Tokenizer:
+        """The same vocabulary with a decoder's frame: a begin token before a text, nothing after it.
+
+        As it is where the tokenizer names such tokens already.
+        """
+        if {"begin", "end"} <= set(self.names) or self.begin_id is None or self.end_id is None:
+            return self
+        from tokenizers import Tokenizer as Inner
+        from tokenizers.processors import TemplateProcessing
+
+        inner = Inner.from_str(self.inner.to_str())
+        begin, end = self.token(self.begin_id), self.token(self.end_id)
+        inner.post_processor = TemplateProcessing(
+            single=f"{begin} $A", pair=f"{begin} $A $B:1", special_tokens=[(begin, self.begin_id)]
+        )
+        return Tokenizer(inner, {**self.names, "begin": begin, "end": end})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -254,7 +300,9 @@ class Tokenizer:
             "clean_up_tokenization_spaces": False,
         }
         settings |= {
-            hub: self.names[role] for hub, role in _HUB_ROLES.items() if role in self.names
+            hub: self.names[role]
+            for hub, role in (_HUB_ROLES | _FRAME_ROLES).items()
+            if role in self.names
         }
         written = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")
@@ -262,12 +310,32 @@ class Tokenizer:
 
 def _resolve_names(vocabulary: dict[str, int], given: dict[str, str]) -> dict[str, str]:
     names: dict[str, str] = {}
-    for role in ROLES:
-        candidates = (given[role],) if role in given else _USUAL_NAMES[role]
+    for role in (*ROLES, *_FRAME_ROLES.values()):
+        candidates = (given[role],) if role in given else _USUAL_NAMES.get(role, ())
         token = next((token for token in candidates if token in vocabulary), None)
         if token is not None:
             names[role] = token
     return names
+
+
+def _frame(
+    vocabulary: dict[str, int], ids: dict[str, int], role: str, otherwise: int | None
+) -> int | None:
+    """A decoder's begin or end token: the named one, a usual one, or that of encoders."""
+    if role in ids:
+        return ids[role]
+    usual = (vocabulary[token] for token in _USUAL_FRAMES[role] if token in vocabulary)
+    return next(usual, otherwise)
+
+
+def _folds(normalizer: Any) -> bool:
+    """Whether a normalizer may change how many bytes a text has."""
+    if not isinstance(normalizer, dict):
+        return False
+    if normalizer.get("type") == "Sequence":
+        return any(_folds(part) for part in normalizer["normalizers"])
+    space = normalizer.get("pattern") == {"String": " "} and normalizer.get("content") == "▁"
+    return not (space or (normalizer.get("type") == "Prepend"))
 
 
 def _add_special(inner: tokenizers.Tokenizer, tokens: list[str]) -> None:
@@ -345,7 +413,7 @@ def load_tokenizer(path: Path, lowercase: bool = True) -> Tokenizer:
         raise UserError("no such tokenizer", where=str(path))
     names = {
         role: value["content"] if isinstance(value, dict) else str(value)
-        for hub, role in _HUB_ROLES.items()
+        for hub, role in (_HUB_ROLES | _FRAME_ROLES).items()
         if (value := settings.get(hub)) is not None
     }
     if file.suffix == ".txt":

@@ -1,4 +1,4 @@
-"""How the ecosystem names what `Transformer` holds: BERT's and ModernBERT's settings and tensors."""
+"""How the ecosystem names what an encoder holds: BERT's and ModernBERT's settings and tensors."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from torch import Tensor
 from selfsup.config import TransformerConfig
 from selfsup.errors import UserError
 
-_ACTIVATIONS = {
+NameMap = Mapping[str, "str | tuple[str, ...]"]
+"""Our names to theirs; `{i}` is a layer's number, `*` a name's end.  A tuple: theirs, concatenated."""
+
+ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
     "silu": "silu",
 }
-_FAMILY_NAMES = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
+FAMILY_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 
-# ours -> theirs; "{i}" is a layer's number.  A tuple: ours is theirs, concatenated.
-_BERT: dict[str, str | tuple[str, ...]] = {
+_BERT: NameMap = {
     "encoder.embeddings.tokens.weight": "bert.embeddings.word_embeddings.weight",
     "encoder.embeddings.positions.weight": "bert.embeddings.position_embeddings.weight",
     "encoder.embeddings.types.weight": "bert.embeddings.token_type_embeddings.weight",
@@ -43,7 +45,7 @@ _BERT: dict[str, str | tuple[str, ...]] = {
     "head_bias": "cls.predictions.bias",
     "pair_head.*": "cls.seq_relationship.*",
 }
-_MODERNBERT: dict[str, str | tuple[str, ...]] = {
+_MODERNBERT: NameMap = {
     "encoder.embeddings.tokens.weight": "model.embeddings.tok_embeddings.weight",
     "encoder.embeddings.norm.*": "model.embeddings.norm.*",
     "encoder.blocks.{i}.attention.qkv.*": "model.layers.{i}.attn.Wqkv.*",
@@ -57,7 +59,7 @@ _MODERNBERT: dict[str, str | tuple[str, ...]] = {
     "head_norm.*": "head.norm.*",
     "head_bias": "decoder.bias",
 }
-_MAPS: dict[str, Mapping[str, str | tuple[str, ...]]] = {"bert": _BERT, "modernbert": _MODERNBERT}
+_MAPS: dict[str, NameMap] = {"bert": _BERT, "modernbert": _MODERNBERT}
 _PREFIX = {"bert": "bert.", "modernbert": "model."}
 
 # tied to the embeddings, or a buffer of old versions: nothing is lost by leaving them
@@ -69,6 +71,10 @@ _TASK_HEAD = re.compile(r"(classifier|qa_outputs|score|task_head)\.")
 
 def family(config: TransformerConfig) -> str | None:
     """`bert` or `modernbert` when the settings are one of theirs, else None."""
+    if config.causal or config.kv_heads != config.num_heads or config.rope_scaling is not None:
+        return None
+    if not config.embedding_norm or config.qkv_bias not in (None, config.bias):
+        return None
     plain = not config.gated and config.bias and config.norm == "layernorm"
     if plain and config.norm_position == "post" and config.positions == "learned":
         return "bert" if config.window is None and config.type_vocab_size else None
@@ -78,9 +84,13 @@ def family(config: TransformerConfig) -> str | None:
     return None
 
 
-def _pairs(kind: str, name: str) -> tuple[str, ...]:
-    """Their name (or names) of one of our tensors."""
-    for ours, theirs in _MAPS[kind].items():
+def their_names(names: NameMap, name: str) -> tuple[str, ...]:
+    """Their name (or names) of one of our tensors.
+
+    Raises:
+        KeyError: the map has none.
+    """
+    for ours, theirs in names.items():
         pattern = re.escape(ours).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\*", r"(?P<end>\w+)")
         if found := re.fullmatch(pattern, name):
             parts = found.groupdict()
@@ -96,7 +106,7 @@ def to_family(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our tensors under the ecosystem's names."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        theirs = _pairs(kind, name)
+        theirs = their_names(_MAPS[kind], name)
         for target, part in zip(theirs, tensor.chunk(len(theirs)), strict=True):
             renamed[target] = part.contiguous().clone()
     return renamed
@@ -122,7 +132,7 @@ def from_family(
     found: dict[str, Tensor] = {}
     used: set[str] = set()
     for name in wanted:
-        theirs = _pairs(kind, name)
+        theirs = their_names(_MAPS[kind], name)
         if all(t in given for t in theirs):
             found[name] = torch.cat([given[t] for t in theirs])
             used.update(theirs)
@@ -147,10 +157,10 @@ def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
         raise UserError(
             f"architecture '{kind or 'unknown'}' is not one that selfsup opens",
             where=where,
-            mend="it opens BERT and ModernBERT",
+            mend="it opens BERT, ModernBERT, GPT-2, Llama and Qwen2",
         )
     act = str(config.get("hidden_act" if kind == "bert" else "hidden_activation", "gelu"))
-    if act not in _ACTIVATIONS:
+    if act not in ACTIVATIONS:
         raise UserError(f"activation '{act}' is not supported", where=where)
     shape = {
         "vocab_size": config["vocab_size"],
@@ -159,7 +169,7 @@ def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
         "num_heads": config["num_attention_heads"],
         "intermediate_size": config["intermediate_size"],
         "max_length": config["max_position_embeddings"],
-        "activation": _ACTIVATIONS[act],
+        "activation": ACTIVATIONS[act],
         "initializer_range": config.get("initializer_range", 0.02),
     }
     return (
@@ -191,7 +201,7 @@ def _read_modernbert(
         if config.get(key):
             raise UserError(f"ModernBERT with {key} is not supported", where=where)
     head = str(config.get("classifier_activation", "gelu"))
-    if _ACTIVATIONS.get(head) != act:
+    if ACTIVATIONS.get(head) != act:
         what = f"ModernBERT with activation '{act}' and another in its head ('{head}') is not supported"
         raise UserError(what, where=where)
     ropes = config.get("rope_parameters") or {}
@@ -249,7 +259,7 @@ def write_settings(
 
 def _write_bert(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "hidden_act": _FAMILY_NAMES[config.activation],
+        "hidden_act": FAMILY_ACTIVATIONS[config.activation],
         "layer_norm_eps": config.norm_eps,
         "type_vocab_size": config.type_vocab_size,
         "hidden_dropout_prob": config.dropout,
@@ -270,8 +280,8 @@ def _write_modernbert(
         for i in range(config.num_layers)
     ]
     return {
-        "hidden_activation": _FAMILY_NAMES[config.activation],
-        "classifier_activation": _FAMILY_NAMES[config.activation],
+        "hidden_activation": FAMILY_ACTIVATIONS[config.activation],
+        "classifier_activation": FAMILY_ACTIVATIONS[config.activation],
         "norm_eps": config.norm_eps,
         "norm_bias": False,
         "attention_bias": False,

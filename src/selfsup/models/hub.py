@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer
@@ -23,7 +21,22 @@ from selfsup.models.checkpoint_names import (
     to_family,
     write_settings,
 )
-from selfsup.models.transformer import MaskedLanguageModel, Transformer
+from selfsup.models.decoder_hub import (
+    PretrainedDecoder,
+    is_decoder,
+    load_decoder,
+    save_decoder,
+)
+from selfsup.models.model_folder import (
+    check_tensors,
+    check_tokenizer,
+    find_model_folder,
+    read_config,
+    read_json,
+    read_weights,
+    write_model,
+)
+from selfsup.models.transformer import CausalLanguageModel, MaskedLanguageModel, Transformer
 
 _HEAD = ("head_dense.", "head_norm.", "head_bias")
 
@@ -64,51 +77,14 @@ class Pretrained:
         return found.hexdigest()[:16]
 
 
-def find_model_folder(name: str | Path) -> Path:
-    """The folder with `config.json` that MODEL means: a run folder, a model folder, or a hub name."""
-    path = Path(name).expanduser()
-    if (path / "model" / "config.json").is_file():
-        return path / "model"
-    if path.is_dir():
-        if (path / "config.json").is_file() and not (path / "checkpoints").is_dir():
-            return path
-        raise UserError(
-            "this run has no finished model yet"
-            if (path / "checkpoints").is_dir()
-            else "this folder holds no model (no config.json)",
-            where=str(path),
-            mend="run the same `selfsup pretrain` again to go on with it"
-            if (path / "checkpoints").is_dir()
-            else "give a run folder or a model folder",
-        )
-    text = str(name)
-    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
-        return _from_hub(text)
-    raise UserError("no such run or model folder", where=text)
+def load(name: str | Path, device: str = "cpu") -> Pretrained | PretrainedDecoder:
+    """Open a pre-trained model, whichever kind it is; see `load_encoder` and `load_decoder`."""
+    folder = find_model_folder(name)
+    opened = load_decoder if is_decoder(read_json(folder / "config.json")) else load_encoder
+    return opened(folder, device)
 
 
-def _from_hub(name: str) -> Path:
-    missing = f"'{name}' is no folder here"
-    offline = bool(os.environ.get("SELFSUP_OFFLINE") or os.environ.get("HF_HUB_OFFLINE"))
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise UserError(
-            missing, mend="to look it up on the hub: pip install 'selfsup[hub]'"
-        ) from None
-    try:
-        patterns = ["*.json", "*.safetensors", "*.txt", "1_Pooling/*"]
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
-    except Exception as error:
-        reason = (
-            "and the hub is switched off or out of reach"
-            if offline
-            else f"and the hub says: {error}"
-        )
-        raise UserError(f"{missing}, {str(reason).splitlines()[0]}") from None
-
-
-def load(name: str | Path, device: str = "cpu") -> Pretrained:
+def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
     """Open a pre-trained encoder.
 
     Args:
@@ -117,15 +93,21 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
         device: where the weights go.
 
     Raises:
-        UserError: not a model; another architecture; a missing, extra, misshapen or pickled tensor;
-            a tokenizer that does not belong to it.
+        UserError: not a model; a decoder or another architecture; a missing, extra, misshapen or
+            pickled tensor; a tokenizer that does not belong to it.
     """
     folder = find_model_folder(name)
     settings = read_json(folder / "config.json")
-    tensors = _read_weights(folder)
+    if is_decoder(settings):
+        raise UserError(
+            "this model is a decoder: it reads to the left only",
+            where=str(folder),
+            mend="it writes (`selfsup generate`); this needs an encoder, such as BERT",
+        )
+    tensors = read_weights(folder)
     own = settings.get("selfsup") or {}
     kind = str(settings.get("model_type", ""))
-    config = _read_config(settings, own, folder / "config.json")
+    config = read_config(settings, own, read_settings, folder / "config.json")
     pair = any(n.startswith(("cls.seq_relationship.", "pair_head.")) for n in tensors)
     with torch.random.fork_rng(devices=[]):
         model = MaskedLanguageModel(config, pair_head=pair)
@@ -142,13 +124,13 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
     # a part may be missing as a whole (a bare encoder), never by half
     absent = [p for p in (("encoder.pooler.",), _HEAD) if not any(n.startswith(p) for n in found)]
     optional = tuple(prefix for prefixes in absent for prefix in prefixes)
-    _check(found, extra, wanted, optional, folder)
+    check_tensors(found, extra, wanted, optional, folder)
     with torch.no_grad():
         for tensor_name, parameter in model.named_parameters():
             if tensor_name in found:
                 parameter.copy_(found[tensor_name])
     tokenizer = load_tokenizer(folder)
-    _check_tokenizer(tokenizer, config, own, folder)
+    check_tokenizer(tokenizer, config, own, folder)
     pooling, normalize, longest = _sentence_settings(folder, config.max_length)
     architectures = settings.get("architectures") or [kind]
     return Pretrained(
@@ -164,99 +146,6 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained:
         normalize=normalize,
         origin=dict(own),
     )
-
-
-def _read_config(
-    settings: Mapping[str, Any], own: Mapping[str, Any], where: Path
-) -> TransformerConfig:
-    from pydantic import ValidationError
-
-    try:
-        if "model" in own:
-            return TransformerConfig.model_validate(own["model"])
-        return read_settings(settings, str(where))
-    except KeyError as error:
-        raise UserError(f"the key {error} is missing", where=str(where)) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{key}: {first['msg']}".lstrip(": "), where=str(where)) from None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        UserError: no such file, or no JSON object in it.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError("no such file", where=str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not valid JSON ({error})", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise UserError("not a JSON object", where=str(path))
-    return value
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    from selfsup.models.tensors import read_tensors
-
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return {n: t for file in files for n, t in read_tensors(folder / str(file)).items()}
-    if (folder / "model.safetensors").is_file():
-        return read_tensors(folder / "model.safetensors")
-    pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]
-    if pickled:
-        raise UserError(
-            f"'{pickled[0]}' is a pickle, which can run code when it is read",
-            where=str(folder),
-            mend="convert it to safetensors (save_pretrained in transformers writes them)",
-        )
-    raise UserError("there is no model.safetensors", where=str(folder))
-
-
-def _check(
-    found: Mapping[str, Tensor],
-    extra: list[str],
-    wanted: Mapping[str, tuple[int, ...]],
-    optional: tuple[str, ...],
-    folder: Path,
-) -> None:
-    from selfsup.models.tensors import compare_tensors
-
-    if extra:
-        raise UserError(
-            f"tensor '{extra[0]}' is not part of this architecture ({len(extra)} in all)",
-            where=str(folder),
-            mend="config.json and model.safetensors do not belong together",
-        )
-    needed = {
-        n: s for n, s in wanted.items() if n in found or not (optional and n.startswith(optional))
-    }
-    compare_tensors(found, needed, folder)
-
-
-def _check_tokenizer(
-    tokenizer: Tokenizer, config: TransformerConfig, own: Mapping[str, Any], folder: Path
-) -> None:
-    expected = own.get("tokenizer")
-    if expected and expected != tokenizer.fingerprint:
-        raise UserError(
-            "tokenizer.json is not the one that this model was trained with",
-            where=str(folder),
-            mend="put the original back; the words would mean other vectors",
-        )
-    size = config.vocab_size or 0
-    if tokenizer.vocab_size > size:
-        raise UserError(
-            f"the tokenizer has {tokenizer.vocab_size} entries, the model {size}",
-            where=str(folder),
-            mend="they do not belong together",
-        )
 
 
 def _read_modules(path: Path) -> list[dict[str, Any]]:
@@ -305,15 +194,15 @@ def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
 
 def save_model(
     folder: Path,
-    model: MaskedLanguageModel | Transformer,
+    model: MaskedLanguageModel | Transformer | CausalLanguageModel,
     tokenizer: Tokenizer,
     origin: Mapping[str, Any],
     card: str,
 ) -> None:
     """Write a model folder (into an existing, empty one).
 
-    What BERT or ModernBERT can express is written under their names, so transformers and
-    sentence-transformers open it; other settings are written under ours.
+    What BERT, ModernBERT, GPT-2, Llama or Qwen2 can express is written under their names, so
+    transformers (and, of encoders, sentence-transformers) opens it; other settings under ours.
 
     Args:
         folder: where to.
@@ -322,8 +211,9 @@ def save_model(
         origin: what `config.json` shall keep under `selfsup`.
         card: the model card, Markdown.
     """
-    from safetensors.torch import save_file
-
+    if isinstance(model, CausalLanguageModel):
+        save_decoder(folder, model, tokenizer, origin, card)
+        return
     kind = family(model.config)
     bare = isinstance(model, Transformer)
     named = model.named_parameters(prefix="encoder" if bare else "")
@@ -337,15 +227,7 @@ def save_model(
         settings = write_settings(kind, model.config, special)
         settings["architectures"] = [_architecture(kind, model)]
         _write_sentence_settings(folder, model.config)
-    settings["selfsup"] = {
-        **origin,
-        "model": model.config.model_dump(mode="json"),
-        "tokenizer": tokenizer.fingerprint,
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    tokenizer.save(folder, model.config.max_length)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_model(folder, tensors, settings, model.config, tokenizer, origin, card)
 
 
 def _architecture(kind: str, model: MaskedLanguageModel | Transformer) -> str:

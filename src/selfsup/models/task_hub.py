@@ -14,7 +14,8 @@ from torch import Tensor
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.checkpoint_names import family, to_family, write_settings
-from selfsup.models.hub import Pretrained, find_model_folder, load, read_json
+from selfsup.models.hub import Pretrained, load_encoder
+from selfsup.models.model_folder import find_model_folder, read_json
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
 from selfsup.models.tensors import compare_tensors, read_tensors
 
@@ -169,7 +170,7 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
             mend="`selfsup finetune MODEL --task … --train FILE` makes one that predicts",
         )
     settings = read_json(folder / "config.json")
-    body = load(folder)
+    body = load_encoder(folder)
     own = dict(settings.get("selfsup") or {})
     spec, answer, labels = _head(settings, own, body, folder)
     with torch.random.fork_rng(devices=[]):

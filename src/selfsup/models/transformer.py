@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
-from selfsup.nn.attention import rotary_tables
+from selfsup.nn.attention import Attending, rotary_tables
 from selfsup.nn.block import Block, activate, make_norm
+from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.dropout import Dropout
 from selfsup.nn.sequences import Sequences
 
 
 class Embeddings(nn.Module):
-    """Token, position and segment vectors, summed and normed."""
+    """Token, position and segment vectors, summed and (but for decoders) normed."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -26,7 +28,7 @@ class Embeddings(nn.Module):
         self.positions = nn.Embedding(config.max_length, config.hidden_size) if learned else None
         kinds = config.type_vocab_size
         self.types = nn.Embedding(kinds, config.hidden_size) if kinds else None
-        self.norm = make_norm(config)
+        self.norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = Dropout(config.dropout)
 
     def forward(self, batch: Sequences) -> Tensor:
@@ -43,7 +45,8 @@ class Embeddings(nn.Module):
 class Transformer(nn.Module):
     """Embeddings, blocks, and (where the norms stand before) a last norm.
 
-    BERT (Devlin et al. 2019) and ModernBERT (Warner et al. 2024) are two settings of its config.
+    BERT (Devlin et al. 2019), ModernBERT (Warner et al. 2024), GPT-2 (Radford et al. 2019) and Llama
+    (Touvron et al. 2023) are settings of its config.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -51,7 +54,8 @@ class Transformer(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.blocks = nn.ModuleList(
-            Block(config, first=i == 0, window=self._window(i)) for i in range(config.num_layers)
+            Block(config, first=config.embedding_norm and i == 0, window=self._window(i))
+            for i in range(config.num_layers)
         )
         self.final_norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
         self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
@@ -86,18 +90,29 @@ class Transformer(nn.Module):
             assert theta is not None
             if theta not in tables:
                 width = config.hidden_size // config.num_heads
-                tables[theta] = rotary_tables(batch.positions, width, theta)
+                tables[theta] = rotary_tables(batch.positions, width, theta, config.rope_scaling)
             chosen.append(tables[theta])
         return chosen
 
-    def forward(self, batch: Sequences, layers: bool = False) -> Tensor:
-        """Hidden vectors (N, hidden); with `layers`, of the embeddings and each layer: (L + 1, N, hidden)."""
+    def forward(
+        self, batch: Sequences, layers: bool = False, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Hidden vectors (N, hidden); with `layers`, of the embeddings and each layer: (L + 1, N, hidden).
+
+        With a cache, the batch's sequences go on where those in the cache end.
+        """
         x = self.embeddings(batch)
-        plan, rotary = batch.plan, self._rotary(batch)
+        plans: Sequence[Attending]
+        if cache is not None:
+            plans = cache.plans(batch)
+        else:
+            plan = batch.plan.causal() if self.config.causal else batch.plan
+            plans = [plan] * self.config.num_layers
         kept = [x]
-        for block, table in zip(self.blocks, rotary, strict=True):
-            x = block(x, plan, table)
-            kept.append(x)
+        for block, plan_, table in zip(self.blocks, plans, self._rotary(batch), strict=True):
+            x = block(x, plan_, table)
+            if layers:
+                kept.append(x)
         x = self.final_norm(x)
         return torch.stack([*kept[:-1], x]) if layers else x
 
@@ -148,6 +163,36 @@ class MaskedLanguageModel(nn.Module):
         """Pair logits (B, 2) for each sequence: 0 the second part is the true one, 1 it is not."""
         assert self.pair_head is not None, "this model has no pair head"
         return self.pair_head(self.encoder.pool(hidden, batch))  # type: ignore[no-any-return]
+
+
+class CausalLanguageModel(nn.Module):
+    """A decoder and its output matrix (GPT): each token predicted from those before it."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        assert config.causal, "a decoder's config has causal true"
+        assert config.vocab_size is not None
+        self.config = config
+        self.decoder = Transformer(config)
+        self.output = (
+            None if config.tied else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        )
+        if self.output is not None:
+            self.decoder._initialize(self.output)
+
+    def forward(self, batch: Sequences, cache: KeyValueCache | None = None) -> Tensor:
+        """Hidden vectors (N, hidden)."""
+        return self.decoder(batch, cache=cache)  # type: ignore[no-any-return]
+
+    def output_matrix(self) -> tuple[Tensor, None]:
+        """The vocabulary's matrix (vocabulary, hidden); there is no bias."""
+        if self.output is not None:
+            return self.output.weight, None
+        return self.decoder.embeddings.tokens.weight, None
+
+    def predict(self, hidden: Tensor) -> Tensor:
+        """Logits of the next token for chosen hidden vectors: (M, hidden) to (M, vocabulary)."""
+        return F.linear(hidden, self.output_matrix()[0])
 
 
 def parameter_count(module: nn.Module) -> int:

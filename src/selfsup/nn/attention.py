@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfsup.config import RopeScalingConfig
 from selfsup.nn.dropout import dropout_mask
 
 _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
+
+
+class Attending(Protocol):
+    """What a layer asks for the mixing of its values: a plan for whole sequences, or a cache."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """(N, heads, width) queries, keys and values to (N, heads, width)."""
+        ...
+
+    def windowed(self, reach: int) -> Attending:
+        """The same, looking at most `reach` tokens to each side."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,19 +37,24 @@ class Group:
     length: int
     mask: Tensor | None
     """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
+    causal: bool = False
+    """Without a mask: each place looks at itself and those before it."""
 
     biases: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def half_bias(self, heads: int) -> Tensor | None:
+    def half_bias(self, heads: int, device: torch.device) -> Tensor | None:
         """The mask as bfloat16 numbers to add to scores, (rows x heads, length, length).
 
         Worked out once for all layers; None where there is no mask.
         """
-        if self.mask is None:
+        mask = self.mask
+        if mask is None and not self.causal:
             return None
         if heads not in self.biases:
-            zeros = torch.zeros_like(self.mask, dtype=torch.bfloat16)
-            bias = zeros.masked_fill_(~self.mask, -torch.inf)
+            if mask is None:
+                mask = _lower(self.length, device)[None, None]
+            zeros = torch.zeros_like(mask, dtype=torch.bfloat16)
+            bias = zeros.masked_fill_(~mask, -torch.inf)
             wide = bias.expand(self.rows, heads, self.length, self.length)
             self.biases[heads] = wide.reshape(-1, self.length, self.length)
         return self.biases[heads]
@@ -54,6 +73,23 @@ class AttentionPlan:
     """(N,) where each token stands in the concatenated groups."""
     device: torch.device
     windows: dict[int, AttentionPlan] = field(default_factory=dict, repr=False)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """Scaled dot-product attention within each sequence; see the function of that name."""
+        return attend(q, k, v, self, dropout)
+
+    def causal(self) -> AttentionPlan:
+        """The same plan, each token looking at itself and those before it."""
+        groups = []
+        for group in self.groups:
+            mask = group.mask
+            # gaps stand at a sequence's end, after all that could look at them: no mask is needed
+            if mask is not None and mask.shape[2] == 1:
+                mask = None
+            if mask is not None:
+                mask = mask & _lower(group.length, self.device)
+            groups.append(Group(group.rows, group.length, mask, causal=mask is None))
+        return replace(self, groups=tuple(groups), windows={})
 
     @staticmethod
     def build(starts: Tensor, row_length: int | None, device: torch.device) -> AttentionPlan:
@@ -86,6 +122,11 @@ class AttentionPlan:
                 groups.append(Group(group.rows, group.length, mask))
             self.windows[reach] = replace(self, groups=tuple(groups), windows={})
         return self.windows[reach]
+
+
+def _lower(length: int, device: torch.device) -> Tensor:
+    """(length, length), true on and below the diagonal."""
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril_()
 
 
 def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> AttentionPlan:
@@ -146,14 +187,18 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
     """Scaled dot-product attention within each sequence.
 
     Args:
-        q, k, v: (N, heads, width).
-        plan: from `Sequences.plan`, or its `windowed` form.
+        q: (N, heads, width).
+        k, v: (N, heads, width), or fewer heads, each shared by as many queries' heads (Ainslie et al.
+            2023, grouped-query attention).
+        plan: from `Sequences.plan`, or its `windowed` or `causal` form.
         dropout: probability with which attention weights are dropped.
 
     Returns:
         (N, heads, width).
     """
     heads, width = q.shape[1:]
+    if k.shape[1] != heads:
+        k, v = (x.repeat_interleave(heads // x.shape[1], 1) for x in (k, v))
     order, inverse, gaps = plan.order, plan.inverse, plan.gaps
     if order is not None:
         q, k, v = (_IntoGroups.apply(x, order, inverse) for x in (q, k, v))  # type: ignore[no-untyped-call]
@@ -164,10 +209,16 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         shape = (group.rows, group.length, heads, width)
         queries, keys, values = (x[part].view(shape).transpose(1, 2) for x in (q, k, v))
         if _plain_is_faster(queries, group.length):
-            out = plain_attention(queries, keys, values, group.half_bias(heads), dropout)
+            bias = group.half_bias(heads, q.device)
+            out = plain_attention(queries, keys, values, bias, dropout)
         else:
             out = F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=group.mask, dropout_p=dropout
+                queries,
+                keys,
+                values,
+                attn_mask=group.mask,
+                dropout_p=dropout,
+                is_causal=group.causal,
             )
         outputs.append(out.transpose(1, 2).reshape(-1, heads, width))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -239,12 +290,32 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
     return out.view(shape)
 
 
-def rotary_tables(positions: Tensor, width: int, theta: float) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    positions: Tensor, width: int, theta: float, scaling: RopeScalingConfig | None = None
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines, (N, 1, 1, width / 2), of the rotary angles (Su et al. 2021, RoFormer)."""
     exponent = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
-    angles = positions[:, None].float() * (1.0 / theta**exponent).float()
+    frequencies = 1.0 / theta**exponent
+    if scaling is not None:
+        frequencies = _stretched(frequencies, scaling)
+    angles = positions[:, None].float() * frequencies.float()
     angles = angles[:, None, None]
     return angles.cos(), angles.sin()
+
+
+def _stretched(frequencies: Tensor, scaling: RopeScalingConfig) -> Tensor:
+    """Frequencies slowed down for longer contexts.
+
+    `linear` slows all (Chen et al. 2023, position interpolation); `llama3` those whose wave is long
+    against the first context, with a ramp between (Grattafiori et al. 2024, Llama 3.1).
+    """
+    slow = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return slow
+    turns = scaling.original_length * frequencies / (2 * math.pi)
+    share = (turns - scaling.low) / (scaling.high - scaling.low)
+    share = share.clamp(0, 1)
+    return (1 - share) * slow + share * frequencies
 
 
 class _Rotate(torch.autograd.Function):
@@ -277,24 +348,35 @@ def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017) with one fused projection."""
+    """Multi-head self-attention (Vaswani et al. 2017) with one fused projection.
 
-    def __init__(self, hidden: int, heads: int, *, bias: bool, dropout: float) -> None:
+    Args:
+        hidden: width of the vectors.
+        heads: of the queries.
+        kv_heads: of keys and values; divides `heads`.
+        bias: whether the output has one.
+        qkv_bias: whether queries, keys and values have one.
+        dropout: probability with which attention weights are dropped in training.
+    """
+
+    def __init__(
+        self, hidden: int, heads: int, kv_heads: int, *, bias: bool, qkv_bias: bool, dropout: float
+    ) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(hidden, 3 * hidden, bias=bias)
+        self.heads, self.kv_heads, self.dropout = heads, kv_heads, dropout
+        width = hidden // heads
+        self.qkv = nn.Linear(hidden, (heads + 2 * kv_heads) * width, bias=qkv_bias)
         self.out = nn.Linear(hidden, hidden, bias=bias)
 
-    def forward(
-        self, x: Tensor, plan: AttentionPlan, rotary: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, plan: Attending, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """(N, hidden) to (N, hidden)."""
-        joined = self.qkv(x).view(len(x), 3, self.heads, -1)
+        heads, shared = self.heads, self.kv_heads
+        joined = self.qkv(x).view(len(x), heads + 2 * shared, -1)
         if rotary is None:
-            q, k, v = joined.unbind(1)
+            q, k, v = torch.split(joined, [heads, shared, shared], 1)
         else:
-            queries_keys, values = joined.split([2, 1], 1)
-            q, k = rotate(queries_keys, rotary).unbind(1)
-            v = values.squeeze(1)
-        mixed = attend(q, k, v, plan, self.dropout if self.training else 0.0)
+            queries_keys, v = torch.split(joined, [heads + shared, shared], 1)
+            turned = rotate(queries_keys[:, None], rotary)[:, 0]
+            q, k = torch.split(turned, [heads, shared], 1)
+        mixed = plan.attend(q, k, v, self.dropout if self.training else 0.0)
         return self.out(mixed.reshape(len(x), -1))  # type: ignore[no-any-return]

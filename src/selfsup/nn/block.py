@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
-from selfsup.nn.attention import AttentionPlan, SelfAttention
+from selfsup.nn.attention import Attending, SelfAttention
 from selfsup.nn.dropout import Dropout
 
 
@@ -63,16 +63,16 @@ class Block(nn.Module):
         self.attention = SelfAttention(
             config.hidden_size,
             config.num_heads,
+            config.kv_heads,
             bias=config.bias,
+            qkv_bias=config.bias if config.qkv_bias is None else config.qkv_bias,
             dropout=config.attention_dropout,
         )
         self.mlp_norm = make_norm(config)
         self.mlp = FeedForward(config)
         self.dropout = Dropout(config.dropout)
 
-    def forward(
-        self, x: Tensor, plan: AttentionPlan, rotary: tuple[Tensor, Tensor] | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, plan: Attending, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
         """(N, hidden) to (N, hidden)."""
         if self.reach is not None:
             plan = plan.windowed(self.reach)

@@ -26,7 +26,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor
+        ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
         dtype = torch.get_autocast_dtype(x.device.type) if _autocast(x) else x.dtype
         small, w = x.detach().to(dtype), matrix.detach().to(dtype)
@@ -35,7 +35,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss, right = x.new_zeros((), dtype=wide), x.new_zeros((), dtype=wide)
         d_small = torch.empty_like(small)
         d_matrix: Tensor | None = None
-        d_bias = torch.zeros_like(bias, dtype=wide)
+        d_bias = None if bias is None else torch.zeros_like(bias, dtype=wide)
         parts = -(-len(x) * len(w) // CHUNK) or 1
         rows = -(-len(x) // parts)  # equal parts: each new shape of a product is planned anew
         narrow = small.new_empty(rows, len(w))
@@ -44,7 +44,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(low, low + rows)
             xs, chosen, weight = small[part], targets[part, None], weights[part].to(wide)
             torch.mm(xs, w.mT, out=narrow[: len(xs)])
-            logits = buffer[: len(xs)].copy_(narrow[: len(xs)]).add_(bias.detach())
+            logits = buffer[: len(xs)].copy_(narrow[: len(xs)])
+            if bias is not None:
+                logits.add_(bias.detach())
             best, score = logits.amax(1), logits.gather(1, chosen)[:, 0]
             right += ((score >= best) * weight).sum()
             torch.softmax(logits, 1, out=logits)
@@ -56,22 +58,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits.scatter_add_(1, chosen, logits.new_full((1, 1), -1.0).expand_as(chosen))
             gradient = narrow[: len(xs)].copy_(logits)
             torch.mm(gradient, w, out=d_small[part]).mul_(weight[:, None])
-            d_bias += torch.mv(logits.mT, weight)
+            if d_bias is not None:
+                d_bias += torch.mv(logits.mT, weight)
             product = torch.mm(gradient.mT, xs * weight[:, None].to(dtype))
             # one part: as it came; several: summed in full precision
             d_matrix = product if d_matrix is None else d_matrix.to(wide).add_(product)
         if needed:
             ctx.save_for_backward(d_small, d_matrix, d_bias)
-            ctx.dtypes = (x.dtype, matrix.dtype, bias.dtype)
+            ctx.dtypes = (x.dtype, matrix.dtype, None if bias is None else bias.dtype)
         ctx.mark_non_differentiable(right)
         return loss, right
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-        pairs = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        if grad.device.type == "cpu" and float(grad) == 1:  # as a rule; spares a pass
-            return (*(g.to(dtype) for g, dtype in pairs), None, None)
-        return (*((g * grad).to(dtype) for g, dtype in pairs), None, None)
+        as_is = grad.device.type == "cpu" and float(grad) == 1  # as a rule; spares a pass
+        scaled = [g if g is None or as_is else g * grad for g in ctx.saved_tensors]
+        pairs = zip(scaled, ctx.dtypes, strict=True)
+        return (*(None if g is None else g.to(dtype) for g, dtype in pairs), None, None)
 
 
 def _autocast(x: Tensor) -> bool:
@@ -79,7 +82,7 @@ def _autocast(x: Tensor) -> bool:
 
 
 def linear_cross_entropy(
-    x: Tensor, matrix: Tensor, bias: Tensor, targets: Tensor, weights: Tensor
+    x: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of the cross entropies of softmax(x matrix^T + bias).
 
@@ -88,7 +91,7 @@ def linear_cross_entropy(
     Args:
         x: (M, width).
         matrix: (classes, width).
-        bias: (classes,).
+        bias: (classes,), or None.
         targets: (M,) class numbers.
         weights: (M,) of each row.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -199,10 +199,18 @@ def overhead(config: MaskedTokensConfig) -> int:
     return {"none": 2, "same-text": 4}.get(config.pairs, 3)
 
 
+class _AsksTokens(Protocol):
+    """An objective whose batches have targets and weights."""
+
+    tokenizer: Tokenizer
+
+    def batch(self, examples: Examples, key: Key) -> Any: ...
+
+
 def unigram_baseline(
-    objective: MaskedTokens, train: PackedRows, examples: Examples, key: Key
+    objective: _AsksTokens, train: PackedRows, examples: Examples, key: Key
 ) -> tuple[float, float]:
-    """Loss and accuracy of guessing each hidden token from training frequencies alone.
+    """Loss and accuracy of guessing each hidden (or next) token from training frequencies alone.
 
     Frequencies are those of at most the first 20 million tokens, each word counted once more than
     seen (Laplace).

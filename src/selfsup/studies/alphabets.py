@@ -22,7 +22,7 @@ import torch
 from selfsup.data.keys import permute
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
-from selfsup.models.hub import Pretrained, load
+from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.task_hub import Answer
 from selfsup.objectives.labels import TextLabels
 from selfsup.studies.curve_cells import read_curve
@@ -231,9 +231,9 @@ def _run(
     quiet: bool,
 ) -> dict[str, Any]:
     display = Progress(quiet=quiet, title="alphabets")
-    pretrained = load(config.model)
+    pretrained = load_encoder(config.model)
     material = read_material(config, pretrained.max_length)
-    itself = load(own) if own else None
+    itself = load_encoder(own) if own else None
     settings = {
         "kind": "study alphabets",
         **depends_on(

@@ -15,7 +15,7 @@ from typing import Any
 
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
-from selfsup.models.hub import load
+from selfsup.models.hub import load_encoder
 from selfsup.studies import curve_report
 from selfsup.studies.curve_cells import Bench, Cell, Start, majority_score
 from selfsup.studies.curve_finding import (
@@ -108,7 +108,7 @@ def _run(
     command: str,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    pretrained = load(config.model)
+    pretrained = load_encoder(config.model)
     material = read_material(config, pretrained.max_length)
     counts, notes = label_counts(labels, len(material.pool), material.info)
     parts = material.pool, material.test, material.watched

@@ -33,7 +33,7 @@ from selfsup.data.docstrings import DocString, read_docstrings
 from selfsup.data.keys import hash64
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.finetune_config import FinetuneConfig, FinetuneTrainConfig, HeadConfig
-from selfsup.models.hub import Pretrained, load
+from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.objectives.labels import TextLabels
 from selfsup.recipes import modernbert
 from selfsup.studies.figures import draw_demo
@@ -117,7 +117,7 @@ def run_demo(
     display.close()
     config = demo_config(min(minutes, 0.15) if quick else minutes)
     run = pretrain(config, out / "pretrain", overwrite=overwrite, quiet=quiet)
-    pretrained = load(out / "pretrain")
+    pretrained = load_encoder(out / "pretrain")
     filled = fill(pretrained, BLANKS, top=4)
     display = Progress(quiet=quiet, title="labels")
     _say_blanks(filled, display)

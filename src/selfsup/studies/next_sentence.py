@@ -9,7 +9,7 @@ import numpy as np
 
 from selfsup.config import PretrainConfig
 from selfsup.errors import UserError
-from selfsup.models.hub import load
+from selfsup.models.hub import load_encoder
 from selfsup.studies.figures import draw_pairs
 from selfsup.training.devices import choose_device, choose_precision
 from selfsup.training.evaluation import Evaluation, Evaluator
@@ -93,7 +93,9 @@ def score_on_common_rows(common: Evaluation, size: int, run: Path) -> dict[str, 
         run: a finished run's folder.
     """
     device = choose_device("cpu")
-    return Evaluator(common, size, device, choose_precision("fp32", device))(load(run).model)
+    return Evaluator(common, size, device, choose_precision("fp32", device))(
+        load_encoder(run).model
+    )
 
 
 def _row(result: dict[str, Any], scores: dict[str, float], run: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from selfsup.data.sampler import Sampler
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig, with_budget
 from selfsup.models.checkpoint_names import family
-from selfsup.models.hub import Pretrained, load
+from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.task_hub import architecture, save_finetuned
 from selfsup.models.task_model import (
     HeadSpec,
@@ -230,7 +230,7 @@ def finetune(
 def _finetune(
     config: FinetuneConfig, folder: Path, display: Progress, quiet: bool
 ) -> dict[str, Any]:
-    pretrained = load(config.model)
+    pretrained = load_encoder(config.model)
     parts = read_parts(config, pretrained.max_length)
     key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
     if (folder / "result.json").is_file():

@@ -14,7 +14,7 @@ from typing import Any
 from selfsup.data.files import ReadReport, read_strict_lines
 from selfsup.errors import Interrupted, UserError
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
-from selfsup.models.hub import Pretrained, load
+from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.tasks.glue import GlueTask, TaskFiles, choose_tasks, find_tasks, task_score
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.task import AnySet
@@ -195,7 +195,7 @@ def _enter(models: Sequence[str]) -> tuple[Entrant, ...]:
     paths: dict[Path, str] = {}
     for given in models:
         name = str(given)
-        pretrained = load(name)
+        pretrained = load_encoder(name)
         if (path := pretrained.path.resolve()) in paths:
             same = paths[path]
             what = f"'{name}' is named twice" if same == name else f"'{same}' is the same model"
@@ -261,7 +261,7 @@ def _train_all(
         if cell.path in done:
             continue
         if open_model is None or open_model[0] != cell.entrant.name:
-            open_model = cell.entrant.name, load(cell.entrant.name)
+            open_model = cell.entrant.name, load_encoder(cell.entrant.name)
         if ready is None or ready[0] != cell.folder:
             ready = cell.folder, prepare(cell.files, base, open_model[1], limit)
         title = f"{cell.entrant.name}, {cell.files.task.name}, seed {cell.seed}"

@@ -8,11 +8,14 @@ import os
 import platform
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from selfsup.errors import UserError
 from selfsup.training.metrics import read_metrics
 from selfsup.uses.run_folder import versions
+
+if TYPE_CHECKING:
+    from selfsup.models.decoder_hub import PretrainedDecoder
 
 _EXTRAS = {
     "data": ["duckdb", "zstandard"],
@@ -24,10 +27,13 @@ _EXTRAS = {
 
 def info(name: str | Path) -> dict[str, Any]:
     """What a model is: architecture, exact parameter counts, size, tokenizer, origin."""
+    from selfsup.models.decoder_hub import PretrainedDecoder
     from selfsup.models.hub import load
     from selfsup.models.transformer import parameter_count
 
     opened = load(name)
+    if isinstance(opened, PretrainedDecoder):
+        return _decoder_info(opened)
     model, tokenizer = opened.model, opened.tokenizer
     total = parameter_count(opened.encoder)
     if model.encoder.pooler is not None and not opened.has_pooler:
@@ -50,9 +56,37 @@ def info(name: str | Path) -> dict[str, Any]:
         "vocabulary": tokenizer.vocab_size,
         "special_tokens": [tokenizer.token(i) for i in sorted(tokenizer.special_ids)],
         "tokenizer_fingerprint": tokenizer.fingerprint,
-        "origin": {k: v for k, v in opened.origin.items() if k != "model"}
-        or "not made by selfsup (or not said)",
+        "origin": _origin(opened.origin),
     }
+
+
+def _decoder_info(opened: PretrainedDecoder) -> dict[str, Any]:
+    from selfsup.models.transformer import parameter_count
+
+    config, tokenizer = opened.config, opened.tokenizer
+    files = [p for p in opened.path.iterdir() if p.suffix == ".safetensors"]
+    return {
+        "path": str(opened.path),
+        "architecture": opened.architecture,
+        "layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "heads": config.num_heads,
+        "key_value_heads": config.kv_heads,
+        "parameters": parameter_count(opened.model),
+        "embedding_parameters": parameter_count(opened.model.decoder.embeddings),
+        "output_tied": config.tied,
+        "megabytes": round(sum(p.stat().st_size for p in files) / 1e6, 1),
+        "max_length": config.max_length,
+        "vocabulary": tokenizer.vocab_size,
+        "special_tokens": [tokenizer.token(i) for i in sorted(tokenizer.special_ids)],
+        "ends_a_text": [tokenizer.token(i) for i in sorted(opened.end_ids)],
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "origin": _origin(opened.origin),
+    }
+
+
+def _origin(kept: dict[str, Any]) -> Any:
+    return {k: v for k, v in kept.items() if k != "model"} or "not made by selfsup (or not said)"
 
 
 def runs(folder: str | Path) -> list[dict[str, Any]]:

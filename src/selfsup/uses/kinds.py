@@ -7,31 +7,55 @@ from typing import Any
 
 import torch
 
-from selfsup.config import MaskedTokensConfig, PretrainConfig, ReplacedTokensConfig
+from selfsup.config import (
+    ObjectiveConfig,
+    PretrainConfig,
+    TransformerConfig,
+)
 from selfsup.data.rows import PackedRows
 from selfsup.data.tokenizers import Tokenizer
-from selfsup.models.hub import Pretrained, load
+from selfsup.models.decoder_hub import load_decoder
+from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.replaced_tokens import ReplacedTokenModel
-from selfsup.models.transformer import MaskedLanguageModel, Transformer
+from selfsup.models.transformer import CausalLanguageModel, MaskedLanguageModel, Transformer
+from selfsup.objectives import next_token
 from selfsup.objectives.masked_tokens import MaskedTokens, overhead
+from selfsup.objectives.next_token import NextToken
 from selfsup.objectives.replaced_tokens import ReplacedTokens
 
-AnyConfig = MaskedTokensConfig | ReplacedTokensConfig
-AnyObjective = MaskedTokens | ReplacedTokens
-AnyModel = MaskedLanguageModel | ReplacedTokenModel
+AnyObjective = MaskedTokens | ReplacedTokens | NextToken
+AnyModel = MaskedLanguageModel | ReplacedTokenModel | CausalLanguageModel
 
 _NOTICEABLE = 0.05  # nats
 
 
-def row_overhead(config: AnyConfig) -> int:
+def row_overhead(config: ObjectiveConfig) -> int:
     """Special tokens that each sequence needs."""
+    if config.kind == "next-token":
+        return next_token.OVERHEAD
     return overhead(config.masking() if config.kind == "replaced-tokens" else config)
 
 
-def build_objective(config: AnyConfig, rows: PackedRows, tokenizer: Tokenizer) -> AnyObjective:
+def framed(tokenizer: Tokenizer, config: ObjectiveConfig) -> Tokenizer:
+    """The tokenizer with the frame around a text that the objective needs."""
+    return tokenizer.for_decoder() if config.kind == "next-token" else tokenizer
+
+
+def start_of(config: PretrainConfig) -> tuple[Tokenizer, TransformerConfig]:
+    """Tokenizer and shape of the model that a run goes on from."""
+    opened = load_decoder if config.objective.kind == "next-token" else load_encoder
+    started = opened(config.init)
+    return started.tokenizer, started.config
+
+
+def build_objective(
+    config: ObjectiveConfig, rows: PackedRows, tokenizer: Tokenizer
+) -> AnyObjective:
     """The objective over packed rows."""
     if config.kind == "replaced-tokens":
         return ReplacedTokens(config, rows, tokenizer)
+    if config.kind == "next-token":
+        return NextToken(config, rows, tokenizer)
     return MaskedTokens(config, rows, tokenizer)
 
 
@@ -43,14 +67,19 @@ def build_model(config: PretrainConfig) -> AnyModel:
         torch.manual_seed(config.seed)
         if objective.kind == "replaced-tokens":
             model = ReplacedTokenModel(shape, objective.generator(shape))
+        elif objective.kind == "next-token":
+            model = CausalLanguageModel(shape)
         else:
             model = MaskedLanguageModel(shape, pair_head=objective.pair_head)
-    if config.init:
-        _take_over(model, load(config.init))
+    if config.init and isinstance(model, CausalLanguageModel):
+        model.load_state_dict(load_decoder(config.init).model.state_dict())
+    elif config.init:
+        assert not isinstance(model, CausalLanguageModel)
+        _take_over(model, load_encoder(config.init))
     return model
 
 
-def _take_over(model: AnyModel, started: Pretrained) -> None:
+def _take_over(model: MaskedLanguageModel | ReplacedTokenModel, started: Pretrained) -> None:
     """Copy what a pre-trained model has of the same parts; a head that it lacks stays random."""
     model.encoder.load_state_dict(started.encoder.state_dict())
     if isinstance(model, MaskedLanguageModel) and started.has_head:
@@ -61,13 +90,13 @@ def _take_over(model: AnyModel, started: Pretrained) -> None:
                     parameter.copy_(own[name])
 
 
-def kept_part(model: AnyModel) -> MaskedLanguageModel | Transformer:
+def kept_part(model: AnyModel) -> MaskedLanguageModel | Transformer | CausalLanguageModel:
     """What is delivered: of an encoder with a generator, the encoder."""
     return model.encoder if isinstance(model, ReplacedTokenModel) else model
 
 
-def hidden_tokens(objective: AnyObjective) -> MaskedTokens:
-    """The part of an objective that asks for hidden tokens."""
+def hidden_tokens(objective: AnyObjective) -> MaskedTokens | NextToken:
+    """The part of an objective that asks for tokens."""
     return objective.hiding if isinstance(objective, ReplacedTokens) else objective
 
 
@@ -79,11 +108,13 @@ def floor(objective: AnyObjective, unigram_loss: float) -> dict[str, float]:
     """
     if isinstance(objective, ReplacedTokens):
         return {"detection_excess": 0.0}
+    if isinstance(objective, NextToken):
+        return {"loss": unigram_loss}
     return {"masked_loss": unigram_loss}
 
 
 def conclusion(
-    config: AnyConfig, heldout: Mapping[str, float], unigram: tuple[float, float]
+    config: ObjectiveConfig, heldout: Mapping[str, float], unigram: tuple[float, float]
 ) -> dict[str, Any]:
     """A result's guesses without reading, and whether the model is better than they are.
 
@@ -93,6 +124,12 @@ def conclusion(
         unigram: loss and accuracy of guessing hidden tokens from word frequencies alone.
     """
     loss, accuracy = unigram
+    if config.kind == "next-token":
+        learned = heldout.get("loss", float("inf"))
+        return {
+            "unigram": {"loss": loss, "accuracy": accuracy},
+            "beats_unigram": bool(learned < loss - _NOTICEABLE),
+        }
     if config.kind == "masked-tokens":
         learned = heldout.get("masked_loss", float("inf"))
         return {

@@ -20,7 +20,6 @@ from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from selfsup.errors import UserError
-from selfsup.models.hub import load
 from selfsup.models.transformer import parameter_count
 from selfsup.objectives.masked_tokens import unigram_baseline
 from selfsup.recipes import training_flops
@@ -37,9 +36,11 @@ from selfsup.uses.kinds import (
     build_objective,
     conclusion,
     floor,
+    framed,
     hidden_tokens,
     kept_part,
     row_overhead,
+    start_of,
 )
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
@@ -107,8 +108,7 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     if not config.data.sources:
         raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
     if config.init:
-        started = load(config.init)
-        tokenizer, shape = started.tokenizer, started.config
+        tokenizer, shape = start_of(config)
         try:
             value = {**config.model_dump(), "model": shape.model_dump()}
             config = PretrainConfig.model_validate(value)
@@ -117,7 +117,7 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
             what = f"its shape does not fit these settings: {why}"
             raise UserError(what, where=f"--init {config.init}") from None
     else:
-        tokenizer = get_tokenizer(config, display)
+        tokenizer = framed(get_tokenizer(config, display), config.objective)
     corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
     counts = corpus.meta["splits"]
     display.say(
@@ -254,7 +254,7 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
     finally:
         display.close()
     outcome = loop.run()
-    if config.objective.kind == "masked-tokens":
+    if config.objective.kind != "replaced-tokens":
         # a detection loss rises as its generator gets better: there the last weights count
         loop.take_best()
     result = _result(prepared, model, outcome, folder)

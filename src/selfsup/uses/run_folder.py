@@ -17,6 +17,7 @@ from selfsup.config import PretrainConfig, Section
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.checkpoint_names import family
+from selfsup.models.decoder_names import decoder_family
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
 
@@ -218,12 +219,18 @@ def model_card(config: PretrainConfig, result: Mapping[str, Any]) -> str:
         how = " to tell\nreplaced tokens from true ones (ELECTRA, Clark et al. 2020)"
         open_with = "`selfsup embed`"
         measured = _detection_scores(result)
+    elif config.objective.kind == "next-token":
+        task, name, what = "text-generation", "language model", "A language model"
+        opener, how, open_with = "AutoModelForCausalLM", "", "`selfsup generate`"
+        measured = _next_token_scores(result)
     else:
         task, name, what = "fill-mask", "masked language model", "A masked language model"
         opener, how, open_with = "AutoModelForMaskedLM", "", "`selfsup fill` and `selfsup embed`"
         measured = _masked_scores(result)
     elsewhere = ""
-    if family(model):
+    if decoder_family(model):
+        elsewhere = f", with `transformers.{opener}`"
+    elif family(model):
         elsewhere = (
             f", with `transformers.{opener}` or\n"
             "`sentence_transformers.SentenceTransformer` (mean pooling)"
@@ -274,6 +281,19 @@ def _masked_scores(result: Mapping[str, Any]) -> str:
 {_rows(rows, ("masked_loss", "masked_accuracy"))}
 
 Measured on documents that were never trained on, 15 % of the tokens hidden by a fixed key."""
+
+
+def _next_token_scores(result: Mapping[str, Any]) -> str:
+    rows = {
+        "this model": result["heldout"],
+        "before training": result["untrained"],
+        "guessing by word frequency": result["unigram"],
+    }
+    return f"""| | held-out loss (nats a token) | accuracy | bits per byte |
+| --- | --- | --- | --- |
+{_rows(rows, ("loss", "accuracy", "bits_per_byte"))}
+
+Measured on documents that were never trained on."""
 
 
 def _detection_scores(result: Mapping[str, Any]) -> str:

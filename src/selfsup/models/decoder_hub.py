@@ -1,0 +1,165 @@
+"""Reading and writing decoders in the ecosystem's layout: GPT-2, Llama, Qwen2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selfsup.config import TransformerConfig
+from selfsup.data.tokenizers import Tokenizer, load_tokenizer
+from selfsup.errors import UserError
+from selfsup.models.decoder_names import (
+    DECODERS,
+    decoder_family,
+    from_decoder_family,
+    read_decoder_settings,
+    to_decoder_family,
+    write_decoder_settings,
+)
+from selfsup.models.model_folder import (
+    check_tensors,
+    check_tokenizer,
+    find_model_folder,
+    read_config,
+    read_json,
+    read_weights,
+    write_model,
+)
+from selfsup.models.transformer import CausalLanguageModel
+
+
+@dataclass
+class PretrainedDecoder:
+    """A decoder that was opened: the network, its tokenizer, and where it came from."""
+
+    model: CausalLanguageModel
+    tokenizer: Tokenizer
+    config: TransformerConfig
+    path: Path
+    architecture: str
+    """The name that it has in the ecosystem."""
+    end_ids: frozenset[int]
+    """Tokens that end a text."""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """What `config.json` says under `selfsup` of the run that made it."""
+
+    @property
+    def max_length(self) -> int:
+        """The longest context, in tokens."""
+        return self.config.max_length
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return self.model.decoder.embeddings.tokens.weight.device
+
+
+def is_decoder(settings: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is that of a decoder."""
+    own = (settings.get("selfsup") or {}).get("model") or {}
+    return bool(own.get("causal")) or settings.get("model_type") in DECODERS
+
+
+def load_decoder(name: str | Path, device: str = "cpu") -> PretrainedDecoder:
+    """Open a pre-trained decoder.
+
+    Args:
+        name: a run folder, a model folder (selfsup's, or Hugging Face's GPT-2, Llama or Qwen2), or,
+            with the extra `hub`, a hub name.
+        device: where the weights go.
+
+    Raises:
+        UserError: not a model; an encoder or another architecture; a missing, extra, misshapen or
+            pickled tensor; a tokenizer that does not belong to it.
+    """
+    folder = find_model_folder(name)
+    settings = read_json(folder / "config.json")
+    kind = str(settings.get("model_type", ""))
+    if not is_decoder(settings):
+        raise UserError(
+            "this model is no decoder: it fills blanks, it does not write on",
+            where=str(folder),
+            mend="give a model trained by `next-token` (recipes gpt2-… and llama-…), GPT-2 or Llama",
+        )
+    own = settings.get("selfsup") or {}
+    config = read_config(settings, own, read_decoder_settings, folder / "config.json")
+    tensors = read_weights(folder)
+    if config.tied and kind in DECODERS:
+        config = _untied(config, tensors)
+    with torch.random.fork_rng(devices=[]):
+        model = CausalLanguageModel(config)
+    wanted = {n: tuple(p.shape) for n, p in model.named_parameters()}
+    if kind in DECODERS:
+        found, extra = from_decoder_family(kind, tensors, list(wanted))
+    else:
+        found, extra = tensors, sorted(set(tensors) - set(wanted))
+    check_tensors(found, extra, wanted, (), folder)
+    with torch.no_grad():
+        for tensor_name, parameter in model.named_parameters():
+            parameter.copy_(found[tensor_name])
+    tokenizer = load_tokenizer(folder)
+    check_tokenizer(tokenizer, config, own, folder)
+    architectures = settings.get("architectures") or [kind]
+    return PretrainedDecoder(
+        model=model.eval().to(device),
+        tokenizer=tokenizer,
+        config=config,
+        path=folder,
+        architecture=str(architectures[0]),
+        end_ids=_end_ids(folder, settings, tokenizer),
+        origin=dict(own),
+    )
+
+
+def _untied(config: TransformerConfig, tensors: Mapping[str, torch.Tensor]) -> TransformerConfig:
+    """A file whose output matrix is not its embeddings says so itself, whatever its settings say."""
+    output = tensors.get("lm_head.weight")
+    names = [n for n in tensors if n.endswith(("wte.weight", "embed_tokens.weight"))]
+    if output is None or not names or torch.equal(output, tensors[names[0]]):
+        return config
+    return config.model_copy(update={"tied": False})
+
+
+def _end_ids(folder: Path, settings: Mapping[str, Any], tokenizer: Tokenizer) -> frozenset[int]:
+    """What ends a text: as `generation_config.json`, `config.json` or the tokenizer say."""
+    file = folder / "generation_config.json"
+    said: Any = read_json(file).get("eos_token_id") if file.is_file() else None
+    said = settings.get("eos_token_id") if said is None else said
+    ids = said if isinstance(said, list) else [] if said is None else [said]
+    if tokenizer.end_id is not None:
+        ids = [*ids, tokenizer.end_id]
+    return frozenset(int(one) for one in ids)
+
+
+def save_decoder(
+    folder: Path,
+    model: CausalLanguageModel,
+    tokenizer: Tokenizer,
+    origin: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a decoder's folder; see `save_model`."""
+    config = model.config
+    kind = decoder_family(config)
+    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    special = {"begin": tokenizer.begin_id, "end": tokenizer.end_id, "pad": tokenizer.pad_id}
+    settings: dict[str, Any] = {
+        "model_type": "selfsup",
+        "architectures": [type(model).__name__],
+    }
+    if kind is not None:
+        tensors = to_decoder_family(kind, config, tensors)
+        settings = write_decoder_settings(kind, config, special)
+        generation = {
+            "bos_token_id": special["begin"],
+            "eos_token_id": special["end"],
+            "pad_token_id": special["pad"],
+        }
+        written = json.dumps(generation, indent=1)
+        (folder / "generation_config.json").write_text(written, encoding="utf-8")
+    write_model(folder, tensors, settings, config, tokenizer, origin, card)

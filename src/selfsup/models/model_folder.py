@@ -1,0 +1,215 @@
+"""What all model folders have in common: where they are, and what is refused when one is read."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from selfsup.config import TransformerConfig
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import UserError
+
+
+def find_model_folder(name: str | Path) -> Path:
+    """The folder with `config.json` that MODEL means: a run folder, a model folder, or a hub name."""
+    path = Path(name).expanduser()
+    if (path / "model" / "config.json").is_file():
+        return path / "model"
+    if path.is_dir():
+        if (path / "config.json").is_file() and not (path / "checkpoints").is_dir():
+            return path
+        raise UserError(
+            "this run has no finished model yet"
+            if (path / "checkpoints").is_dir()
+            else "this folder holds no model (no config.json)",
+            where=str(path),
+            mend="run the same `selfsup pretrain` again to go on with it"
+            if (path / "checkpoints").is_dir()
+            else "give a run folder or a model folder",
+        )
+    text = str(name)
+    if text.count("/") == 1 and not text.startswith((".", "/", "~")):
+        return _from_hub(text)
+    raise UserError("no such run or model folder", where=text)
+
+
+def _from_hub(name: str) -> Path:
+    missing = f"'{name}' is no folder here"
+    offline = bool(os.environ.get("SELFSUP_OFFLINE") or os.environ.get("HF_HUB_OFFLINE"))
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(
+            missing, mend="to look it up on the hub: pip install 'selfsup[hub]'"
+        ) from None
+    try:
+        patterns = ["*.json", "*.safetensors", "*.txt", "1_Pooling/*"]
+        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+    except Exception as error:
+        reason = (
+            "and the hub is switched off or out of reach"
+            if offline
+            else f"and the hub says: {error}"
+        )
+        raise UserError(f"{missing}, {str(reason).splitlines()[0]}") from None
+
+
+def read_config(
+    settings: Mapping[str, Any],
+    own: Mapping[str, Any],
+    read: Callable[[Mapping[str, Any], str], TransformerConfig],
+    where: Path,
+) -> TransformerConfig:
+    """The configuration of a model folder.
+
+    Args:
+        settings: of `config.json`.
+        own: what it says under `selfsup`.
+        read: makes ours from the ecosystem's, where there is nothing under `selfsup`.
+        where: the file, for messages.
+
+    Raises:
+        UserError: a key is missing, or a value that cannot be.
+    """
+    from pydantic import ValidationError
+
+    try:
+        if "model" in own:
+            return TransformerConfig.model_validate(own["model"])
+        return read(settings, str(where))
+    except KeyError as error:
+        raise UserError(f"the key {error} is missing", where=str(where)) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UserError(f"{key}: {first['msg']}".lstrip(": "), where=str(where)) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: no such file, or no JSON object in it.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("no such file", where=str(path)) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not valid JSON ({error})", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise UserError("not a JSON object", where=str(path))
+    return value
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """All tensors of a model folder, from one file or several.
+
+    Raises:
+        UserError: there are none, or only pickles, which are never read.
+    """
+    from selfsup.models.tensors import read_tensors
+
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted(set(read_json(index).get("weight_map", {}).values()))
+        return {n: t for file in files for n, t in read_tensors(folder / str(file)).items()}
+    if (folder / "model.safetensors").is_file():
+        return read_tensors(folder / "model.safetensors")
+    pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]
+    if pickled:
+        raise UserError(
+            f"'{pickled[0]}' is a pickle, which can run code when it is read",
+            where=str(folder),
+            mend="convert it to safetensors (save_pretrained in transformers writes them)",
+        )
+    raise UserError("there is no model.safetensors", where=str(folder))
+
+
+def check_tensors(
+    found: Mapping[str, Tensor],
+    extra: list[str],
+    wanted: Mapping[str, tuple[int, ...]],
+    optional: tuple[str, ...],
+    folder: Path,
+) -> None:
+    """Refuse tensors that do not fit a model.
+
+    Args:
+        found: under our names.
+        extra: names that belong to nothing of ours.
+        wanted: shapes of the model's parameters.
+        optional: beginnings of names that may be missing.
+        folder: where they are, for messages.
+    """
+    from selfsup.models.tensors import compare_tensors
+
+    if extra:
+        raise UserError(
+            f"tensor '{extra[0]}' is not part of this architecture ({len(extra)} in all)",
+            where=str(folder),
+            mend="config.json and model.safetensors do not belong together",
+        )
+    needed = {
+        n: s for n, s in wanted.items() if n in found or not (optional and n.startswith(optional))
+    }
+    compare_tensors(found, needed, folder)
+
+
+def check_tokenizer(
+    tokenizer: Tokenizer, config: TransformerConfig, own: Mapping[str, Any], folder: Path
+) -> None:
+    """Refuse a tokenizer that a model was not trained with."""
+    expected = own.get("tokenizer")
+    if expected and expected != tokenizer.fingerprint:
+        raise UserError(
+            "tokenizer.json is not the one that this model was trained with",
+            where=str(folder),
+            mend="put the original back; the words would mean other vectors",
+        )
+    size = config.vocab_size or 0
+    if tokenizer.vocab_size > size:
+        raise UserError(
+            f"the tokenizer has {tokenizer.vocab_size} entries, the model {size}",
+            where=str(folder),
+            mend="they do not belong together",
+        )
+
+
+def write_model(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    config: TransformerConfig,
+    tokenizer: Tokenizer,
+    origin: Mapping[str, Any],
+    card: str,
+) -> None:
+    """Write a model folder (into an existing, empty one).
+
+    Args:
+        folder: where to.
+        tensors: under the names that they shall have there.
+        settings: of `config.json`, as the ecosystem reads it.
+        config: ours; kept under `selfsup`, with what follows.
+        tokenizer: the one that the model was trained with.
+        origin: what else is kept under `selfsup`.
+        card: the model card, Markdown.
+    """
+    from safetensors.torch import save_file
+
+    kept = {
+        **origin,
+        "model": config.model_dump(mode="json"),
+        "tokenizer": tokenizer.fingerprint,
+    }
+    save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+    written = json.dumps({**settings, "selfsup": kept}, indent=1)
+    (folder / "config.json").write_text(written, encoding="utf-8")
+    tokenizer.save(folder, config.max_length)
+    (folder / "README.md").write_text(card, encoding="utf-8")
