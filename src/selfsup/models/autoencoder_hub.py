@@ -13,7 +13,7 @@ from selfsup.autoencoder_config import AutoEncoderModelConfig
 from selfsup.data.observations import spec_from_state, spec_state
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build
-from selfsup.models.hub import find_model_folder, read_json
+from selfsup.models.model_folder import find_model_folder, read_json
 from selfsup.models.tensors import compare_tensors, read_tensors
 
 MODEL_TYPE = "selfsup-autoencoder"

@@ -154,7 +154,8 @@ def traverse(
     chosen = np.argsort(-codes.var(0))[:dimensions]
     grid = np.repeat(codes.mean(0)[None], len(chosen) * steps, 0).reshape(len(chosen), steps, -1)
     for row, d in enumerate(chosen):
-        grid[row, :, d] = np.linspace(*np.quantile(codes[:, d], (0.01, 0.99)), steps)
+        low, high = (float(q) for q in np.quantile(codes[:, d], (0.01, 0.99)))
+        grid[row, :, d] = np.linspace(low, high, steps)
     flat = decode(model, grid.reshape(-1, *model.code_shape).astype(np.float32))
     return flat.reshape(len(chosen), steps, *model.input_shape), chosen
 
