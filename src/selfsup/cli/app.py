@@ -17,7 +17,14 @@ from cyclopts.exceptions import (
 )
 
 import selfsup
-from selfsup.cli import commands, corpus_commands, glue_command, study_commands, task_commands
+from selfsup.cli import (
+    autoencoder_commands,
+    commands,
+    corpus_commands,
+    glue_command,
+    study_commands,
+    task_commands,
+)
 from selfsup.errors import Interrupted, UserError, nearest
 
 if TYPE_CHECKING:
@@ -49,6 +56,13 @@ for _verb in (
     glue_command.glue,
     commands.fill,
     commands.embed,
+    autoencoder_commands.encode,
+    autoencoder_commands.decode,
+    autoencoder_commands.reconstruct,
+    autoencoder_commands.sample,
+    autoencoder_commands.interpolate,
+    autoencoder_commands.traverse,
+    autoencoder_commands.cluster,
     commands.info,
     commands.runs,
     commands.doctor,
@@ -135,6 +149,10 @@ def _configured_by(tokens: list[str]) -> type[BaseModel]:
         from selfsup.finetune_config import FinetuneConfig
 
         return FinetuneConfig
+    if tokens[:1] == ["pretrain"] and autoencoder_commands.chosen_recipe(tokens[1:]):
+        from selfsup.autoencoder_config import AutoEncoderConfig
+
+        return AutoEncoderConfig
     from selfsup.config import PretrainConfig
 
     return PretrainConfig

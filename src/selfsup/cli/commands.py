@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from selfsup.cli import render
+from selfsup.cli import autoencoder_commands, render
 from selfsup.cli.flags import (
     BudgetFlags,
     CorpusFlags,
@@ -66,9 +66,14 @@ def demo(
 
 def recipes(*, as_json: Json = False) -> None:
     """List the recipes with their size and cost."""
+    from selfsup import autoencoder_recipes
     from selfsup.recipes import table
 
-    render.show(table(), as_json=as_json)
+    if as_json:
+        render.print_json([*table(), *autoencoder_recipes.table()])
+        return
+    render.show(table(), as_json=False)
+    render.show(autoencoder_recipes.table(), as_json=False)
 
 
 def pretrain(
@@ -80,6 +85,9 @@ def pretrain(
     settings: SettingFlags | None = None,
     out: Out = None,
     overwrite: Overwrite = False,
+    code_size: Annotated[
+        int | None, Parameter(help="Of an auto-encoder: numbers, bits or classes in the code.")
+    ] = None,
     dry_run: Annotated[
         bool, Parameter(negative="", help="Build, take one step, and estimate memory and time.")
     ] = False,
@@ -87,12 +95,25 @@ def pretrain(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Train a model on unlabelled text.
+    """Train a model on unlabelled text, or an auto-encoder on images or tables.
 
     The same command again goes on where the run stopped.
     """
-    flags = corpus or CorpusFlags()
-    config = resolve(recipe, flags, budget or BudgetFlags(), settings or SettingFlags())
+    flags, chosen = corpus or CorpusFlags(), settings or SettingFlags()
+    given = [recipe] if recipe else [w for f in chosen.config for w in ("--config", str(f))]
+    if name := autoencoder_commands.chosen_recipe(given):
+        if dry_run:
+            raise UserError(
+                "auto-encoders have no dry run", where="--dry-run", mend="use --steps 1"
+            )
+        shape = autoencoder_commands.resolve_autoencoder(
+            name, flags, budget or BudgetFlags(), chosen, code_size
+        )
+        autoencoder_commands.pretrain(shape, out, overwrite=overwrite, as_json=as_json, quiet=quiet)
+        return
+    if code_size is not None:
+        raise UserError("is about auto-encoders", where="--code-size")
+    config = resolve(recipe, flags, budget or BudgetFlags(), chosen)
     if not config.data.sources:
         raise UserError("no corpus", where="--data", mend="name a file, a folder or a quoted glob")
     if verbose:
@@ -179,7 +200,7 @@ def embed(
     if cut := embedding.count_cut(pretrained, texts):
         render.note(f"{cut} texts are longer than the model takes; their beginning counts")
     vectors = embedding.embed(pretrained, texts, **options)
-    _save_array(vectors, output)
+    save_array(vectors, output)
     result = {"output": output, "texts": len(vectors), "dimensions": vectors.shape[1]}
     render.show(result, as_json=as_json)
 
@@ -303,7 +324,7 @@ def _show_filled(filled: Sequence[Filled]) -> None:
             render.note(one.note)
 
 
-def _save_array(array: Any, path: Path) -> None:
+def save_array(array: Any, path: Path) -> None:
     """Writes beside and renames, so that a half-written file never bears the name."""
     import os
 

@@ -211,7 +211,7 @@ def resolve(
     # A file may describe a whole run without a recipe; then there is nothing to start from.
     base = recipes.get(str(name)) if name else None
     overrides = [f"--recipe={name}"] if recipe else []
-    overrides += _named_settings(time, settings)
+    overrides += named_settings(time, settings)
     if corpus.data:
         overrides.append(f"--data.sources={json.dumps(sources(corpus))}")
     overrides += [f"--{setting}" for setting in settings.settings]
@@ -242,7 +242,7 @@ _LONG_NAMES = {
 }
 
 
-def _named_settings(time: BudgetFlags, settings: SettingFlags) -> list[str]:
+def named_settings(time: BudgetFlags, settings: SettingFlags) -> list[str]:
     """The flags with names of their own, as settings."""
     named = {
         "--train.budget": budget(time) or None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from selfsup.data.files import (
     PACKED_SUFFIXES,
@@ -19,6 +19,9 @@ from selfsup.data.files import (
 )
 from selfsup.data.sources import json_object, next_row, no_column
 from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Quoting = Literal["auto", "none"]
 
@@ -182,6 +185,51 @@ def _quoted(path: Path, lines: list[str], delimiter: str) -> list[_Fields]:
 
 def _wrong_widths(rows: list[_Fields]) -> int:
     return sum(len(row.fields) != len(rows[0].fields) for row in rows)
+
+
+def read_table(path: Path) -> dict[str, NDArray[Any]]:
+    """All columns of a table with a header, by name, in their order; values as `read_rows` gives them.
+
+    Raises:
+        UserError: with file and line, for what cannot be read, and for a header that is none.
+    """
+    import numpy as np
+
+    names = _header(path)
+    columns: list[list[Any]] = [[] for _ in names]
+    for row in read_rows(path, names):
+        for column, value in zip(columns, row.values, strict=True):
+            column.append(value)
+    if not columns or not columns[0]:
+        raise UserError("the table has no rows", where=str(path))
+    return {n: np.array(c, object) for n, c in zip(names, columns, strict=True)}
+
+
+def _header(path: Path) -> list[str]:
+    """The columns' names."""
+    suffix = _table_suffix(path)
+    if suffix == ".parquet":
+        with _Parquet(path) as table:
+            return table.names
+    if suffix in JSON_SUFFIXES:
+        for number, text, problem in read_lines(path, ReadReport()):
+            if problem is not None:
+                raise problem
+            if text and not text.isspace():
+                row = json_object(text, f"{path}:{number}")
+                if isinstance(row, UserError):
+                    raise row
+                return list(row)
+        return []
+    rows = _field_lists(path, "auto", ReadReport())
+    if not rows:
+        raise UserError("the file is empty", where=str(path))
+    first = rows[0]
+    blank = [i for i, name in enumerate(first.fields) if not name.strip()]
+    if len(blank) > 1:
+        what = f"the header leaves {len(blank)} columns without a name"
+        raise UserError(what, where=f"{path}:{first.line}", mend="name them")
+    return first.fields
 
 
 # JSON lines and parquet -------------------------------------------------------------------------

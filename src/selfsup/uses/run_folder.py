@@ -90,7 +90,7 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
         for key in FREE_SETTINGS:
             side.get("train", {}).pop(key, None)
         # moved data is the same data; its digest is checked later
-        for key in ("cache", "train", "dev", "test"):
+        for key in ("cache", "train", "dev", "test", "path"):
             side.get("data", {}).pop(key, None)
         for source in side.get("data", {}).get("sources", ()):
             source.pop(

@@ -1,0 +1,306 @@
+"""The verbs about auto-encoders.  Each reads its flags and calls one function."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from selfsup.cli import render
+from selfsup.cli.flags import Json, Model, named_settings, own_names
+from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    from selfsup.autoencoder_config import AutoEncoderConfig
+    from selfsup.cli.flags import BudgetFlags, CorpusFlags, SettingFlags
+    from selfsup.data.observations import Observations
+    from selfsup.models.autoencoder import AutoEncoder
+
+Examples = Annotated[
+    str,
+    Parameter(name=["--data", "-d"], help="An array, table or folder of pictures, as in training."),
+]
+Key = Annotated[str, Parameter(help="The array of an .npz file.")]
+Output = Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")]
+
+
+def chosen_recipe(tokens: list[str]) -> str | None:
+    """The auto-encoder's recipe that a `pretrain` names, itself or in a `--config` file."""
+    from selfsup.autoencoder_recipes import AUTOENCODERS
+    from selfsup.config_files import read_yaml
+
+    if tokens[:1] and tokens[0] in AUTOENCODERS:
+        return tokens[0]
+    for flag, value in itertools.pairwise(tokens):
+        if flag in ("--config", "-c") and Path(value).is_file():
+            found = read_yaml(Path(value))[0]
+            if found.get("kind") == "autoencoder" or found.get("recipe") in AUTOENCODERS:
+                return str(found.get("recipe") or "autoencoder")
+    return None
+
+
+def resolve_autoencoder(
+    recipe: str,
+    corpus: CorpusFlags,
+    time: BudgetFlags,
+    settings: SettingFlags,
+    code_size: int | None,
+) -> AutoEncoderConfig:
+    """The configuration that a recipe, files and flags amount to; later ones win.
+
+    Raises:
+        UserError: an unknown setting or value, a flag that is about texts, or not one `--data`.
+    """
+    from selfsup import autoencoder_recipes
+    from selfsup.autoencoder_config import AutoEncoderConfig
+    from selfsup.config_files import load_config
+
+    if len(corpus.data) > 1:
+        raise UserError("an auto-encoder takes one", where="--data", mend="put the data together")
+    for flag in ("column", "unit", "on_bad_row"):
+        if getattr(corpus, flag) is not None:
+            name = f"--{flag.replace('_', '-')}"
+            raise UserError("is about texts, an auto-encoder reads none", where=name)
+    if settings.init is not None:
+        raise UserError("auto-encoders begin from random weights", where="--init")
+    base = autoencoder_recipes.get(recipe)
+    overrides = [f"--recipe={recipe}", *named_settings(time, settings)]
+    overrides += [f"--data.path={path}" for path in corpus.data]
+    if code_size is not None:
+        key = {"one-hot": "classes", "fsq": ""}.get(base.bottleneck.kind, "size")
+        if not key:
+            mend = "use --bottleneck.levels '[8, 5, 5, 5]'"
+            raise UserError("a code on a grid has levels", where="--code-size", mend=mend)
+        overrides.append(f"--bottleneck.{key}={code_size}")
+    overrides += [f"--{setting}" for setting in settings.settings]
+    names = {"--data.path": "--data", "--bottleneck.size": "--code-size"}
+    with own_names(names):
+        return load_config(AutoEncoderConfig, base=base, files=settings.config, overrides=overrides)
+
+
+def pretrain(
+    config: AutoEncoderConfig, out: Path | None, *, overwrite: bool, as_json: bool, quiet: bool
+) -> None:
+    """Train, and say what came of it."""
+    if not config.data.path:
+        raise UserError("no data", where="--data", mend="name a file or a folder of pictures")
+    from selfsup.uses.autoencoding import train_autoencoder
+
+    folder = out or Path("runs") / (config.recipe or "autoencoder")
+    result = train_autoencoder(config, folder, overwrite=overwrite, quiet=quiet or as_json)
+    render.show(result, as_json=as_json, title=str(folder))
+
+
+def _read(data: str, key: str = "", labels: str = "", rows: int | None = None) -> Observations:
+    from selfsup.autoencoder_config import ObservationConfig
+    from selfsup.data.observations import read_observations
+
+    return read_observations(ObservationConfig(path=data, key=key, labels=labels, rows=rows))
+
+
+def _open(model: str, data: str, key: str, rows: int | None = None) -> tuple[AutoEncoder, Any]:
+    from selfsup.models.autoencoder_hub import load_autoencoder
+    from selfsup.uses.codes import inputs
+
+    opened = load_autoencoder(model)
+    return opened, inputs(opened, _read(data, key, rows=rows))
+
+
+def _images(model: AutoEncoder) -> None:
+    if len(model.input_shape) != 3:
+        raise UserError("pictures need a model of images, this one's are rows of a table")
+
+
+def encode(
+    model: Model,
+    /,
+    *,
+    data: Examples,
+    output: Output,
+    key: Key = "",
+    indices: Annotated[
+        bool, Parameter(negative="", help="Write whole numbers instead of vectors.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn examples into codes, an .npy file."""
+    from selfsup.cli.commands import save_array
+    from selfsup.uses import codes
+    from selfsup.uses.autoencoding import code_indices
+
+    opened, x = _open(model, data, key)
+    found = code_indices(opened, x) if indices else codes.encode(opened, x)
+    save_array(found, output)
+    result = {"output": output, "examples": len(found), "code": list(found.shape[1:])}
+    render.show(result, as_json=as_json)
+
+
+def decode(
+    model: Model,
+    codes: Annotated[Path, Parameter(help="An .npy file that `encode` wrote.")],
+    /,
+    *,
+    output: Output,
+    as_json: Json = False,
+) -> None:
+    """Turn codes back into examples: an .npy file of images, or a .csv of rows."""
+    from selfsup.cli.commands import save_array
+    from selfsup.data.arrays import read_array
+    from selfsup.data.images import ImageSpec
+    from selfsup.models.autoencoder_hub import load_autoencoder
+    from selfsup.uses import codes as using
+
+    opened = load_autoencoder(model)
+    decoded = using.decode(opened, read_array(codes))
+    if isinstance(opened.spec, ImageSpec):
+        save_array(opened.spec.inverse(decoded), output)
+    else:
+        import csv
+
+        table = opened.spec.inverse(decoded)
+        with output.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(table)
+            writer.writerows(zip(*table.values(), strict=True))
+    render.show({"output": output, "examples": len(decoded)}, as_json=as_json)
+
+
+def reconstruct(
+    model: Model,
+    /,
+    *,
+    data: Examples,
+    output: Output,
+    key: Key = "",
+    count: Annotated[int, Parameter(help="Images in the gallery [12].")] = 12,
+    as_json: Json = False,
+) -> None:
+    """Draw images above what comes back of them, a PNG."""
+    import numpy as np
+
+    from selfsup.uses import codes
+    from selfsup.uses.galleries import save_gallery
+
+    opened, x = _open(model, data, key, rows=count)
+    _images(opened)
+    back = codes.reconstruct(opened, x)
+    save_gallery(output, np.stack([x, back]))
+    error = float(((x - back) ** 2).mean())
+    render.show({"output": output, "images": len(x), "squared_error": error}, as_json=as_json)
+
+
+def sample(
+    model: Model,
+    /,
+    *,
+    output: Output,
+    prior: Annotated[
+        Literal["auto", "gaussian", "mixture"],
+        Parameter(help="A VAE's own, or a mixture fitted on the codes of --data [auto]."),
+    ] = "auto",
+    data: Annotated[str, Parameter(name=["--data", "-d"], help="Examples, for a mixture.")] = "",
+    key: Key = "",
+    count: Annotated[int, Parameter(help="How many [64].")] = 64,
+    seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw new images from a prior over codes, a PNG."""
+    from selfsup.models.autoencoder_hub import load_autoencoder
+    from selfsup.uses import codes
+    from selfsup.uses.galleries import save_gallery
+
+    if count < 1:
+        raise UserError(f"must be at least 1, not {count}", where="--count")
+    opened = load_autoencoder(model)
+    _images(opened)
+    known = codes.encode(opened, codes.inputs(opened, _read(data, key))) if data else None
+    drawn = codes.sample(opened, count, prior=prior, codes=known, seed=seed)
+    across = max(1, round(count**0.5))
+    rows = drawn[: count // across * across].reshape(-1, across, *opened.input_shape)
+    save_gallery(output, rows)
+    render.show({"output": output, "images": rows.shape[0] * across}, as_json=as_json)
+
+
+def interpolate(
+    model: Model,
+    /,
+    *,
+    data: Examples,
+    output: Output,
+    key: Key = "",
+    pairs: Annotated[int, Parameter(help="Rows [6].")] = 6,
+    steps: Annotated[int, Parameter(help="Images in a row [9].")] = 9,
+    as_json: Json = False,
+) -> None:
+    """Draw what lies between examples, a PNG."""
+    from selfsup.uses import codes
+    from selfsup.uses.galleries import save_gallery
+
+    opened, x = _open(model, data, key, rows=max(2 * pairs, 2))
+    _images(opened)
+    save_gallery(output, codes.interpolate(opened, x, steps))
+    render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
+
+
+def traverse(
+    model: Model,
+    /,
+    *,
+    data: Examples,
+    output: Output,
+    key: Key = "",
+    dimensions: Annotated[int, Parameter(help="Rows, those that vary most [10].")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Draw what each number of a code changes, a PNG."""
+    from selfsup.uses import codes
+    from selfsup.uses.galleries import save_gallery
+
+    opened, x = _open(model, data, key, rows=2000)
+    _images(opened)
+    rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
+    save_gallery(output, rows)
+    render.show({"output": output, "dimensions": chosen.tolist()}, as_json=as_json)
+
+
+def cluster(
+    model: Model,
+    /,
+    *,
+    data: Examples,
+    output: Output,
+    key: Key = "",
+    labels: Annotated[str, Parameter(help="The true classes, to compare with.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Give each example its class, a .csv file; a picture of the classes beside it."""
+    import csv
+
+    import numpy as np
+
+    from selfsup.models.autoencoder_hub import load_autoencoder
+    from selfsup.uses import codes
+    from selfsup.uses.galleries import save_gallery
+
+    opened = load_autoencoder(model)
+    observations = _read(data, key, labels)
+    x = codes.inputs(opened, observations)
+    found = codes.classes(opened, x)
+    with output.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["example", "class"])
+        writer.writerows(enumerate(found.tolist()))
+    result: dict[str, Any] = {"output": output, "classes_used": len(np.unique(found))}
+    if x.ndim == 4:
+        picture = output.with_suffix(".png")
+        rows = np.zeros((len(np.unique(found)), 10, *x.shape[1:]), np.float32)
+        for row, label in zip(rows, np.unique(found), strict=True):
+            members = x[found == label][:10]
+            row[: len(members)] = members
+        save_gallery(picture, rows)
+        result["picture"] = picture
+    if observations.labels is not None:
+        result |= codes.compare_classes(found, observations.labels)
+    render.show(result, as_json=as_json)

@@ -1,0 +1,96 @@
+"""Columns of tables: numbers, words and gaps in whatever form they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.errors import UserError, nearest
+
+Columns = Mapping[str, NDArray[Any]]
+"""A table: each column's values by its name."""
+
+_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+
+
+def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
+    """A mapping, a data frame or a two-dimensional array as columns by name.
+
+    Raises:
+        UserError: another shape, columns of unequal length, or no row.
+    """
+    if isinstance(table, Mapping):
+        columns = {str(name): np.asarray(values) for name, values in table.items()}
+    elif hasattr(table, "columns"):
+        columns = {str(name): np.asarray(table[name]) for name in table.columns}
+    else:
+        array = np.asarray(table)
+        if array.ndim != 2:
+            raise UserError(f"a table has two dimensions, this has {array.ndim}", where=where)
+        columns = {str(i): array[:, i] for i in range(array.shape[1])}
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise UserError("the columns have unequal lengths", where=where)
+    if not columns or lengths == {0}:
+        raise UserError("the table has no rows", where=where)
+    return columns
+
+
+def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
+    """A column as numbers, gaps as NaN; None when some value is no number."""
+    if raw.dtype.kind in "fiub":
+        return raw.astype(np.float64)
+    values = np.empty(len(raw))
+    for i, value in enumerate(raw):
+        if is_missing(value):
+            values[i] = np.nan
+            continue
+        try:
+            values[i] = float(value)
+        except (TypeError, ValueError):
+            return None
+    return values
+
+
+def as_texts(raw: NDArray[Any]) -> list[str | None]:
+    """A column as words, gaps as None."""
+    return [None if is_missing(value) else _word(value) for value in raw]
+
+
+def _word(value: Any) -> str:
+    """A value as a category's name; 3.0 and 3 are the same."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for a gap: None, NaN, or a word such as `NA` or `?`."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return value.strip().lower() in _MISSING
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+
+
+def no_such_column(name: str, known: list[str], where: str) -> UserError:
+    """The error for a column that is not there, with the nearest name."""
+    shown = ", ".join(known[:8])
+    return UserError(
+        f"there is no column '{name}'", where=where, mend=nearest(name, known) or f"it has {shown}"
+    )
+
+
+def no_number(raw: NDArray[Any], name: str, where: str) -> UserError:
+    """The error for a column of numbers that holds something else, with its first row."""
+    for row, value in enumerate(raw, start=1):
+        if not is_missing(value):
+            try:
+                float(value)
+            except (TypeError, ValueError):
+                what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
+                return UserError(what, where=where)
+    return UserError(f"column '{name}' holds no numbers", where=where)

@@ -1,0 +1,193 @@
+"""Images: folders of pictures, arrays of pixels, and the contract that travels with a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.data.files import import_extra, listed
+from selfsup.errors import UserError
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+_OVERRUN = 1.5
+"""New values may lie outside the range by this share before they are refused."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What the images of a model are: channels, size, and the range that becomes 0 to 1."""
+
+    channels: int
+    height: int
+    width: int
+    low: float
+    high: float
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.channels, self.height, self.width
+
+    @classmethod
+    def fit(cls, images: NDArray[Any]) -> ImageSpec:
+        """The contract of images (count, channels, height, width); bytes span 0 to 255.
+
+        Raises:
+            UserError: values that are no numbers.
+        """
+        if images.dtype == np.uint8:
+            low, high = 0.0, 255.0
+        else:
+            low, high = float(images.min()), float(images.max())
+            if not np.isfinite([low, high]).all():
+                raise UserError("the images hold values that are no finite numbers")
+            if low >= 0 and 0.5 < high <= 1:
+                low, high = 0.0, 1.0
+            if high <= low:
+                high = low + 1.0
+        channels, height, width = images.shape[1:]
+        return cls(channels, height, width, low, high)
+
+    def transform(self, images: Any, where: str = "") -> NDArray[np.float32]:
+        """Images as the model takes them.
+
+        Args:
+            images: (count, channels, height, width), (count, height, width, channels) or, of one
+                channel, (count, height, width).
+            where: what they are called in messages.
+
+        Returns:
+            (count, channels, height, width), from 0 to 1.
+
+        Raises:
+            UserError: another size, another number of channels or another range.
+        """
+        array = channels_first(np.asarray(images), where)
+        if array.shape[1:] != self.shape:
+            raise UserError(
+                f"images of {_size(array.shape[1:])}, the model takes {_size(self.shape)}",
+                where=where,
+                mend="scale or convert them first",
+            )
+        scaled = (array.astype(np.float32) - self.low) / (self.high - self.low)
+        if len(scaled):
+            least, most = float(scaled.min()), float(scaled.max())
+            if not (least >= 1 - _OVERRUN and most <= _OVERRUN):
+                raise UserError(
+                    f"values from {array.min():g} to {array.max():g}, "
+                    f"the model takes {self.low:g} to {self.high:g}",
+                    where=where,
+                    mend="bring them to that range",
+                )
+        return scaled.astype(np.float32, copy=False)
+
+    def inverse(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Images from 0 to 1 in their own range, (count, channels, height, width)."""
+        back: NDArray[np.float32] = images * np.float32(self.high - self.low) + np.float32(self.low)
+        return back
+
+    def state(self) -> dict[str, Any]:
+        """Everything, as JSON knows it."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ImageSpec:
+        """What `state` gave, back again."""
+        return cls(**state)
+
+
+def _size(shape: Sequence[int]) -> str:
+    channels, height, width = shape
+    return f"{width} x {height} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def channels_first(array: NDArray[Any], where: str = "") -> NDArray[Any]:
+    """Images as (count, channels, height, width), whichever way they were given.
+
+    Raises:
+        UserError: neither three nor four dimensions, or values that are no numbers.
+    """
+    if array.dtype.kind not in "uifb":
+        raise UserError(f"images are numbers, these are {array.dtype}", where=where)
+    if array.ndim == 3:
+        return array[:, None]
+    if array.ndim != 4:
+        what = f"images have three or four dimensions, these have {array.ndim}"
+        raise UserError(what, where=where)
+    last = array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3)
+    return array.transpose(0, 3, 1, 2) if last else array
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder, searched to the bottom, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")
+    )
+    if not found:
+        names = sorted(item.name for item in folder.iterdir())
+        what = f"the folder holds no picture ({', '.join(PICTURE_SUFFIXES)})"
+        raise UserError(what, where=str(folder), mend=f"there is {listed(names)}")
+    return found
+
+
+def read_pictures(
+    files: Sequence[Path], size: int | None = None, color: Literal["auto", "grey", "rgb"] = "auto"
+) -> NDArray[np.uint8]:
+    """Pictures as one array.
+
+    Args:
+        files: where they are.
+        size: scale the shorter side to this and crop the middle square; None: all must be equal.
+        color: channels; `auto`: grey when every picture is.
+
+    Returns:
+        (count, channels, height, width), 0 to 255.
+
+    Raises:
+        UserError: a file that is no picture, or pictures of several sizes without `size`.
+    """
+    library = import_extra("PIL.Image", "media", str(files[0]))
+    pictures = [_read_picture(library, file, size) for file in files]
+    if color == "auto":
+        color = "grey" if all(p.mode in ("1", "L", "I;16", "LA") for p in pictures) else "rgb"
+    arrays = []
+    for file, picture in zip(files, pictures, strict=True):
+        array = np.asarray(picture.convert("L" if color == "grey" else "RGB"))
+        arrays.append(array[None] if array.ndim == 2 else array.transpose(2, 0, 1))
+        if arrays[-1].shape != arrays[0].shape:
+            raise UserError(
+                f"it has {_size(arrays[-1].shape)}, '{files[0].name}' {_size(arrays[0].shape)}",
+                where=str(file),
+                mend="scale all to one size with --data.size PIXELS",
+            )
+    return np.stack(arrays)
+
+
+def _read_picture(library: Any, file: Path, size: int | None) -> Any:
+    try:
+        with library.open(file) as opened:
+            opened.load()
+            picture = opened.copy()
+    except (OSError, ValueError, SyntaxError) as error:
+        what = f"cannot be read as a picture ({error})"
+        raise UserError(what, where=str(file), mend="remove it, or mend it") from None
+    if size is None:
+        return picture
+    if picture.mode in ("P", "RGBA", "CMYK"):
+        picture = picture.convert("RGB")
+    scale = size / min(picture.size)
+    width, height = (max(size, round(side * scale)) for side in picture.size)
+    picture = picture.resize((width, height), library.Resampling.LANCZOS)
+    left, top = (width - size) // 2, (height - size) // 2
+    return picture.crop((left, top, left + size, top + size))

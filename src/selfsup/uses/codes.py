@@ -1,0 +1,199 @@
+"""Using an auto-encoder's codes: encode, decode, sample, interpolate, traverse, cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfsup.data.images import ImageSpec
+from selfsup.data.keys import uniform
+from selfsup.data.observations import Observations
+from selfsup.errors import UserError
+from selfsup.models.autoencoder import AutoEncoder
+from selfsup.objectives.corruption import normal_draws
+from selfsup.uses.autoencoding import code_indices
+
+Floats = NDArray[np.float32]
+_BATCH = 256
+_SAMPLE = 7
+"""What draws of samples are for, among keyed draws."""
+
+
+def inputs(model: AutoEncoder, observations: Observations) -> Floats:
+    """Examples as the model takes them; those of another kind are refused by name."""
+    images = isinstance(model.spec, ImageSpec)
+    if images != observations.images:
+        kinds = ("images", "a table") if images else ("a table", "images")
+        what = f"the model takes {kinds[0]}, this is {kinds[1]}"
+        raise UserError(what, where=observations.where)
+    return model.spec.transform(observations.values, observations.where)
+
+
+@torch.no_grad()
+def encode(model: AutoEncoder, x: Floats) -> Floats:
+    """(count, *code_shape) what the decoder would read of each example."""
+    model.eval()
+    parts = [model.encode(torch.from_numpy(x[i : i + _BATCH])).z for i in range(0, len(x), _BATCH)]
+    codes: Floats = torch.cat(parts).float().numpy()
+    return codes
+
+
+@torch.no_grad()
+def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
+    """(count, *input_shape) examples of codes, in the space of the model's inputs.
+
+    Args:
+        model: the auto-encoder.
+        codes: (count, *code_shape) as `encode` gives them, or whole numbers (count, …, columns).
+
+    Raises:
+        UserError: another shape, or an index that there is not.
+    """
+    model.eval()
+    if codes.dtype.kind in "iu" and model.bottleneck.sizes:
+        _check_indices(model, codes)
+        z = model.lookup(torch.from_numpy(codes.astype(np.int64))).float()
+    else:
+        z = torch.from_numpy(codes.astype(np.float32))
+    if tuple(z.shape[1:]) != model.code_shape:
+        raise UserError(
+            f"codes of shape {tuple(z.shape[1:])}, the model has {model.code_shape}",
+            mend="give what `selfsup encode` wrote",
+        )
+    parts = [model.decode(z[i : i + _BATCH]) for i in range(0, len(z), _BATCH)]
+    decoded: Floats = torch.cat(parts).numpy()
+    return decoded
+
+
+def _check_indices(model: AutoEncoder, codes: NDArray[Any]) -> None:
+    sizes = np.array(model.bottleneck.sizes)
+    if codes.shape[-1] != len(sizes):
+        raise UserError(f"indices have {codes.shape[-1]} columns, the model {len(sizes)}")
+    if len(codes) and ((codes < 0) | (codes >= sizes)).any():
+        raise UserError(f"an index lies outside 0 to {sizes.max() - 1}")
+
+
+def reconstruct(model: AutoEncoder, x: Floats) -> Floats:
+    """(count, *input_shape) what comes back through the bottleneck."""
+    return decode(model, encode(model, x))
+
+
+def sample(
+    model: AutoEncoder,
+    count: int,
+    *,
+    prior: Literal["auto", "gaussian", "mixture"] = "auto",
+    codes: Floats | None = None,
+    components: int = 10,
+    seed: int = 0,
+) -> Floats:
+    """New examples: codes drawn from a prior, and decoded.
+
+    Args:
+        model: the auto-encoder.
+        count: how many.
+        prior: `gaussian`, the standard normal that a VAE was trained towards, or `mixture`, Gaussians
+            fitted on `codes`; `auto`: the first for a VAE, else the second.
+        codes: (examples, *code_shape) of training examples, for `mixture`.
+        components: Gaussians in the mixture.
+        seed: of the draws.
+
+    Raises:
+        UserError: `gaussian` without a VAE, or `mixture` without codes or of discrete ones.
+    """
+    vae = model.config.bottleneck.kind == "gaussian"
+    if prior == "auto":
+        prior = "gaussian" if vae else "mixture"
+    if prior == "gaussian":
+        if not vae:
+            what = "only a VAE's codes have a Gaussian prior"
+            raise UserError(what, where="--prior", mend="use mixture, with --data of examples")
+        drawn = uniform(seed, _SAMPLE, np.arange(count)[:, None], np.arange(model.code_numbers))
+        return decode(model, normal_draws(drawn).reshape(count, *model.code_shape))
+    if model.bottleneck.sizes:
+        what = "a mixture of Gaussians is for continuous codes, this model's are discrete"
+        raise UserError(what, where="--prior")
+    if codes is None or len(codes) < 2:
+        raise UserError("a mixture is fitted on codes", where="--prior", mend="give --data")
+    from sklearn.mixture import GaussianMixture
+
+    flat = codes.reshape(len(codes), -1).astype(np.float64)
+    fitted = GaussianMixture(min(components, len(flat)), reg_covar=1e-4, random_state=seed)
+    drawn = fitted.fit(flat).sample(count)[0]
+    return decode(model, drawn.astype(np.float32).reshape(count, *model.code_shape))
+
+
+def interpolate(model: AutoEncoder, x: Floats, steps: int) -> Floats:
+    """(pairs, steps, *input_shape) between neighbouring examples 0-1, 2-3, …, along straight lines."""
+    if len(x) < 2 or steps < 2:
+        raise UserError("interpolation needs two examples and two steps at least")
+    if model.bottleneck.sizes:
+        raise UserError("discrete codes have nothing between them", mend="use a continuous code")
+    codes = encode(model, x[: len(x) // 2 * 2])
+    t = np.linspace(0, 1, steps, dtype=np.float32).reshape(1, -1, *[1] * (codes.ndim - 1))
+    between = (1 - t) * codes[0::2, None] + t * codes[1::2, None]
+    flat = decode(model, between.reshape(-1, *model.code_shape))
+    return flat.reshape(-1, steps, *model.input_shape)
+
+
+def traverse(
+    model: AutoEncoder, x: Floats, *, steps: int = 9, dimensions: int = 10
+) -> tuple[Floats, NDArray[np.int64]]:
+    """One number of the mean code at a time, moved over the middle 98 % of what it is on x.
+
+    Returns:
+        (dimensions, steps, *input_shape), and the dimensions, those that vary most first.
+    """
+    if model.bottleneck.sizes or len(model.code_shape) != 1:
+        raise UserError("traversals need one vector of real numbers as code")
+    codes = encode(model, x)
+    chosen = np.argsort(-codes.var(0))[:dimensions]
+    grid = np.repeat(codes.mean(0)[None], len(chosen) * steps, 0).reshape(len(chosen), steps, -1)
+    for row, d in enumerate(chosen):
+        low, high = (float(q) for q in np.quantile(codes[:, d], (0.01, 0.99)))
+        grid[row, :, d] = np.linspace(low, high, steps)
+    flat = decode(model, grid.reshape(-1, *model.code_shape).astype(np.float32))
+    return flat.reshape(len(chosen), steps, *model.input_shape), chosen
+
+
+def classes(model: AutoEncoder, x: Floats) -> NDArray[np.int64]:
+    """(count,) the class of each example: its index, where an example has a single one.
+
+    Raises:
+        UserError: codes that are no single class.
+    """
+    indices = code_indices(model, x).reshape(len(x), -1)
+    if indices.shape[1] != 1:
+        what = f"an example has {indices.shape[1]} indices, a class is one"
+        raise UserError(
+            what, mend="train a one-hot-autoencoder, or a vq one with network.code vector"
+        )
+    return indices[:, 0]
+
+
+def matched_accuracy(found: NDArray[np.int64], labels: Sequence[str]) -> float:
+    """Accuracy when each found class is named after at most one label, in the best way (Hungarian)."""
+    from scipy.optimize import linear_sum_assignment
+
+    _, truth = np.unique(np.asarray(labels), return_inverse=True)
+    counts = np.zeros((found.max() + 1, truth.max() + 1), np.int64)
+    np.add.at(counts, (found, truth), 1)
+    rows, columns = linear_sum_assignment(-counts)
+    return float(counts[rows, columns].sum() / len(found))
+
+
+def compare_classes(found: NDArray[np.int64], labels: Sequence[str]) -> dict[str, float]:
+    """Matched accuracy, normalised mutual information and adjusted Rand index, beside one class for all."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    counts = np.unique(np.asarray(labels), return_counts=True)[1]
+    return {
+        "matched_accuracy": matched_accuracy(found, labels),
+        "normalized_mutual_information": float(normalized_mutual_info_score(labels, found)),
+        "adjusted_rand_index": float(adjusted_rand_score(labels, found)),
+        "largest_class": float(counts.max() / counts.sum()),
+    }

@@ -1,0 +1,108 @@
+"""Tables become matrices and come back; what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from selfsup.data.feature_tables import FeatureTable
+from selfsup.errors import UserError
+
+
+def mixed() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    size = rng.normal(50, 10, 200)
+    size[:5] = np.nan
+    size[5] = 1e6
+    color = np.array([["red", "green", None][i % 3] for i in range(200)], object)
+    return {"size": size, "color": color, "flat": np.full(200, 7.0)}
+
+
+def test_numbers_are_scaled_robustly_and_gaps_are_marked() -> None:
+    table = FeatureTable().fit(mixed())
+    matrix = table.transform(mixed())
+    assert matrix.shape == (200, table.width) == (200, 2 + 1 + 4)
+    assert [b.kind for b in table.blocks] == ["number", "number", "gap", "category"]
+    known = matrix[6:, 0]
+    assert abs(np.median(known)) < 0.1
+    assert 0.8 < np.percentile(known, 84) < 1.2  # the outlier has not changed the scale
+    assert 5 < matrix[5, 0] < 20
+    assert matrix[:5, 0].tolist() == [0] * 5
+    assert matrix[:7, 2].tolist() == [1] * 5 + [0] * 2
+    assert not matrix[:, 1].any()
+
+
+def test_inverse_gives_the_table_back_and_state_is_json() -> None:
+    table = FeatureTable().fit(mixed())
+    copy = FeatureTable.from_state(json.loads(json.dumps(table.state())))
+    matrix = table.transform(mixed())
+    np.testing.assert_array_equal(copy.transform(mixed()), matrix)
+    back = copy.inverse(matrix)
+    np.testing.assert_allclose(back["size"], mixed()["size"], rtol=1e-4)
+    assert back["color"].tolist() == mixed()["color"].tolist()
+
+
+def test_text_columns_of_numbers_are_numbers_and_codes_can_be_categories() -> None:
+    given = {"a": np.array(["1", "2.5", "?", ""], object), "b": np.array([1, 2, 2, 3])}
+    table = FeatureTable(categorical=["b"]).fit(given)
+    assert [n.name for n in table.numbers] == ["a"]
+    assert table.categories[0].categories == ("1", "2", "3")
+    assert FeatureTable(categorical=["b"]).fit(given).transform(given).shape == (4, 2 + 4)
+
+
+def test_new_words_go_to_the_unknown_place_and_order_does_not_matter() -> None:
+    table = FeatureTable().fit(mixed())
+    new = {
+        "color": np.array(["blue", "red"], object),
+        "other": np.array([1, 2]),
+        "flat": np.array([7.0, 7.0]),
+        "size": np.array([50.0, 51.0]),
+    }
+    matrix = table.transform(new)
+    block = next(b for b in table.blocks if b.kind == "category")
+    assert matrix[0, block.start] == 1
+    assert matrix[1, block.start] == 0
+
+
+def test_columns_without_a_value_are_left_out() -> None:
+    table = FeatureTable().fit({"a": np.array([1.0, 2.0]), "b": np.array([np.nan, np.nan])})
+    assert table.dropped == ("b",)
+    assert table.width == 1
+    array = FeatureTable().fit(np.array([[1.0, np.nan], [2.0, np.nan]]))
+    assert array.transform(np.array([[1.0, 3.0]])).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("new", "message"),
+    [
+        ({"sise": np.ones(2)}, "new.csv: there is no column 'size'; did you mean 'sise'?"),
+        (np.ones((2, 5)), "the rows have 5 columns, in training they had 3"),
+        (np.ones((2, 3)), "the columns have no names, in training they had"),
+        (
+            {**mixed(), "size": np.array([1.0] * 199 + [np.inf])},
+            "column 'size', row 200: the value is infinite",
+        ),
+        (
+            {**mixed(), "size": np.array(["1"] * 199 + ["x"], object)},
+            "column 'size', row 200: 'x' is no number",
+        ),
+        ({}, "the table has no rows"),
+        (np.ones(4), "a table has two dimensions, this has 1"),
+        ({"a": np.ones(2), "b": np.ones(3)}, "unequal lengths"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(new: object, message: str) -> None:
+    table = FeatureTable().fit(mixed())
+    with pytest.raises(UserError, match="^.*" + message.replace("?", r"\?")):
+        table.transform(new, "new.csv")
+
+
+def test_gaps_can_be_refused_and_infinite_values_imputed() -> None:
+    with pytest.raises(UserError, match="column 'a', row 2: the value is missing"):
+        FeatureTable(missing="refuse").fit({"a": np.array([1.0, np.nan])})
+    with pytest.raises(UserError, match="no column with a value"):
+        FeatureTable().fit({"a": np.array([np.nan])})
+    table = FeatureTable(infinite="missing").fit({"a": np.array([1.0, 2.0, np.inf])})
+    assert table.transform({"a": np.array([np.inf])}).tolist() == [[0, 1]]

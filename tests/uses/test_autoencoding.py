@@ -1,0 +1,221 @@
+"""Auto-encoders from file to use: they learn, resume exactly, and refuse what does not fit."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from selfsup import autoencoder_recipes
+from selfsup.autoencoder_config import AutoEncoderConfig, CorruptionConfig
+from selfsup.cli.app import main
+from selfsup.data.keys import Key
+from selfsup.data.sampler import Examples
+from selfsup.errors import UserError
+from selfsup.models.autoencoder_hub import load_autoencoder
+from selfsup.objectives.corruption import corrupt
+from selfsup.training.metrics import read_metrics
+from selfsup.uses import codes
+from selfsup.uses.autoencoding import make_loop, prepare, train_autoencoder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    found = load_digits()
+    np.savez(path, images=(found.images[:400] * 15.9).astype(np.uint8), label=found.target[:400])
+    return path
+
+
+def tiny(path: Path, recipe: str = "autoencoder", **changes: Any) -> AutoEncoderConfig:
+    value = autoencoder_recipes.get(recipe).model_dump(mode="json")
+    value["data"] |= {"path": str(path), "key": "images" if path.suffix == ".npz" else ""}
+    value["train"] |= {
+        "budget": "12 steps",
+        "batch_size": 32,
+        "save_every": "4 steps",
+        "log_every": 1,
+        "evaluate_every": 0.5,
+        "device": "cpu",
+    }
+    for key, change in changes.items():
+        value[key] = value[key] | change
+    return AutoEncoderConfig.model_validate(value)
+
+
+@pytest.mark.parametrize("recipe", list(autoencoder_recipes.AUTOENCODERS))
+def test_a_recipe_learns_saves_and_resumes_exactly(
+    recipe: str, digits: Path, tmp_path: Path
+) -> None:
+    config = tiny(digits, recipe)
+    first = train_autoencoder(config, tmp_path / "run", quiet=True)
+    assert first["heldout"]["squared_error"] < first["untrained"]["squared_error"]
+    (tmp_path / "run" / "result.json").unlink()
+    last = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[-1]
+    for file in last.iterdir():
+        file.unlink()
+    last.rmdir()  # as if it had been killed before the last checkpoint
+    again = train_autoencoder(config, tmp_path / "run", quiet=True)
+    assert again["heldout"] == first["heldout"]
+    fresh = train_autoencoder(config, tmp_path / "fresh", quiet=True)
+    assert fresh["heldout"] == first["heldout"]
+    steps = [x["step"] for x in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert max(steps) == 12
+    one, two = (load_autoencoder(tmp_path / name) for name in ("run", "fresh"))
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_changes_every_part_and_leaves_the_generator_alone(digits: Path) -> None:
+    state = torch.random.get_rng_state()
+    prepared = prepare(tiny(digits, "vae"))
+    before = {n: p.detach().clone() for n, p in prepared.model.named_parameters()}
+    make_loop(prepared, None, True).run()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(not torch.equal(p, before[n]) for n, p in prepared.model.named_parameters())
+
+
+def test_the_loss_is_the_bound_for_each_value(digits: Path) -> None:
+    prepared = prepare(tiny(digits, "vae"))
+    model, objective = prepared.model.eval(), prepared.objective
+    examples = Examples(np.arange(5), np.zeros(5, np.int64))
+    batch = objective.batch(examples, Key(3))
+    score = objective.loss(model, batch)
+    output, code = model(batch.clean, batch.noise)
+    p, x = torch.sigmoid(output), batch.clean
+    nats = -(x * p.log() + (1 - x) * (1 - p).log()).sum()
+    kl = code.stats["kl"].sum()
+    assert float(score.loss_sum) == pytest.approx(float(nats + kl) / 64, rel=1e-4)
+    assert float(score.metrics["negative_bound"].total) == pytest.approx(float(nats + kl), rel=1e-4)
+    assert math.isclose(float(score.count), 5)
+
+
+@pytest.mark.parametrize(
+    "corruption",
+    ["gaussian", "salt-and-pepper", "masking", "patches", "affine"],
+)
+def test_corruption_is_a_function_of_example_and_key(corruption: str) -> None:
+    config: CorruptionConfig = AutoEncoderConfig.model_validate(
+        {"corruption": {"kind": corruption}}
+    ).corruption
+    x = np.random.default_rng(0).random((6, 1, 8, 9), np.float32)
+    kept = x.copy()
+    rows, epochs = np.arange(6), np.zeros(6, np.int64)
+    whole = corrupt(config, x, Examples(rows, epochs), Key(1))
+    np.testing.assert_array_equal(x, kept)
+    assert not np.array_equal(whole, x)
+    last = corrupt(config, x[4:], Examples(rows[4:], epochs[4:]), Key(1))
+    np.testing.assert_allclose(last, whole[4:], atol=1e-6)
+    later = corrupt(config, x, Examples(rows, epochs + 1), Key(1))
+    assert not np.array_equal(later, whole)
+
+
+def test_a_table_with_words_and_gaps_trains_and_comes_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["a,b,c"]
+    for i in range(120):
+        a = rng.normal()
+        gap = "" if i % 9 == 0 else f"{2 * a + 1:.4f}"
+        lines.append(f"{a:.4f},{gap},{'low' if a < 0 else 'high'}")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    config = tiny(tmp_path / "t.csv", train={"budget": "150 steps"}, bottleneck={"size": 2})
+    result = train_autoencoder(config, tmp_path / "run", quiet=True)
+    assert result["beats_training_mean"]
+    assert main(["encode", str(tmp_path / "run"), "--data", str(tmp_path / "t.csv"),
+                 "-o", str(tmp_path / "z.npy"), "--json"]) == 0  # fmt: skip
+    assert main(["decode", str(tmp_path / "run"), str(tmp_path / "z.npy"),
+                 "-o", str(tmp_path / "back.csv"), "--json"]) == 0  # fmt: skip
+    back = (tmp_path / "back.csv").read_text().splitlines()
+    assert back[0] == "a,b,c"
+    assert len(back) == 121
+
+
+def test_the_verbs_from_end_to_end(
+    tmp_path: Path, digits: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, data = str(tmp_path / "run"), ["--data", str(digits), "--key", "images"]
+    train = ["pretrain", "vae", "--data", str(digits), "--data.key", "images", "--code-size", "4",
+             "--steps", "5", "--train.batch_size", "16", "--out", run, "--json"]  # fmt: skip
+    assert main(train) == 0
+    assert json.loads(capsys.readouterr().out)["code_numbers"] == 4
+    for verb in ("reconstruct", "interpolate", "traverse"):
+        picture = tmp_path / f"{verb}.png"
+        assert main([verb, run, *data, "-o", str(picture), "--json"]) == 0
+        assert picture.read_bytes()[1:4] == b"PNG"
+    assert main(["sample", run, "-o", str(tmp_path / "s.png"), "--count", "9", "--json"]) == 0
+    mixture = ["--prior", "mixture", *data, "-o", str(tmp_path / "m.png"), "--json"]
+    assert main(["sample", run, *mixture]) == 0
+    hot = str(tmp_path / "hot")
+    train[1], train[-2] = "one-hot-autoencoder", hot
+    assert main(train) == 0
+    capsys.readouterr()
+    found = ["cluster", hot, *data, "--labels", "label", "-o", str(tmp_path / "c.csv"), "--json"]
+    assert main(found) == 0
+    assert 0 < json.loads(capsys.readouterr().out)["matched_accuracy"] <= 1
+    assert main(["interpolate", hot, *data, "-o", str(tmp_path / "i.png")]) == 2
+    assert "discrete codes have nothing between them" in capsys.readouterr().err
+
+
+def test_matched_accuracy_knows_its_controls() -> None:
+    labels = ["a", "b", "c"] * 20
+    truth = np.array([0, 1, 2] * 20)
+    assert codes.matched_accuracy((truth + 1) % 3, labels) == 1
+    assert codes.matched_accuracy(np.zeros(60, np.int64), labels) == pytest.approx(1 / 3)
+    assert codes.matched_accuracy(np.arange(60), labels) == pytest.approx(3 / 60)
+    scores = codes.compare_classes(truth, labels)
+    assert scores["normalized_mutual_information"] == pytest.approx(1)
+    assert scores["adjusted_rand_index"] == 1
+
+
+def test_idx_files_are_read_and_broken_ones_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from selfsup.data.arrays import read_array
+
+    values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    whole = struct.pack(">HBB3I", 0, 8, 3, 2, 3, 4) + values.tobytes()
+    path = tmp_path / "x-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(whole))
+    np.testing.assert_array_equal(read_array(path), values)
+    path.write_bytes(gzip.compress(whole[:-1]))
+    with pytest.raises(UserError, match="should hold 2 x 3 x 4 values"):
+        read_array(path)
+    np.save(tmp_path / "o.npy", np.array([{}], object))
+    with pytest.raises(UserError, match="Python objects"):
+        read_array(tmp_path / "o.npy")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "nowhere.npy"], "no such file"),
+        ([], "no data"),
+        (["--data", "{digits}"], "it holds 2 arrays (images, label)"),
+        (["--data", "{digits}", "--data.key", "image"], "did you mean 'images'?"),
+        (["--data", "{digits}", "--column", "x"], "is about texts"),
+        (["--data", "{digits}", "--data.key", "images", "--code-size", "0"], "at least 1"),
+        (["--bottleneck.sise", "3"], "did you mean 'size'?"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str], message: str, digits: Path, tmp_path: Path, capsys: Any
+) -> None:
+    given = [word.format(digits=digits) for word in words]
+    assert main(["pretrain", "autoencoder", *given, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_images_of_another_size_are_refused(digits: Path) -> None:
+    model = prepare(tiny(digits)).model
+    with pytest.raises(UserError, match="images of 9 x 8 with 1 channel, the model takes 8 x 8"):
+        model.spec.transform(np.zeros((2, 8, 9), np.uint8), "new.npy")
