@@ -17,7 +17,14 @@ from cyclopts.exceptions import (
 )
 
 import selfsup
-from selfsup.cli import commands, corpus_commands, glue_command, study_commands, task_commands
+from selfsup.cli import (
+    commands,
+    corpus_commands,
+    decoder_commands,
+    glue_command,
+    study_commands,
+    task_commands,
+)
 from selfsup.errors import Interrupted, UserError, nearest
 
 if TYPE_CHECKING:
@@ -47,6 +54,8 @@ for _verb in (
     task_commands.predict,
     task_commands.evaluate,
     glue_command.glue,
+    decoder_commands.fewshot,
+    decoder_commands.judge,
     commands.fill,
     commands.embed,
     commands.info,

@@ -8,11 +8,9 @@ most vocabularies hold words with the space before them.
 
 from __future__ import annotations
 
-import lzma
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -325,46 +323,3 @@ def rolling(
     totals = np.zeros(len(texts))
     np.add.at(totals, owners, sums)
     return [float(total) for total in totals]
-
-
-# ---- the command ---------------------------------------------------------------------------------
-
-
-def evaluate_texts(
-    pretrained: PretrainedDecoder,
-    texts: Sequence[str],
-    *,
-    stride: int | None = None,
-    batch_tokens: int = BATCH_TOKENS,
-    tell: Tell | None = None,
-) -> dict[str, Any]:
-    """What `selfsup evaluate` prints of a decoder: its bits per byte, beside those of xz.
-
-    Raises:
-        UserError: as `bits_per_byte`.
-    """
-    found = bits_per_byte(pretrained, texts, stride=stride, batch_tokens=batch_tokens, tell=tell)
-    used = pretrained.max_length // 2 if stride is None else stride
-    result: dict[str, Any] = {
-        "bits_per_byte": found.bits_per_byte,
-        "xz_bits_per_byte": xz_bits_per_byte(texts),
-        "nats_per_token": found.nats_per_token,
-        "perplexity": found.perplexity,
-        "documents": found.documents,
-        "bytes": found.bytes,
-        "tokens": found.tokens,
-        "window": pretrained.max_length,
-        "stride": used,
-    }
-    if pretrained.tokenizer.byte_lengths is None:
-        result["note"] = (
-            "this tokenizer does not give back the text it read (case, accents or spaces are lost), "
-            "so its bits per byte are too few"
-        )
-    return result
-
-
-def xz_bits_per_byte(texts: Sequence[str]) -> float:
-    """What xz at its strongest makes of the same texts, one after another: the honest floor."""
-    data = "".join(texts).encode()
-    return 8 * len(lzma.compress(data, preset=9)) / len(data)
