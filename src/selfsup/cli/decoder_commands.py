@@ -17,9 +17,7 @@ _TASK = Group("Task", sort_key=0)
 _HOW = Group("How it is asked", sort_key=1)
 
 Device = Annotated[str, Parameter(group=_HOW, help="auto, cpu, cuda or cuda:1 [auto].")]
-BatchTokens = Annotated[
-    int, Parameter(group=_HOW, help="Tokens that are computed at once [4096].")
-]
+BatchTokens = Annotated[int, Parameter(group=_HOW, help="Tokens that are computed at once [4096].")]
 Limit = Annotated[
     int | None, Parameter(group=_TASK, help="Ask about at most so many examples [all].")
 ]
@@ -37,7 +35,9 @@ def fewshot(
     limit: Limit = None,
     separator: Annotated[
         str | None,
-        Parameter(group=_TASK, help="Between input and output, `\\n`, `\\t` [the file's, or a tab]."),
+        Parameter(
+            group=_TASK, help="Between input and output, `\\n`, `\\t` [the file's, or a tab]."
+        ),
     ] = None,
     ending: Annotated[
         str | None, Parameter(group=_TASK, help="After an output [the file's, or a line end].")
@@ -127,7 +127,9 @@ def judge(
     *,
     tasks: Annotated[
         str,
-        Parameter(group=_TASK, help="Comma-separated; `selfsup judge MODEL --tasks list` says which."),
+        Parameter(
+            group=_TASK, help="Comma-separated; `selfsup judge MODEL --tasks list` says which."
+        ),
     ] = "lambada,piqa,copa,arc_easy,winogrande,blimp",
     data: Annotated[
         Path | None,

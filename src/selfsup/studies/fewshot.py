@@ -212,9 +212,7 @@ class _Model:
 
     def _that_fit(self, asked: Sequence[Example]) -> list[Example]:
         """What is asked, without what is longer than the context by itself."""
-        sizes = fewshot.prompt_sizes(
-            self.pretrained, self.task, [], asked, self.chosen.max_tokens
-        )
+        sizes = fewshot.prompt_sizes(self.pretrained, self.task, [], asked, self.chosen.max_tokens)
         limit = self.pretrained.max_length
         kept = [e for e, size in zip(asked, sizes, strict=True) if size <= limit]
         gone = [e for e, size in zip(asked, sizes, strict=True) if size > limit]
@@ -311,15 +309,13 @@ def main_of(task: PromptTask, chosen: Settings) -> str:
 def _conclude(
     studies: Sequence[_Model], task: PromptTask, parts: Parts, chosen: Settings
 ) -> dict[str, Any]:
-    answer, share = fewshot.majority(parts.pool, parts.asked)
+    answer, share = fewshot.majority(parts.asked)
     main = main_of(task, chosen)
     notes = task.notes()
     if task.chooses and fewshot.begun_by_another(task):
         notes.append("a choice begins another, so each is scored with what ends an example")
     findings = {m.name: finding(m.points, main, share, len(m.asked)) for m in studies}
-    points = [
-        {k: v for k, v in p.items() if k != "answers"} for m in studies for p in m.points
-    ]
+    points = [{k: v for k, v in p.items() if k != "answers"} for m in studies for p in m.points]
     return {
         "kind": "fewshot",
         "task": task.name,

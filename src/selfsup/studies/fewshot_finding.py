@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 
-def finding(
-    points: Sequence[Mapping[str, Any]], main: str, majority: float, asked: int
-) -> str:
+def finding(points: Sequence[Mapping[str, Any]], main: str, majority: float, asked: int) -> str:
     """Whether accuracy rises with the examples, and whether their labels matter.
 
     A change counts when it is larger than the draws' spread (no draw of one overlaps the other; for
@@ -39,6 +37,8 @@ def finding(
     if min(last) > max(first) and change > error:
         text = f"Accuracy rises with the examples: {_said(first)} with {_examples(low)}, "
         text += f"{_said(last)} with {high}"
+        if float(np.median(last)) - majority <= error:
+            text += ", but not beyond the most frequent answer"
     elif max(last) < min(first) and -change > error:
         text = f"Accuracy falls with the examples: {_said(first)} with {_examples(low)}, "
         text += f"{_said(last)} with {high}"
@@ -66,9 +66,7 @@ def _labels(points: Sequence[Mapping[str, Any]], count: int, main: str, error: f
     return f"true labels are no better than shuffled ones ({spread})"
 
 
-def _values(
-    points: Sequence[Mapping[str, Any]], count: int, labels: str, main: str
-) -> list[float]:
+def _values(points: Sequence[Mapping[str, Any]], count: int, labels: str, main: str) -> list[float]:
     return [p[main] for p in points if p["shots"] == count and p["labels"] == labels]
 
 

@@ -12,7 +12,7 @@ An example may bring `choices` of its own.  Where there are none, the answer is 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,7 @@ class PromptTask:
         if not held:
             return []
         return [
-            f"{len(held)} examples hold what ends an example ({ending!r}), first {held[0].where}: "
-            "give another `ending`"
+            f"{len(held)} examples hold {ending!r}, which ends an example (first {held[0].where})"
         ]
 
 
@@ -127,14 +126,16 @@ def read_prompt_task(
         mend = '{"input": "…", "output": "…"} on a line each'
         raise UserError("holds no example", where=str(path), mend=mend)
     _check_alike(examples)
-    settings = {k: head[k] for k in ("separator", "ending", "input_prefix") if k in head}
+    settings: dict[str, str] = {
+        k: head[k] for k in ("separator", "ending", "input_prefix") if k in head
+    }
     given = {"separator": separator, "ending": ending}
     settings |= {k: v for k, v in given.items() if v is not None}
     return PromptTask(
         name=path.name.split(".")[0],
         description=str(head.get("description", "")).rstrip(),
         choices=tuple(head.get("choices", ())),
-        layout=Layout(**settings),
+        layout=replace(Layout(), **settings),
         examples=tuple(examples),
     )
 
@@ -151,7 +152,7 @@ def _example(row: Mapping[str, Any], common: tuple[str, ...], where: str) -> Exa
     _check_keys(row, _EXAMPLE_KEYS, where, "an example")
     for key in ("input", "output"):
         if key not in row:
-            raise UserError(f"an example without '{key}'", where=where, mend=f"add \"{key}\"")
+            raise UserError(f"an example without '{key}'", where=where, mend=f'add "{key}"')
     asked = _text(row["input"], "input", where)
     answer = _text(row["output"], "output", where)
     if not answer.strip():

@@ -72,7 +72,9 @@ def part(task: PromptTask, test: PromptTask | None, *, limit: int | None, seed: 
     if test is not None:
         if test.chooses != task.chooses:
             what = "has choices, the task has none" if test.chooses else "has no choices"
-            raise UserError(what, where=test.examples[0].where, mend="give both files the same kind")
+            raise UserError(
+                what, where=test.examples[0].where, mend="give both files the same kind"
+            )
         pool, asked = list(task.examples), list(test.examples)
     else:
         if len(task.examples) < 2:
@@ -169,8 +171,8 @@ def prompt_sizes(
             owners.append(number)
     sizes = [0] * len(asked)
     beside = 0 if task.chooses else max_tokens + 1  # the last answer token is not read
-    for owner, (context, option) in zip(owners, encode_pairs(pretrained, pairs), strict=True):
-        sizes[owner] = max(sizes[owner], len(context) + len(option) - 1 + beside)
+    for owner, (context, answer) in zip(owners, encode_pairs(pretrained, pairs), strict=True):
+        sizes[owner] = max(sizes[owner], len(context) + len(answer) - 1 + beside)
     return sizes
 
 
@@ -260,13 +262,12 @@ def best(found: Sequence[Likelihood], normalize: Normalize) -> int:
     return int(np.argmax(values))
 
 
-def majority(pool: Sequence[Example], asked: Sequence[Example]) -> tuple[str, float]:
-    """The pool's most frequent output, and how often it is right.
+def majority(asked: Sequence[Example]) -> tuple[str, float]:
+    """The best of all constant answers, and how often it is right.
 
     Where each example has choices of its own there is no such answer: the share is that of guessing.
     """
-    if asked[0].choices and any(e.choices != asked[0].choices for e in (*pool, *asked)):
+    if asked[0].choices and any(e.choices != asked[0].choices for e in asked):
         return "", float(np.mean([1 / len(e.choices) for e in asked]))
-    counts = Counter(e.output for e in pool)
-    answer = max(counts, key=lambda a: (counts[a], a))
-    return answer, float(np.mean([e.output == answer for e in asked]))
+    answer, count = max(Counter(e.output for e in asked).items(), key=lambda item: item[::-1])
+    return answer, count / len(asked)

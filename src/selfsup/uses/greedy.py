@@ -75,8 +75,8 @@ def greedy(
         )
         for part in parts:
             prompts_ids = [kept[row] for row in part.rows]
-            for row, ids, text in _write(pretrained, part, prompts_ids, max_tokens, stop):
-                results[row] = Written(text, len(ids), len(whole[row]) - len(kept[row]))
+            for row, new, text in _write(pretrained, part, prompts_ids, max_tokens, stop):
+                results[row] = Written(text, len(new), len(whole[row]) - len(kept[row]))
     return [one for one in results if one is not None]
 
 

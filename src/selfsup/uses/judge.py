@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -90,13 +89,17 @@ def judge(
     return result
 
 
-def _row(task: JudgeTask, rows: Sequence[Mapping[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
+def _row(
+    task: JudgeTask, rows: Sequence[Mapping[str, Any]], found: dict[str, Any]
+) -> dict[str, Any]:
     """A line of the table: the scores, and what guessing gives."""
     share = [1 / len(task.ask(row).pairs) for row in rows]
     guessing = 0.0 if task.kind == "last word" else float(np.mean(share))
-    order = ("acc", "acc_stderr", "acc_norm", "perplexity")
-    named = {key: found.get(key) for key in order}
-    return {"task": task.name, "rows": len(rows), "guessing": guessing, **named}
+    named = {key: found.get(key) for key in ("acc", "acc_stderr", "acc_norm", "perplexity")}
+    right, count = float(found["acc"]), len(rows)
+    if count > 1:  # the harness's own formula, which it leaves out without bootstrapping
+        named["acc_stderr"] = math.sqrt(right * (1 - right) / (count - 1))
+    return {"task": task.name, "rows": count, "guessing": guessing, **named}
 
 
 def _ask_ourselves(
@@ -113,9 +116,7 @@ def _ask_ourselves(
         def tell(done: float, start: float = start, name: str = name) -> None:
             display.update(start + done / len(tasks), name)
 
-        found[name] = own_scores(
-            pretrained, task, rows[name], batch_tokens=batch_tokens, tell=tell
-        )
+        found[name] = own_scores(pretrained, task, rows[name], batch_tokens=batch_tokens, tell=tell)
     return found
 
 
@@ -130,16 +131,16 @@ def own_scores(
     """The harness's scores by our own scorer.
 
     Returns:
-        `acc` with its standard error; for choices `acc_norm` (each log-probability for one of its
+        `acc`; for choices `acc_norm` (each log-probability for one of its
         characters), for last words `perplexity` (of the word, not of its tokens).
     """
     asked = [task.ask(row) for row in rows]
     pairs = [pair for one in asked for pair in one.pairs]
     found = score(pretrained, pairs, batch_tokens=batch_tokens, tell=tell)
     if task.kind == "last word":
-        right = np.array([one.greedy for one in found], np.float64)
+        right = float(np.mean([one.greedy for one in found]))
         mean = float(np.mean([one.log_probability for one in found]))
-        return _accuracy(right) | {"perplexity": math.exp(min(-mean, 700.0))}
+        return {"acc": right, "perplexity": math.exp(min(-mean, 700.0))}
     plain, normed, at = [], [], 0
     for one in asked:
         logs = np.array([x.log_probability for x in found[at : at + len(one.pairs)]])
@@ -147,12 +148,7 @@ def own_scores(
         sizes = np.array([len(text) for text in one.texts], np.float64)
         plain.append(float(np.argmax(logs) == one.gold))
         normed.append(float(np.argmax(logs / sizes) == one.gold))
-    return _accuracy(np.array(plain)) | {"acc_norm": float(np.mean(normed))}
-
-
-def _accuracy(right: np.ndarray) -> dict[str, float | None]:
-    error = float(right.std(ddof=1) / math.sqrt(len(right))) if len(right) > 1 else None
-    return {"acc": float(right.mean()), "acc_stderr": error}
+    return {"acc": float(np.mean(plain)), "acc_norm": float(np.mean(normed))}
 
 
 # ---- the harness ---------------------------------------------------------------------------------
@@ -179,7 +175,10 @@ def adapter(pretrained: PretrainedDecoder, batch_tokens: int = BATCH_TOKENS) -> 
             return rolling(pretrained, texts, batch_tokens=batch_tokens)
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            return [_written(pretrained, *request.args[:2], batch_tokens) for request in requests]
+            return [
+                _written(pretrained, request.args[0], request.args[1], batch_tokens)
+                for request in requests
+            ]
 
     return Adapter()
 

@@ -165,9 +165,7 @@ def _read_tails(
         cache.keep(torch.tensor([place for place, _ in chosen]))
         before = cache.lengths.tolist()
         tails = [ids[row][n:] for (_, row), n in zip(chosen, before, strict=True)]
-        batch = continuations(
-            [torch.from_numpy(tail).to(device) for tail in tails], cache.lengths
-        )
+        batch = continuations([torch.from_numpy(tail).to(device) for tail in tails], cache.lengths)
         hidden = pretrained.model(batch, cache=cache)
         kept = cache if room is not None else None
         yield Part([row for _, row in chosen], before, batch.starts, hidden, kept)
