@@ -287,18 +287,55 @@ def evaluate(
     model: Model,
     /,
     *,
-    data: Annotated[str, Parameter(name=["--data", "-d"], help="A labelled file.")],
+    data: Annotated[
+        str, Parameter(name=["--data", "-d"], help="A labelled file; for a decoder, texts.")
+    ],
     layout: LayoutFlags | None = None,
+    stride: Annotated[
+        int | None,
+        Parameter(help="Decoders: tokens by which a window moves [half of what it reads]."),
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     batch_tokens: BatchTokens = 4096,
     as_json: Json = False,
 ) -> None:
-    """Score a fine-tuned model on a labelled file."""
-    from selfsup.uses import predicting
+    """Score a fine-tuned model on a labelled file, or a decoder on texts.
 
-    predictor = predicting.Predictor(
-        model, device=device, precision=precision, batch_tokens=batch_tokens
-    )
-    result = predicting.evaluate_file(predictor, data, vars(layout or LayoutFlags()))
+    Of a decoder: bits per byte of whole documents (and nats per token,
+    perplexity), beside those of xz.
+    """
+    from selfsup.models.decoder_hub import names_decoder
+
+    columns = vars(layout or LayoutFlags())
+    if names_decoder(model):
+        options = {k: v for k, v in columns.items() if v is not None}
+        column = options.pop("text_column", "text")
+        bad_row = options.pop("on_bad_row", "stop")
+        if options:
+            flag = next(iter(options)).replace("_", "-")
+            raise UserError("is about labelled files; this model is a decoder", where=f"--{flag}")
+        if precision == "bf16":
+            raise UserError("decoders are scored in fp32", where="--precision")
+        from selfsup.uses.evaluating import evaluate_decoder
+
+        result = evaluate_decoder(
+            model,
+            data,
+            column=column,
+            on_bad_row=bad_row,
+            stride=stride,
+            device=device,
+            batch_tokens=batch_tokens,
+            quiet=as_json,
+        )
+    else:
+        if stride is not None:
+            raise UserError("is for decoders; this model is none", where="--stride")
+        from selfsup.uses import predicting
+
+        predictor = predicting.Predictor(
+            model, device=device, precision=precision, batch_tokens=batch_tokens
+        )
+        result = predicting.evaluate_file(predictor, data, columns)
     render.show(result, as_json=as_json, title=model)

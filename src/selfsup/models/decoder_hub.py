@@ -65,6 +65,15 @@ def is_decoder(settings: Mapping[str, Any]) -> bool:
     return bool(own.get("causal")) or settings.get("model_type") in DECODERS
 
 
+def names_decoder(name: str | Path) -> bool:
+    """Whether a run folder, model folder or hub name is that of a decoder.
+
+    Raises:
+        UserError: there is no model.
+    """
+    return is_decoder(read_json(find_model_folder(name) / "config.json"))
+
+
 def load_decoder(name: str | Path, device: str = "cpu") -> PretrainedDecoder:
     """Open a pre-trained decoder.
 

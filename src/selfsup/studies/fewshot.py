@@ -1,0 +1,342 @@
+"""Does a model learn a task from examples in its prompt?  Accuracy against their number.
+
+Beside it two floors: always giving the most frequent answer, and the same prompts with shuffled
+labels (Min et al. 2022): what a model gains from those, it does not learn from the labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from selfsup.errors import UserError
+from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
+from selfsup.studies.fewshot_figure import draw_shots
+from selfsup.studies.fewshot_finding import finding
+from selfsup.studies.study_folder import open_folder
+from selfsup.tasks.prompts import Example, PromptTask, read_prompt_task
+from selfsup.training.devices import choose_device
+from selfsup.training.lock import locked
+from selfsup.training.progress import Progress
+from selfsup.uses import fewshot
+from selfsup.uses.fewshot import Labels, Normalize, Parts
+from selfsup.uses.run_folder import versions, write_json
+
+SHOTS = (0, 1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a task is asked."""
+
+    shots: Sequence[int] = SHOTS
+    """Numbers of examples in the prompt."""
+    draws: int = 5
+    """Random draws of the examples."""
+    seed: int = 0
+    normalize: Normalize = "bytes"
+    """By what a choice's log-probability is divided."""
+    max_tokens: int = 32
+    """Of a written answer."""
+    limit: int | None = None
+    """Ask about at most so many examples."""
+    batch_tokens: int = 4096
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            UserError: with the flag.
+        """
+        if not self.shots:
+            raise UserError("no number of examples", where="--shots", mend="like 0,1,2,4,8")
+        for count in self.shots:
+            if count < 0:
+                raise UserError(f"must not be negative, not {count}", where="--shots")
+        if self.draws < 1:
+            raise UserError(f"must be at least 1, not {self.draws}", where="--draws")
+        if self.max_tokens < 1:
+            raise UserError(f"must be at least 1, not {self.max_tokens}", where="--max-tokens")
+        if self.batch_tokens < 1:
+            raise UserError(f"must be at least 1, not {self.batch_tokens}", where="--batch-tokens")
+
+
+def run(
+    models: Sequence[str],
+    task_file: str | Path,
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    test_file: str | Path | None = None,
+    separator: str | None = None,
+    ending: str | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    quiet: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Ask each model a task with more and more examples in the prompt.
+
+    Numbers of examples that are more than there are, or that do not fit into a model's context, are
+    left out and listed under `left_out`; a point stands for that many examples in every prompt.
+    Each point is a small file of its own, so the same command goes on where it stopped.
+
+    Args:
+        models: run folders, model folders or hub names of decoders.
+        task_file: see `selfsup.tasks.prompts`.
+        out: gets `result.json`, `figures/` with CSV, and `cells/`.
+        settings: shots, draws and so on.
+        test_file: examples to ask about; without it, half of the task's.
+        separator, ending: of the prompt's layout, instead of the task file's.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`.
+        overwrite: start anew where a study lies already.
+        quiet: print nothing.
+        command: how it was called, for the record.
+
+    Returns:
+        What `result.json` holds.
+
+    Raises:
+        UserError: a bad file or setting, a model that is no decoder, or another study in `out`.
+    """
+    chosen = settings or Settings()
+    chosen.check()
+    layout = {"separator": separator, "ending": ending}
+    task = read_prompt_task(Path(task_file), **layout)
+    test = None if test_file is None else read_prompt_task(Path(test_file), **layout)
+    parts = fewshot.part(task, test, limit=chosen.limit, seed=chosen.seed)
+    names = _names(models)
+    opened = [load_decoder(m, str(choose_device(device))) for m in models]
+    folder = Path(out)
+    with locked(folder):
+        display = Progress(quiet=quiet, title="few-shot")
+        try:
+            kept = _settings(chosen, task, parts, opened)
+            open_folder(folder, kept, overwrite)
+            write_json(folder / "study.json", kept)
+            started = time.perf_counter()
+            studies = [
+                _Model(name, decoder, task, parts, chosen, folder, display)
+                for name, decoder in zip(names, opened, strict=True)
+            ]
+            result = _conclude(studies, task, parts, chosen)
+            result |= {
+                "command": command,
+                "versions": versions(),
+                "seconds_now": round(time.perf_counter() - started, 1),
+            }
+            result["figure"] = str(draw_shots(folder, result))
+            write_json(folder / "result.json", result)
+        finally:
+            display.close()
+    return result
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    """What to call each model in tables: the shortest end of its path that tells them apart."""
+    if not models:
+        raise UserError("no model", mend="name a run folder, a model folder or a hub name")
+    parts = [Path(m).parts for m in models]
+    for length in range(1, max(map(len, parts)) + 1):
+        found = ["/".join(p[-length:]) for p in parts]
+        if len(set(found)) == len(found):
+            return found
+    raise UserError("the same model twice", where=str(models[0]), mend="name each once")
+
+
+def _settings(
+    chosen: Settings, task: PromptTask, parts: Parts, opened: Sequence[PretrainedDecoder]
+) -> dict[str, Any]:
+    """What the points depend on, beside their numbers."""
+    said = repr([task.description, task.layout, [_plain(e) for e in (*parts.pool, *parts.asked)]])
+    return {
+        "kind": "fewshot",
+        "seed": chosen.seed,
+        "normalize": chosen.normalize,
+        "max_tokens": chosen.max_tokens,
+        "task": hashlib.sha256(said.encode()).hexdigest()[:16],
+        "models": [_digest(one) for one in opened],
+    }
+
+
+def _plain(example: Example) -> tuple[str, str, tuple[str, ...]]:
+    return example.input, example.output, example.choices
+
+
+def _digest(pretrained: PretrainedDecoder) -> str:
+    """16 hexadecimal digits of weights and tokenizer."""
+    found = hashlib.sha256(pretrained.tokenizer.fingerprint.encode())
+    for name, parameter in pretrained.model.named_parameters():
+        found.update(name.encode())
+        found.update(parameter.detach().float().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+class _Model:
+    """One model's points: measured, or read from their files."""
+
+    def __init__(
+        self,
+        name: str,
+        pretrained: PretrainedDecoder,
+        task: PromptTask,
+        parts: Parts,
+        chosen: Settings,
+        folder: Path,
+        display: Progress,
+    ) -> None:
+        self.name, self.pretrained, self.task, self.chosen = name, pretrained, task, chosen
+        self.pool, self.folder, self.display = parts.pool, folder, display
+        self.digest = _digest(pretrained)
+        self.notes: list[str] = []
+        self.left_out: list[dict[str, Any]] = []
+        self.asked = self._that_fit(parts.asked)
+        self.points: list[dict[str, Any]] = []
+        counts = [c for c in sorted(set(chosen.shots)) if self._can_show(c)]
+        plan = [(c, d) for c in counts for d in range(chosen.draws if c else 1)]
+        for number, (count, draw) in enumerate(plan):
+            kinds: tuple[Labels, ...] = ("true", "shuffled") if count else ("true",)
+            for labels in kinds:
+                display.update(number / len(plan), f"{name}: {count} examples, draw {draw + 1}")
+                self.points.append(self._point(count, draw, labels))
+            if draw + 1 == (chosen.draws if count else 1):
+                found = [p[main_of(task, chosen)] for p in self._of(count, "true")]
+                display.say(f"{name}, {count:>3} examples: accuracy {np.median(found):.3f}")
+
+    def _that_fit(self, asked: Sequence[Example]) -> list[Example]:
+        """What is asked, without what is longer than the context by itself."""
+        sizes = fewshot.prompt_sizes(self.pretrained, self.task, [], asked, self.chosen.max_tokens)
+        limit = self.pretrained.max_length
+        kept = [e for e, size in zip(asked, sizes, strict=True) if size <= limit]
+        gone = [e for e, size in zip(asked, sizes, strict=True) if size > limit]
+        if not kept:
+            what = f"no example fits into the {limit} tokens that '{self.name}' reads"
+            raise UserError(what, where=asked[0].where, mend="shorten them, or --max-tokens")
+        if gone:
+            self.notes.append(
+                f"{self.name}: {len(gone)} of {len(asked)} examples are not asked about, because "
+                f"they alone are longer than the {limit} tokens it reads (first {gone[0].where})"
+            )
+        return kept
+
+    def _can_show(self, count: int) -> bool:
+        """Whether so many examples are there and fit, in every draw; else says why not."""
+        if count > len(self.pool):
+            self._leave_out(count, f"there are {len(self.pool)} to show", None)
+            return False
+        tokens = self.chosen.max_tokens
+        for draw in range(self.chosen.draws if count else 0):
+            for labels in ("true", "shuffled"):
+                examples = self._shown(count, draw, labels)
+                size, asked = fewshot.longest(
+                    self.pretrained, self.task, examples, self.asked, tokens
+                )
+                if size > self.pretrained.max_length:
+                    most = fewshot.most_that_fit(
+                        self.pretrained, self.task, examples, asked, tokens
+                    )
+                    why = (
+                        f"the prompt of draw {draw + 1} that asks about {asked.where} has {size:,} "
+                        f"tokens with its answer, the model reads {self.pretrained.max_length:,}"
+                    )
+                    self._leave_out(count, why, most)
+                    return False
+        return True
+
+    def _leave_out(self, count: int, why: str, most: int | None) -> None:
+        self.left_out.append({"model": self.name, "shots": count, "why": why, "fit": most})
+
+    def _shown(self, count: int, draw: int, labels: Labels) -> list[Example]:
+        seed = self.chosen.seed
+        return fewshot.shown(self.pool, count, seed=seed, draw=draw, labels=labels)
+
+    def _point(self, count: int, draw: int, labels: Labels) -> dict[str, Any]:
+        place = f"{self.digest}-{count}-{draw}-{labels}.json"
+        file = self.folder / "cells" / place
+        try:
+            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            pass
+        else:
+            return {**found, "model": self.name}
+        measured = fewshot.measure(
+            self.pretrained,
+            self.task,
+            self._shown(count, draw, labels),
+            self.asked,
+            normalize=self.chosen.normalize,
+            max_tokens=self.chosen.max_tokens,
+            batch_tokens=self.chosen.batch_tokens,
+        )
+        point: dict[str, Any] = {"shots": count, "draw": draw, "labels": labels}
+        point |= {**measured.accuracy, "right_nats": measured.right_nats}
+        point["answers"] = measured.answers
+        write_json(file, point)
+        return {**point, "model": self.name}
+
+    def _of(self, count: int, labels: Labels) -> list[dict[str, Any]]:
+        return [p for p in self.points if p["shots"] == count and p["labels"] == labels]
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each number of examples."""
+        main, rows = main_of(self.task, self.chosen), []
+        for count in sorted({p["shots"] for p in self.points}):
+            true, other = self._of(count, "true"), self._of(count, "shuffled")
+            values = [p[main] for p in true]
+            row: dict[str, Any] = {"model": self.name, "shots": count}
+            row |= {"accuracy": float(np.median(values)), "least": min(values), "most": max(values)}
+            row["shuffled"] = float(np.median([p[main] for p in other])) if other else None
+            if self.task.chooses:
+                for way in fewshot.NORMALIZE:
+                    name = "raw" if way == "none" else f"by {way}"
+                    row[name] = float(np.median([p[way] for p in true]))
+            rows.append(row)
+        return rows
+
+
+def main_of(task: PromptTask, chosen: Settings) -> str:
+    """Which accuracy counts."""
+    return chosen.normalize if task.chooses else "exact"
+
+
+def _conclude(
+    studies: Sequence[_Model], task: PromptTask, parts: Parts, chosen: Settings
+) -> dict[str, Any]:
+    answer, share = fewshot.majority(parts.asked)
+    main = main_of(task, chosen)
+    notes = task.notes()
+    if task.chooses and fewshot.begun_by_another(task):
+        notes.append("a choice begins another, so each is scored with what ends an example")
+    findings = {m.name: finding(m.points, main, share, len(m.asked)) for m in studies}
+    points = [{k: v for k, v in p.items() if k != "answers"} for m in studies for p in m.points]
+    return {
+        "kind": "fewshot",
+        "task": task.name,
+        "how": "likelihood of the choices" if task.chooses else "exact match of what is written",
+        "normalize": chosen.normalize if task.chooses else None,
+        "accuracy": main,
+        "models": [m.name for m in studies],
+        "examples": {"to show": len(parts.pool), "asked about": len(parts.asked)},
+        "draws": chosen.draws,
+        "seed": chosen.seed,
+        "majority": {"answer": answer, "accuracy": share},
+        "table": [row for m in studies for row in m.table()],
+        "finding": " ".join(
+            f"{name}: {text}" if len(studies) > 1 else text for name, text in findings.items()
+        ),
+        "left_out": [x for m in studies for x in m.left_out],
+        "notes": [*notes, *(x for m in studies for x in m.notes)],
+        "layout": vars(task.layout),
+        "prompt": task.prompt(
+            fewshot.shown(parts.pool, 2, seed=chosen.seed, draw=0, labels="true"),
+            parts.asked[0].input,
+        ),
+        "points": points,
+    }

@@ -1,0 +1,171 @@
+"""Reading many token sequences that begin alike: what they share is read once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from selfsup.data.batching import by_length
+from selfsup.models.decoder_hub import PretrainedDecoder
+from selfsup.nn.cache import KeyValueCache, continuations
+from selfsup.nn.sequences import Sequences
+
+SHORTEST = 16
+"""Tokens that must be shared to be worth a cache."""
+_WORTH = 0.2
+"""Share of a group's tokens that must be saved to be worth a cache."""
+_CACHED = 4
+"""Tokens kept in a cache, for each that is read at once."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Sequences with a common beginning."""
+
+    shared: int
+    """Its tokens; 0: nothing is shared."""
+    rows: list[int]
+    """Numbers of the sequences."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the sequences, read."""
+
+    rows: list[int]
+    """Their numbers."""
+    shared: list[int]
+    """Tokens of each that were read before, and are not in `hidden`."""
+    starts: Tensor
+    """(rows + 1,) where each one's other tokens begin in `hidden`, on the CPU."""
+    hidden: Tensor
+    """(N, hidden) vectors of the other tokens, one sequence after another."""
+    cache: KeyValueCache | None
+    """What was read, a row for each sequence, where it was asked for."""
+
+
+def groups(ids: Sequence[NDArray[np.int64]], most: Sequence[int]) -> list[Group]:
+    """Sequences put together where reading a common beginning once saves tokens.
+
+    Sorted as in a dictionary, neighbours share most.  A group grows as long as it saves no less than
+    it did; so all questions behind the same examples are one group, and the choices of a question
+    without examples are one.
+
+    Args:
+        ids: token ids of each.
+        most: of each, how many tokens may count as shared (what stands after is needed).
+    """
+    order = sorted(range(len(ids)), key=lambda i: ids[i].astype(">u4").tobytes())
+    found: list[Group] = []
+    for row in order:
+        last = found[-1] if found else None
+        if last is not None:
+            count = len(last.rows)
+            limit = min(last.shared if count > 1 else most[last.rows[0]], most[row])
+            same = common(ids[last.rows[0]][:limit], ids[row][:limit])
+            saved = (count - 1) * last.shared
+            if same >= SHORTEST and count * same >= saved:
+                found[-1] = Group(same, [*last.rows, row])
+                continue
+        found.append(Group(0, [row]))
+    return found
+
+
+def common(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
+    """How many tokens two sequences have in common from their beginning."""
+    length = min(len(a), len(b))
+    different = np.flatnonzero(a[:length] != b[:length])
+    return int(different[0]) if len(different) else length
+
+
+def read(
+    pretrained: PretrainedDecoder,
+    ids: Sequence[NDArray[np.int64]],
+    most: Sequence[int],
+    *,
+    batch_tokens: int,
+    room: int | None = None,
+) -> Iterator[Part]:
+    """Read all sequences, common beginnings once.
+
+    Args:
+        pretrained: a decoder.
+        ids: token ids of each, at least one, at most as many as the model reads.
+        most: of each, how many tokens may count as shared: at most its length - 1.
+        batch_tokens: tokens read at once.
+        room: keep what was read in a cache with so many free places behind the longest one.
+    """
+    pays, alone = [], []
+    for group in groups(ids, most):
+        together = sum(len(ids[i]) for i in group.rows)
+        if (len(group.rows) - 1) * group.shared >= _WORTH * together:
+            pays.append(group)
+        else:
+            alone += [Group(0, [row]) for row in group.rows]
+    if room is None:
+        for batch in by_length([len(ids[g.rows[0]]) for g in alone], batch_tokens):
+            rows = [alone[i].rows[0] for i in batch]
+            sequences = Sequences.from_lists([ids[i] for i in rows]).to(pretrained.device)
+            hidden = pretrained.model(sequences)
+            yield Part(rows, [0] * len(rows), sequences.starts, hidden, None)
+    else:
+        for chosen in _batches(alone, ids, batch_tokens, room):
+            yield from _read_tails(pretrained, ids, chosen, batch_tokens, room)
+    for chosen in _batches(pays, ids, _CACHED * batch_tokens, room or 0):
+        yield from _read_tails(pretrained, ids, chosen, _CACHED * batch_tokens, room)
+
+
+def _batches(
+    found: Sequence[Group], ids: Sequence[NDArray[np.int64]], limit: int, room: int
+) -> Iterator[list[Group]]:
+    """Groups of like length whose rows fit side by side in a cache of `limit` tokens."""
+    longest = [max(len(ids[i]) for i in g.rows) + room for g in found]
+    batch: list[Group] = []
+    rows = widest = 0
+    for number in np.argsort(-np.array(longest, np.int64), kind="stable").tolist():
+        group = found[number]
+        if batch and (rows + len(group.rows)) * widest > limit:
+            yield batch
+            batch, rows = [], 0
+        if not batch:
+            widest = longest[number]
+        batch.append(group)
+        rows += len(group.rows)
+    if batch:
+        yield batch
+
+
+def _read_tails(
+    pretrained: PretrainedDecoder,
+    ids: Sequence[NDArray[np.int64]],
+    together: Sequence[Group],
+    limit: int,
+    room: int | None,
+) -> Iterator[Part]:
+    """Read what the groups share (all share something, or none does), then what follows, in parts."""
+    device = pretrained.device
+    capacity = max(len(ids[row]) for group in together for row in group.rows) + (room or 0)
+    dtype = next(pretrained.model.parameters()).dtype
+    base = KeyValueCache(pretrained.config, len(together), capacity, device=device, dtype=dtype)
+    if together[0].shared:
+        heads = [ids[group.rows[0]][: group.shared] for group in together]
+        pretrained.model(Sequences.from_lists(heads).to(device), cache=base)
+    members = [(place, row) for place, group in enumerate(together) for row in group.rows]
+    members.sort(key=lambda m: len(ids[m[1]]) - together[m[0]].shared)
+    at_once = max(1, limit // capacity)
+    for first in range(0, len(members), at_once):
+        chosen = members[first : first + at_once]
+        cache = copy.copy(base)  # `keep` makes tensors of its own
+        cache.keep(torch.tensor([place for place, _ in chosen]))
+        before = cache.lengths.tolist()
+        tails = [ids[row][n:] for (_, row), n in zip(chosen, before, strict=True)]
+        batch = continuations([torch.from_numpy(tail).to(device) for tail in tails], cache.lengths)
+        hidden = pretrained.model(batch, cache=cache)
+        kept = cache if room is not None else None
+        yield Part([row for _, row in chosen], before, batch.starts, hidden, kept)

@@ -1,0 +1,128 @@
+"""The judge's tasks: our scorer, and (where it is installed) the harness with two models."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selfsup.cli.app import main
+from selfsup.models.decoder_hub import PretrainedDecoder
+from selfsup.uses.judge import adapter, ask_harness, own_scores
+from selfsup.uses.judge_tasks import TASKS, find_task, read_rows
+from tests.uses.tiny_decoder import tiny_decoder
+
+_THINGS = ["the lazy dog", "a brown fox", "good films", "bad reviews", "it"]
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> PretrainedDecoder:
+    return tiny_decoder(tmp_path_factory.mktemp("decoder"), max_length=128)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    n = range(20)
+    rows: dict[str, list[dict[str, Any]]] = {
+        "piqa": [
+            {
+                "query": f"Question: who jumps over number {i}?\n",
+                "choices": [_THINGS[i % 5], f"{_THINGS[(i + 1) % 5]} and {i}"],
+                "gold": i % 2,
+            }
+            for i in n
+        ],
+        "winogrande": [
+            {
+                "context_options": [f"{i} and the dog", f"{i} and it"],
+                "continuation": "jumps.",
+                "gold": i % 2,
+            }
+            for i in n
+        ],
+        "lambada_openai": [{"context": f"The quick {i}", "continuation": "fox"} for i in n],
+        "blimp_all": [
+            {"sentence_good": f"The {i} jumps.", "sentence_bad": f"The jumps {i}."} for i in n
+        ],
+    }
+    for name, lines in rows.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return folder
+
+
+NAMES = ["piqa", "winogrande", "lambada", "blimp"]
+
+
+def test_own_scores_do_not_depend_on_the_batch(decoder: PretrainedDecoder, data: Path) -> None:
+    for name in NAMES:
+        rows = read_rows(find_task(name), data, None)
+        first = own_scores(decoder, find_task(name), rows)
+        assert own_scores(decoder, find_task(name), rows, batch_tokens=40) == pytest.approx(first)
+
+
+def test_equal_to_the_harness_with_transformers(decoder: PretrainedDecoder, data: Path) -> None:
+    pytest.importorskip("lm_eval", reason="the extra `judge` (lm-eval) is not installed")
+    from lm_eval.models.huggingface import HFLM
+
+    tasks = [find_task(name) for name in NAMES]
+    rows = {task.name: read_rows(task, data, None) for task in tasks}
+    own = {task.name: own_scores(decoder, task, rows[task.name]) for task in tasks}
+    ours = ask_harness(adapter(decoder), tasks, rows)
+    path = str(decoder.path)
+    peers = [
+        ask_harness(HFLM(pretrained=path, device="cpu", dtype="float32", batch_size=n), tasks, rows)
+        for n in (1, 6)
+    ]
+    for name in NAMES:
+        for key in ("acc", "acc_norm", "perplexity"):
+            if key in own[name]:
+                values = [found[name][key] for found in (ours, *peers)]
+                assert values == pytest.approx([own[name][key]] * 3, rel=1e-4)
+
+
+def test_rolling_and_writing_equal_the_harness(decoder: PretrainedDecoder) -> None:
+    pytest.importorskip("lm_eval", reason="the extra `judge` (lm-eval) is not installed")
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    peer = HFLM(pretrained=str(decoder.path), device="cpu", dtype="float32", batch_size=2)
+    ours = adapter(decoder)
+    texts = ["The quick brown fox " * 30, "it"]
+    asked = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts]
+    if decoder.tokenizer.encode("a").ids[0] != decoder.tokenizer.begin_id:
+        assert ours.loglikelihood_rolling(asked) == pytest.approx(
+            peer.loglikelihood_rolling(asked), rel=1e-5
+        )
+    settings = {"until": ["\n"], "max_gen_toks": 8, "do_sample": False}
+    asked = [Instance("generate_until", {}, (text, settings), 0) for text in ("The quick", "A dog")]
+    assert [x.strip() for x in ours.generate_until(asked)] == [
+        x.strip() for x in peer.generate_until(asked)
+    ]
+
+
+def test_the_command(
+    decoder: PretrainedDecoder, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["judge", str(decoder.path), "--data", str(data)]
+    assert main([*words, "--tasks", "piqa,lambada", "--own", "--json", "--out", str(tmp_path)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["task"] for row in result["table"]] == ["piqa", "lambada"]
+    assert result["table"][0]["guessing"] == 0.5
+    assert json.loads((tmp_path / "result.json").read_text())["judge"] == "selfsup's scorer"
+    for flags, said in (
+        (["--tasks", "pica"], "--tasks: unknown task 'pica'; did you mean 'piqa'?"),
+        (["--tasks", "boolq"], "holds no boolq.jsonl"),
+        (["--tasks", "piqa", "--own", "--out", str(tmp_path)], "holds a result already"),
+    ):
+        assert main([*words, *flags]) == 2
+        assert said in capsys.readouterr().err
+    if importlib.util.find_spec("lm_eval") is None:
+        assert main([*words, "--tasks", "piqa"]) == 2
+        assert "pip install 'selfsup[judge]'" in capsys.readouterr().err
+    assert main(["judge", "x", "--tasks", "list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in TASKS)
