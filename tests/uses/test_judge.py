@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from selfsup.cli.app import main
-from selfsup.models.decoder_hub import PretrainedDecoder
+from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.uses.judge import adapter, ask_harness, own_scores
 from selfsup.uses.judge_tasks import TASKS, find_task, read_rows
+from selfsup.uses.likelihood import begin_ids
 from tests.uses.tiny_decoder import tiny_decoder
 
 _THINGS = ["the lazy dog", "a brown fox", "good films", "bad reviews", "it"]
@@ -84,24 +86,30 @@ def test_equal_to_the_harness_with_transformers(decoder: PretrainedDecoder, data
                 assert values == pytest.approx([own[name][key]] * 3, rel=1e-4)
 
 
-def test_rolling_and_writing_equal_the_harness(decoder: PretrainedDecoder) -> None:
+def test_rolling_and_writing_equal_the_harness(decoder: PretrainedDecoder, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval", reason="the extra `judge` (lm-eval) is not installed")
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
-    peer = HFLM(pretrained=str(decoder.path), device="cpu", dtype="float32", batch_size=2)
-    ours = adapter(decoder)
-    texts = ["The quick brown fox " * 30, "it"]
+    # Without a frame, as GPT-2's own: else the harness puts the begin token before a text twice.
+    folder = shutil.copytree(decoder.path, tmp_path / "bare")
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
+    settings = json.loads((folder / "config.json").read_text())
+    del settings["selfsup"]  # else the other tokenizer is refused
+    (folder / "config.json").write_text(json.dumps(settings))
+    bare = load_decoder(folder)
+    assert not len(begin_ids(bare))
+    peer = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=2)
+    ours = adapter(bare)
+    texts = ["The quick brown fox " * 90, "it"]
     asked = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts]
-    if decoder.tokenizer.encode("a").ids[0] != decoder.tokenizer.begin_id:
-        assert ours.loglikelihood_rolling(asked) == pytest.approx(
-            peer.loglikelihood_rolling(asked), rel=1e-5
-        )
+    found, wanted = ours.loglikelihood_rolling(asked), peer.loglikelihood_rolling(asked)
+    assert found == pytest.approx(wanted, rel=1e-5)
     settings = {"until": ["\n"], "max_gen_toks": 8, "do_sample": False}
-    asked = [Instance("generate_until", {}, (text, settings), 0) for text in ("The quick", "A dog")]
-    assert [x.strip() for x in ours.generate_until(asked)] == [
-        x.strip() for x in peer.generate_until(asked)
-    ]
+    asked = [Instance("generate_until", {}, (x, settings), 0) for x in ("The quick", "A dog")]
+    found, wanted = ours.generate_until(asked), peer.generate_until(asked)
+    assert [x.strip() for x in found] == [x.strip() for x in wanted]
 
 
 def test_the_command(

@@ -212,6 +212,7 @@ def ask_harness(
     with tempfile.TemporaryDirectory(prefix="selfsup-judge-") as folder, _offline():
         import_extra("lm_eval", "judge", "selfsup judge")
         from lm_eval import simple_evaluate
+        from lm_eval.tasks import TaskManager
 
         place = Path(folder)
         configs = [
@@ -224,6 +225,7 @@ def ask_harness(
             bootstrap_iters=0,
             log_samples=False,
             verbosity="ERROR",
+            task_manager=TaskManager(include_defaults=False),  # its own thousands are not read
             **options,
         )
     assert found is not None
