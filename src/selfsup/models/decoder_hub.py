@@ -24,6 +24,7 @@ from selfsup.models.decoder_names import (
 from selfsup.models.model_folder import (
     check_tensors,
     check_tokenizer,
+    digest,
     find_model_folder,
     read_config,
     read_json,
@@ -52,6 +53,11 @@ class PretrainedDecoder:
     def max_length(self) -> int:
         """The longest context, in tokens."""
         return self.config.max_length
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of its settings, weights and tokenizer."""
+        return digest(self.tokenizer, self.config, self.model.state_dict())
 
     @property
     def device(self) -> torch.device:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from selfsup.models.decoder_hub import (
 from selfsup.models.model_folder import (
     check_tensors,
     check_tokenizer,
+    digest,
     find_model_folder,
     read_config,
     read_json,
@@ -69,12 +69,9 @@ class Pretrained:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits of its settings, weights and tokenizer."""
-        found = hashlib.sha256(self.tokenizer.fingerprint.encode())
-        found.update(self.config.model_dump_json().encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            if self.has_head or name.startswith("encoder."):
-                found.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-        return found.hexdigest()[:16]
+        tensors = self.model.state_dict()
+        kept = {n: t for n, t in tensors.items() if self.has_head or n.startswith("encoder.")}
+        return digest(self.tokenizer, self.config, kept)
 
 
 def load(name: str | Path, device: str = "cpu") -> Pretrained | PretrainedDecoder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -179,6 +180,15 @@ def check_tokenizer(
             where=str(folder),
             mend="they do not belong together",
         )
+
+
+def digest(tokenizer: Tokenizer, config: TransformerConfig, tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of a model's settings, weights and tokenizer."""
+    found = hashlib.sha256(tokenizer.fingerprint.encode())
+    found.update(config.model_dump_json().encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def write_model(

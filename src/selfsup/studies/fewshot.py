@@ -162,21 +162,12 @@ def _settings(
         "normalize": chosen.normalize,
         "max_tokens": chosen.max_tokens,
         "task": hashlib.sha256(said.encode()).hexdigest()[:16],
-        "models": [_digest(one) for one in opened],
+        "models": [one.digest for one in opened],
     }
 
 
 def _plain(example: Example) -> tuple[str, str, tuple[str, ...]]:
     return example.input, example.output, example.choices
-
-
-def _digest(pretrained: PretrainedDecoder) -> str:
-    """16 hexadecimal digits of weights and tokenizer."""
-    found = hashlib.sha256(pretrained.tokenizer.fingerprint.encode())
-    for name, parameter in pretrained.model.named_parameters():
-        found.update(name.encode())
-        found.update(parameter.detach().float().cpu().numpy().tobytes())
-    return found.hexdigest()[:16]
 
 
 class _Model:
@@ -194,7 +185,7 @@ class _Model:
     ) -> None:
         self.name, self.pretrained, self.task, self.chosen = name, pretrained, task, chosen
         self.pool, self.folder, self.display = parts.pool, folder, display
-        self.digest = _digest(pretrained)
+        self.digest = pretrained.digest
         self.notes: list[str] = []
         self.left_out: list[dict[str, Any]] = []
         self.asked = self._that_fit(parts.asked)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _EXTRAS = {
     "data": ["duckdb", "zstandard"],
+    "media": ["PIL"],
     "hub": ["huggingface_hub", "datasets"],
+    "judge": ["lm_eval", "datasets"],
     "tensorboard": ["tensorboard"],
     "bench": ["transformers", "accelerate", "sentence_transformers"],
 }
