@@ -13,6 +13,8 @@ import torch
 from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer
 from selfsup.errors import UserError
+from selfsup.models.autoencoder import AutoEncoder
+from selfsup.models.autoencoder_hub import MODEL_TYPE, load_autoencoder
 from selfsup.models.checkpoint_names import (
     family,
     from_family,
@@ -74,11 +76,13 @@ class Pretrained:
         return digest(self.tokenizer, self.config, kept)
 
 
-def load(name: str | Path, device: str = "cpu") -> Pretrained | PretrainedDecoder:
-    """Open a pre-trained model, whichever kind it is; see `load_encoder` and `load_decoder`."""
+def load(name: str | Path, device: str = "cpu") -> Pretrained | PretrainedDecoder | AutoEncoder:
+    """Open a model, whichever kind it is; see `load_encoder`, `load_decoder`, `load_autoencoder`."""
     folder = find_model_folder(name)
-    opened = load_decoder if is_decoder(read_json(folder / "config.json")) else load_encoder
-    return opened(folder, device)
+    settings = read_json(folder / "config.json")
+    if settings.get("model_type") == MODEL_TYPE:
+        return load_autoencoder(folder, device)
+    return (load_decoder if is_decoder(settings) else load_encoder)(folder, device)
 
 
 def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
@@ -95,6 +99,12 @@ def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
     """
     folder = find_model_folder(name)
     settings = read_json(folder / "config.json")
+    if settings.get("model_type") == MODEL_TYPE:
+        raise UserError(
+            "this model is an auto-encoder, it reads no text",
+            where=str(folder),
+            mend="`selfsup encode`, `reconstruct` and `sample` use it",
+        )
     if is_decoder(settings):
         raise UserError(
             "this model is a decoder: it reads to the left only",

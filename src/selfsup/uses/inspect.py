@@ -15,6 +15,7 @@ from selfsup.training.metrics import read_metrics
 from selfsup.uses.run_folder import versions
 
 if TYPE_CHECKING:
+    from selfsup.models.autoencoder import AutoEncoder
     from selfsup.models.decoder_hub import PretrainedDecoder
 
 _EXTRAS = {
@@ -29,6 +30,7 @@ _EXTRAS = {
 
 def info(name: str | Path) -> dict[str, Any]:
     """What a model is: architecture, exact parameter counts, size, tokenizer, origin."""
+    from selfsup.models.autoencoder import AutoEncoder
     from selfsup.models.decoder_hub import PretrainedDecoder
     from selfsup.models.hub import load
     from selfsup.models.transformer import parameter_count
@@ -36,6 +38,8 @@ def info(name: str | Path) -> dict[str, Any]:
     opened = load(name)
     if isinstance(opened, PretrainedDecoder):
         return _decoder_info(opened)
+    if isinstance(opened, AutoEncoder):
+        return _autoencoder_info(opened, name)
     model, tokenizer = opened.model, opened.tokenizer
     total = parameter_count(opened.encoder)
     if model.encoder.pooler is not None and not opened.has_pooler:
@@ -84,6 +88,21 @@ def _decoder_info(opened: PretrainedDecoder) -> dict[str, Any]:
         "ends_a_text": [tokenizer.token(i) for i in sorted(opened.end_ids)],
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "origin": _origin(opened.origin),
+    }
+
+
+def _autoencoder_info(model: AutoEncoder, name: str | Path) -> dict[str, Any]:
+    from selfsup.models.transformer import parameter_count
+
+    return {
+        "path": str(name),
+        "architecture": "AutoEncoder",
+        "network": model.config.network.kind,
+        "reads": " x ".join(map(str, model.input_shape)),
+        "bottleneck": model.config.bottleneck.model_dump(),
+        "likelihood": model.config.likelihood,
+        "parameters": parameter_count(model),
+        "encoder_parameters": parameter_count(model.encoder),
     }
 
 
