@@ -45,6 +45,7 @@ class Plan:
     steps: int
     batch_size: int
     learning_rate: float
+    corruption: float
     subsets: int
     subset_size: int
     seed: int
@@ -89,6 +90,7 @@ class Engine:
             steps=plan.steps,
             batch_size=plan.batch_size,
             learning_rate=plan.learning_rate,
+            corruption=plan.corruption,
             generator=self.generator,
         )
         self.model.double()
@@ -107,9 +109,7 @@ class Engine:
         self.folds = np.concatenate([self.folds[old], folds[new]])
         allowed = [np.flatnonzero(self.folds != m) for m in range(self.plan.members)]
         allowed = [own if len(own) else np.arange(len(self.folds)) for own in allowed]
-        self.subsets = draw_subsets(
-            allowed, self.plan.subsets, self.plan.subset_size, self.random
-        )
+        self.subsets = draw_subsets(allowed, self.plan.subsets, self.plan.subset_size, self.random)
 
     def _measure(self) -> None:
         """How wide codes and errors are on the references."""

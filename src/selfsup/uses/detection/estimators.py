@@ -110,9 +110,10 @@ class _AutoEncoderEstimator(
             members=int(self.members),
             hidden=int(self.hidden),
             code_size=code,
-            steps=int(self.steps),
+            steps=_steps(self.steps, rows, int(self.batch_size)),
             batch_size=int(self.batch_size),
             learning_rate=float(self.learning_rate),
+            corruption=float(self.corruption),
             subsets=max(1, subsets // int(self.members)),
             subset_size=size,
             seed=seed,
@@ -190,7 +191,9 @@ class AutoEncoderTransformer(_AutoEncoderEstimator):
         code_size: numbers in a code; `auto`: half the columns, at most 8.
         members: auto-encoders; their codes are set side by side.
         hidden: units of the hidden layers.
-        steps, batch_size, learning_rate: of the training, with Adam.
+        steps, batch_size, learning_rate: of the training, with Adam; `auto` steps: ten passes over the
+            rows, within 60 to 200.
+        corruption: how strong noise and masks are; 0: the network sees rows as they are.
         missing: `refuse` gaps and infinite values, or `impute` the training median.
         device: `cpu`, `cuda` or `auto`.
         random_state: a number, a `RandomState`, or None for another one each time.
@@ -202,9 +205,10 @@ class AutoEncoderTransformer(_AutoEncoderEstimator):
         *,
         members: int = 1,
         hidden: int = 64,
-        steps: int = 1000,
+        steps: int | str = 1000,
         batch_size: int = 128,
         learning_rate: float = 3e-3,
+        corruption: float = 1.0,
         missing: str = "refuse",
         device: str = "cpu",
         random_state: Any = 0,
@@ -215,6 +219,7 @@ class AutoEncoderTransformer(_AutoEncoderEstimator):
         self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.corruption = corruption
         self.missing = missing
         self.device = device
         self.random_state = random_state
@@ -237,7 +242,8 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         trimming: in [0, 0.5); this share of the training rows, the strangest, is left out in a
             second round of training.
         subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated.
-        members, hidden, code_size, steps, batch_size, learning_rate, missing, device, random_state: see
+        members, hidden, code_size, steps, batch_size, learning_rate, corruption, missing, device,
+        random_state: see
             `AutoEncoderTransformer`.
     """
 
@@ -254,9 +260,10 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         members: int = 4,
         hidden: int = 64,
         code_size: int | str = "auto",
-        steps: int = 200,
+        steps: int | str = "auto",
         batch_size: int = 128,
         learning_rate: float = 3e-3,
+        corruption: float = 1.0,
         missing: str = "refuse",
         device: str = "cpu",
         random_state: Any = 0,
@@ -274,6 +281,7 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.corruption = corruption
         self.missing = missing
         self.device = device
         self.random_state = random_state
@@ -399,6 +407,12 @@ def _has_words(X: Any) -> bool:
 def is_detector(estimator: Any) -> bool:
     """Whether scikit-learn takes an estimator for a detector of outliers."""
     return bool(get_tags(estimator).estimator_type == "outlier_detector")
+
+
+def _steps(given: int | str, rows: int, batch_size: int) -> int:
+    if given != "auto":
+        return int(given)
+    return int(np.clip(10 * rows // batch_size, 60, 200))
 
 
 def _is_mapping(X: Any) -> bool:

@@ -28,6 +28,7 @@ def train_ensemble(
     steps: int,
     batch_size: int,
     learning_rate: float,
+    corruption: float,
     generator: torch.Generator,
 ) -> None:
     """Train in place.  Member m sees the rows whose fold is not m.
@@ -39,6 +40,7 @@ def train_ensemble(
         steps: updates, at a rate that falls to zero.
         batch_size: rows of a step, for each member.
         learning_rate: the first one, of Adam.
+        corruption: factor of noise and masks.
         generator: draws rows, noise and masks, on the CPU.
 
     Raises:
@@ -52,16 +54,16 @@ def train_ensemble(
     for member, own in enumerate(seen):
         table[member, : len(own)] = torch.from_numpy(own)
     size = int(min(batch_size, counts.max()))
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     loss = torch.zeros(())
     model.train()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
         drawn = torch.rand(model.members, size, generator=generator, dtype=torch.float64)
         x = data[table.gather(1, (drawn * counts[:, None]).long())]
-        share = torch.rand(model.members, size, 1, generator=generator) * MASKED
+        share = torch.rand(model.members, size, 1, generator=generator) * MASKED * corruption
         kept = torch.rand(x.shape, generator=generator) >= share
-        noisy = (x + NOISE * torch.randn(x.shape, generator=generator)) * kept
+        noisy = (x + corruption * NOISE * torch.randn(x.shape, generator=generator)) * kept
         guess, _ = model(noisy.to(device))
         loss = F.smooth_l1_loss(guess, x.to(device))
         optimizer.zero_grad(set_to_none=True)
