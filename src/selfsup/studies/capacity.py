@@ -133,6 +133,7 @@ def _sizes(
             hidden=hidden,
             steps=steps,
             corruption=0.0,
+            scaling="common",
             random_state=seed,
         ).fit(rows[train])
         guess = detector.inverse_transform(detector.transform(rows[both]))

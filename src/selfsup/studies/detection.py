@@ -78,7 +78,8 @@ def fit(
     observations = _read(data, label_column, key)
     rows, spec = _rows(_chosen(observations, columns), None)
     warnings = _leaks(rows, observations)
-    detector = AutoEncoderDetector(**settings).fit(rows)
+    scaling = "columns" if spec is None else "common"
+    detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
     spec_state = None if spec is None else spec.state()
     save_detector(out, detector, images=spec_state, label_column=label_column, key=key)
     result = _report(out, detector, rows, observations, spec, f"A detector from {data}")
@@ -240,7 +241,7 @@ def _report(
     part = _take(rows, places)
     found = _judge(detector, part)
     scaled = detector._scaled(part)
-    others = baseline_scores(detector.engine_.references, scaled)
+    others = baseline_scores(detector.engine_.references, scaled)  # scaled as ours are
     truth = _truth(observations.labels)
     truth = None if truth is None else truth[places]
     if truth is not None and not 0 < truth.sum() < len(truth):

@@ -13,7 +13,6 @@ SMALL = {"steps": 20, "hidden": 16}
     [
         AutoEncoderDetector(**SMALL),
         AutoEncoderDetector(**SMALL, train_data="contaminated", missing="impute"),
-        AutoEncoderDetector(**SMALL, measure="masked-features"),
         AutoEncoderTransformer(**SMALL),
     ]
 )

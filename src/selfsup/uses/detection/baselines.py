@@ -82,13 +82,10 @@ class Forest:
 
 
 def baseline_scores(train: Rows, rows: Rows, seed: int = 0) -> dict[str, Rows]:
-    """Each floor's strangeness of rows, after learning from at most 50,000 training rows."""
+    """Each floor's strangeness of scaled rows, after learning from at most 50,000 training rows."""
     if len(train) > _REFERENCES:
         chosen = np.random.default_rng(seed).choice(len(train), _REFERENCES, replace=False)
         train = train[np.sort(chosen)]
-    center, scale = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    train, rows = (train - center) / scale, (rows - center) / scale
     floors: dict[str, Any] = {
         "PCA": PrincipalComponents(),
         "nearest neighbours": NearestNeighbours(),

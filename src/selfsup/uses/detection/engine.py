@@ -177,6 +177,21 @@ class Engine:
         """(rows, width) what each column adds, in the score's own measure (squares of distances)."""
         return np.concatenate([self._judge(block, parts=True)[1] for block in self._blocks(rows)])
 
+    def held_out(self) -> Rows:
+        """(references,) `total` of the references, where only the member that counts is asked."""
+        scores = np.empty(len(self.references))
+        alone = np.flatnonzero(self.folds < 0)
+        if len(alone) or self.plan.measure in ("reconstruction", "masked-features"):
+            return self.total(self.references)
+        for member in range(self.plan.members):
+            own = np.flatnonzero(self.folds == member)
+            for places in np.array_split(own, max(1, len(own) // 512)):
+                view = self._views(self.references[places])[member]
+                subsets = torch.from_numpy(self.subsets[member]).to(self.plan.device)
+                found = nearest(view, self._reference_views()[member], subsets)
+                scores[places] = found.distances.mean(axis=1)
+        return scores
+
     def _judge(self, rows: Rows, parts: bool = False) -> tuple[Rows, Rows]:
         if self.plan.measure in ("reconstruction", "masked-features"):
             errors = self._errors(rows) / self.error_scale[:, None]
@@ -212,7 +227,8 @@ class Engine:
 
     def total(self, rows: Rows) -> Rows:
         """(rows,) the mean over members; a row that is a reference is judged by the one member that
-        has not seen it, so that training rows are not taken for more usual than they are."""
+        has not seen it, so that training rows are not taken for more usual than they are.
+        """
         by_member = self.score(rows)
         known: dict[bytes, int] = {}
         for row, fold in zip(self.references, self.folds.tolist(), strict=True):
@@ -221,4 +237,4 @@ class Engine:
                 known[row.tobytes()] = -1  # its twin is seen by every member
         folds = np.array([known.get(row.tobytes(), -1) for row in np.ascontiguousarray(rows)])
         own = by_member[np.arange(len(rows)), np.maximum(folds, 0)]
-        return np.where(folds >= 0, own, by_member.mean(axis=1))
+        return np.asarray(np.where(folds >= 0, own, by_member.mean(axis=1)))

@@ -83,6 +83,8 @@ class _AutoEncoderEstimator(
     def _check(self) -> None:
         if self.missing not in ("refuse", "impute"):
             raise UserError(f"missing is '{self.missing}'", mend="use refuse or impute")
+        if self.scaling not in ("columns", "common"):
+            raise UserError(f"scaling is '{self.scaling}'", mend="use columns or common")
         for name in ("members", "hidden", "batch_size"):
             if int(getattr(self, name)) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, it must be at least 1")
@@ -126,7 +128,7 @@ class _AutoEncoderEstimator(
     def _fit(self, X: Any) -> NDArray[np.float64]:
         self._check()
         rows = self._rows(X, reset=True)
-        self.scale_ = RangeScale.fit(rows)
+        self.scale_ = RangeScale.fit(rows, common=self.scaling == "common")
         scaled = self.scale_.transform(rows)
         self.engine_ = Engine(self._plan(len(rows), rows.shape[1]), rows.shape[1])
         self.engine_.learn(scaled)
@@ -194,6 +196,7 @@ class AutoEncoderTransformer(_AutoEncoderEstimator):
         steps, batch_size, learning_rate: of the training, with Adam; `auto` steps: ten passes over the
             rows, within 60 to 200.
         corruption: how strong noise and masks are; 0: the network sees rows as they are.
+        scaling: each of the `columns` by its own range, or all by a `common` one (pixels).
         missing: `refuse` gaps and infinite values, or `impute` the training median.
         device: `cpu`, `cuda` or `auto`.
         random_state: a number, a `RandomState`, or None for another one each time.
@@ -209,6 +212,7 @@ class AutoEncoderTransformer(_AutoEncoderEstimator):
         batch_size: int = 128,
         learning_rate: float = 3e-3,
         corruption: float = 1.0,
+        scaling: str = "columns",
         missing: str = "refuse",
         device: str = "cpu",
         random_state: Any = 0,
@@ -220,6 +224,7 @@ class AutoEncoderTransformer(_AutoEncoderEstimator):
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.corruption = corruption
+        self.scaling = scaling
         self.missing = missing
         self.device = device
         self.random_state = random_state
@@ -242,8 +247,8 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         trimming: in [0, 0.5); this share of the training rows, the strangest, is left out in a
             second round of training.
         subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated.
-        members, hidden, code_size, steps, batch_size, learning_rate, corruption, missing, device,
-        random_state: see
+        members, hidden, code_size, steps, batch_size, learning_rate, corruption, scaling, missing,
+        device, random_state: see
             `AutoEncoderTransformer`.
     """
 
@@ -264,6 +269,7 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         batch_size: int = 128,
         learning_rate: float = 3e-3,
         corruption: float = 1.0,
+        scaling: str = "columns",
         missing: str = "refuse",
         device: str = "cpu",
         random_state: Any = 0,
@@ -282,6 +288,7 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.corruption = corruption
+        self.scaling = scaling
         self.missing = missing
         self.device = device
         self.random_state = random_state
@@ -342,7 +349,7 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
         return self
 
     def _calibrate(self, scaled: NDArray[np.float64]) -> None:
-        self.calibration_ = np.sort(self.engine_.total(self.engine_.references))
+        self.calibration_ = np.sort(self.engine_.held_out())
         if self.contamination is not None:
             ours = -self.engine_.total(scaled)
             self.offset_ = float(np.percentile(ours, 100 * self.contamination))
@@ -370,7 +377,8 @@ class AutoEncoderDetector(OutlierMixin, _AutoEncoderEstimator):  # type: ignore[
 
     def p_values(self, X: Any) -> NDArray[np.float64]:
         """(rows,) the share of training rows at least as strange, each judged by the member that has
-        not seen it (cross-conformal, Vovk 2015), the row itself counted."""
+        not seen it (cross-conformal, Vovk 2015), the row itself counted.
+        """
         strange = -self.score_samples(X)
         below = np.searchsorted(self.calibration_, strange, side="left")
         count = len(self.calibration_)

@@ -20,8 +20,18 @@ class RangeScale:
     width: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, rows: NDArray[np.float64]) -> RangeScale:
-        """Measure rows (rows, width)."""
+    def fit(cls, rows: NDArray[np.float64], common: bool = False) -> RangeScale:
+        """Measure rows (rows, width).
+
+        Args:
+            rows: of training.
+            common: one width for all columns, for those of one kind (pixels); the same range else
+                makes a pixel that hardly ever has ink outweigh all others.
+        """
+        if common:
+            center = rows.mean(axis=0)
+            spread = 4 * float(np.sqrt(rows.var(axis=0).mean())) / _SPAN
+            return cls(center, np.full(len(center), spread if spread > 0 else 1.0))
         low, high = np.quantile(rows, (_TAIL, 1 - _TAIL), axis=0)
         center = rows.mean(axis=0)
         spread = np.where(high > low, high - low, 4 * rows.std(axis=0))

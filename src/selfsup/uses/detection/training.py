@@ -53,7 +53,7 @@ def train_ensemble(
     table = torch.zeros(model.members, max(len(s) for s in seen), dtype=torch.int64)
     for member, own in enumerate(seen):
         table[member, : len(own)] = torch.from_numpy(own)
-    size = int(min(batch_size, counts.max()))
+    size = min(batch_size, table.shape[1])
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
     loss = torch.zeros(())
     model.train()
@@ -67,7 +67,7 @@ def train_ensemble(
         guess, _ = model(noisy.to(device))
         loss = F.smooth_l1_loss(guess, x.to(device))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     model.eval()
     if steps and not bool(torch.isfinite(loss)):
