@@ -22,7 +22,8 @@ from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.folder import load_detector, save_detector
 from selfsup.uses.run_folder import write_json
 
-_NORMAL = {"0", "0.0", "normal", "false", "no", "inlier"}
+_NORMAL = ("normal", "inlier", "no", "false", "0", "0.0")
+"""What normal rows are labelled; the first of these that occurs counts."""
 _LABEL_NAMES = {
     "label",
     "labels",
@@ -221,7 +222,9 @@ def _truth(labels: tuple[str, ...] | None) -> NDArray[np.int64] | None:
     """(rows,) 1 for anomalies; None without labels or with one kind only."""
     if labels is None:
         return None
-    marks = np.array([label.strip().lower() not in _NORMAL for label in labels], np.int64)
+    words = [label.strip().lower() for label in labels]
+    normal = next((word for word in _NORMAL if word in words), None)
+    marks = np.array([word != normal for word in words], np.int64)
     return marks if 0 < marks.sum() < len(marks) else None
 
 
