@@ -9,6 +9,8 @@ import selfsup
 
 def test_names_and_arguments() -> None:
     assert selfsup.__all__ == [
+        "AutoEncoderDetector",
+        "AutoEncoderTransformer",
         "FinetuneConfig",
         "Predictor",
         "__version__",

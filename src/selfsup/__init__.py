@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from selfsup import recipes
     from selfsup.finetune_config import FinetuneConfig
     from selfsup.models.hub import load
+    from selfsup.uses.detection.estimators import AutoEncoderDetector, AutoEncoderTransformer
     from selfsup.uses.embed import embed
     from selfsup.uses.fill import fill
     from selfsup.uses.finetuning import finetune
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AutoEncoderDetector",
+    "AutoEncoderTransformer",
     "FinetuneConfig",
     "Predictor",
     "__version__",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoEncoderDetector": "selfsup.uses.detection.estimators",
+    "AutoEncoderTransformer": "selfsup.uses.detection.estimators",
     "FinetuneConfig": "selfsup.finetune_config",
     "Predictor": "selfsup.uses.predicting",
     "embed": "selfsup.uses.embed",

@@ -22,6 +22,7 @@ from selfsup.cli import (
     commands,
     corpus_commands,
     decoder_commands,
+    detect_commands,
     glue_command,
     study_commands,
     task_commands,
@@ -45,6 +46,7 @@ app = App(
 _tokenizer = App(name="tokenizer", help="Train a tokenizer.")
 _data = App(name="data", help="Look at a corpus.")
 _config = App(name="config", help="Show and describe configurations.")
+_detect = App(name="detect", help="Find rows or images unlike those of training.")
 _study = App(name="study", help="Answer a question about pre-training by an experiment.")
 
 for _verb in (
@@ -71,7 +73,7 @@ for _verb in (
     commands.doctor,
 ):
     app.command(_verb)
-for _group in (_tokenizer, _data, _config, _study):
+for _group in (_tokenizer, _data, _config, _detect, _study):
     app.command(_group)
 _tokenizer.command(corpus_commands.train_tokenizer, name="train")
 _data.command(corpus_commands.stats)
@@ -80,6 +82,9 @@ _config.command(commands.config_schema, name="schema")
 _study.command(commands.next_sentence, name="next-sentence")
 _study.command(study_commands.alphabets, name="alphabets")
 _study.command(study_commands.curves)
+_study.command(detect_commands.capacity)
+_detect.command(detect_commands.fit)
+_detect.command(detect_commands.score)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,170 @@
+"""The verbs `detect fit`, `detect score` and `study capacity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from selfsup.cli import render
+from selfsup.cli.flags import Json, Out, Overwrite
+from selfsup.errors import UserError
+
+_DATA = Group("Data", sort_key=1)
+_DETECTOR = Group("Detector", sort_key=2)
+
+DataPath = Annotated[
+    str,
+    Parameter(
+        name=["--data", "-d"],
+        group=_DATA,
+        help="A .csv, .tsv, .jsonl, .parquet, .npy, .npz or IDX file, or a folder of pictures.",
+    ),
+]
+LabelColumn = Annotated[
+    str, Parameter(group=_DATA, help="Not learned from; scores are measured with it [none].")
+]
+KeyName = Annotated[
+    str, Parameter(group=_DATA, help="The array of an .npz file that holds several.")
+]
+
+
+def fit(
+    *,
+    data: DataPath,
+    columns: Annotated[str, Parameter(group=_DATA, help="Only these: `a,b,c` [all].")] = "",
+    label_column: LabelColumn = "",
+    key: KeyName = "",
+    train_data: Annotated[
+        Literal["clean", "contaminated"],
+        Parameter(group=_DETECTOR, help="Whether all rows are normal, or some may not be [clean]."),
+    ] = "clean",
+    measure: Annotated[
+        str,
+        Parameter(
+            group=_DETECTOR,
+            help="input-distance, code-distance, reconstruction, masked-features [default: the first two].",
+        ),
+    ] = "default",
+    false_alarms: Annotated[
+        float, Parameter(group=_DETECTOR, help="Share of normal rows that may be flagged [0.05].")
+    ] = 0.05,
+    contamination: Annotated[
+        float | None,
+        Parameter(group=_DETECTOR, help="Flag this share of the training rows instead, (0, 0.5]."),
+    ] = None,
+    trimming: Annotated[
+        float,
+        Parameter(group=_DETECTOR, help="Leave out this share, the strangest, and relearn [0]."),
+    ] = 0.0,
+    missing: Annotated[
+        Literal["refuse", "impute"],
+        Parameter(group=_DETECTOR, help="What to do with gaps and infinite values [refuse]."),
+    ] = "refuse",
+    code_size: Annotated[
+        int | None,
+        Parameter(group=_DETECTOR, help="Numbers in a code [half the columns, at most 8]."),
+    ] = None,
+    device: Annotated[str, Parameter(group=_DETECTOR, help="auto, cpu or cuda [cpu].")] = "cpu",
+    seed: Annotated[int, Parameter(group=_DETECTOR, help="Of every random draw [0].")] = 0,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Learn what is usual from rows or images.
+
+    The report has PCA, nearest neighbours and isolation forest beside it.
+    """
+    if out is None:
+        raise UserError("is missing", where="--out", mend="name a folder for the detector")
+    from selfsup.studies import detection
+
+    settings = {
+        "measure": measure,
+        "train_data": train_data,
+        "false_alarm_rate": false_alarms,
+        "contamination": contamination,
+        "trimming": trimming,
+        "missing": missing,
+        "code_size": "auto" if code_size is None else code_size,
+        "device": device,
+        "random_state": seed,
+    }
+    chosen = [name.strip() for name in columns.split(",") if name.strip()]
+    result = detection.fit(
+        data,
+        out,
+        settings=settings,
+        columns=chosen,
+        label_column=label_column,
+        key=key,
+        overwrite=overwrite,
+    )
+    for warning in result["warnings"]:
+        render.note(f"warning: {warning}")
+    render.show(result, as_json=as_json, title=str(out))
+
+
+def score(
+    detector: Annotated[Path, Parameter(help="A folder that `detect fit` made.")],
+    /,
+    *,
+    data: DataPath,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="The .csv file to write.")
+    ] = None,
+    label_column: LabelColumn = "",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Score new rows or images: score, p-value, flag, and the columns that made it.
+
+    A report goes into a folder beside the output; of images it has heat maps.
+    """
+    if output is None:
+        raise UserError("is missing", where="--output", mend="name a .csv file to write")
+    from selfsup.studies import detection
+
+    result: dict[str, Any] = detection.score(
+        detector, data, output, label_column=label_column, overwrite=overwrite
+    )
+    render.show(result, as_json=as_json, title=str(output))
+
+
+def capacity(
+    *,
+    data: DataPath,
+    labels: Annotated[
+        str, Parameter(group=_DATA, help="The kinds: a column, a key, an IDX file, or `folder`.")
+    ],
+    key: KeyName = "",
+    seen: Annotated[
+        str, Parameter(group=_DATA, help="Kinds that train: `0,1,2` [the first half].")
+    ] = "",
+    sizes: Annotated[str, Parameter(help="Numbers in the code [1,2,4,...,256].")] = "",
+    seeds: Annotated[int, Parameter(help="Trainings of each size [3].")] = 3,
+    steps: Annotated[int, Parameter(help="Steps of each training [3000].")] = 3000,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """How able may a detector be?  The code's size against finding kinds never seen."""
+    from selfsup.studies import capacity as study
+
+    try:
+        numbers = [int(word) for word in sizes.split(",") if word.strip()]
+    except ValueError:
+        raise UserError(f"'{sizes}' are no sizes", where="--sizes", mend="like 2,8,32") from None
+    result = study.run(
+        data,
+        labels,
+        out or Path("runs/capacity"),
+        key=key,
+        seen=[word.strip() for word in seen.split(",") if word.strip()],
+        sizes=numbers or (1, 2, 4, 8, 16, 32, 64, 128, 256),
+        seeds=seeds,
+        steps=steps,
+        overwrite=overwrite,
+    )
+    render.show(result, as_json=as_json, title="capacity")

@@ -1,0 +1,159 @@
+"""A detector must not be too able: the size of the code against finding kinds never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.autoencoder_config import ObservationConfig
+from selfsup.data.images import ImageSpec
+from selfsup.data.observations import read_observations
+from selfsup.errors import UserError
+from selfsup.studies.detection_figures import draw_capacity
+from selfsup.studies.report import Page
+from selfsup.studies.study_folder import open_folder
+from selfsup.uses.detection.baselines import PrincipalComponents
+from selfsup.uses.detection.estimators import AutoEncoderDetector
+from selfsup.uses.run_folder import write_json
+
+
+def run(
+    data: str,
+    labels: str,
+    out: Path,
+    *,
+    key: str = "",
+    seen: Sequence[str] = (),
+    sizes: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
+    seeds: int = 3,
+    steps: int = 3000,
+    hidden: int = 256,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train plain auto-encoders with codes of several sizes on some kinds, and look for the others.
+
+    Args:
+        data: images or a numeric table with labels.
+        labels: where the kinds are (see `ObservationConfig.labels`).
+        out: the study's folder.
+        key: the array of an `.npz` file.
+        seen: kinds that train; none: the first half of them.
+        sizes: of the code.
+        seeds: trainings of each size.
+        steps, hidden: of each training; large, so that a wide code is really used.
+        overwrite: whether an earlier study may go.
+
+    Raises:
+        UserError: no labels, or kinds that are not there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "data": data,
+        "seen": list(seen),
+        "sizes": list(sizes),
+        "seeds": seeds,
+        "steps": steps,
+    }
+    open_folder(out, settings, overwrite)
+    write_json(out / "study.json", settings)
+    rows, kinds = _read(data, labels, key)
+    names = sorted(set(kinds.tolist()))
+    chosen = list(seen) or names[: max(1, len(names) // 2)]
+    unknown = [name for name in chosen if name not in names]
+    if unknown or len(chosen) == len(names):
+        what = f"no kind '{unknown[0]}'" if unknown else "no kind is left to be found"
+        raise UserError(what, where="--seen", mend=f"there are {', '.join(names)}")
+    cells = []
+    for seed in range(seeds):
+        random = np.random.default_rng(seed)
+        own = random.permutation(np.flatnonzero(np.isin(kinds, chosen)))
+        train, test = own[: len(own) // 2], own[len(own) // 2 :]
+        cells += _sizes(rows, train, test, np.isin(kinds, chosen), sizes, seed, steps, hidden)
+    figure = draw_capacity(out, cells)
+    middle = {s: _median(cells, s) for s in sizes}
+    best = max(middle, key=lambda s: middle[s]["auroc"])
+    last = max(sizes)
+    ratio = middle[last]["error_unseen"] / middle[best]["error_unseen"]
+    said = (
+        f"Kinds never seen are found best with {best} numbers in the code (AUROC "
+        f"{middle[best]['auroc']:.1f}; with {last}: {middle[last]['auroc']:.1f}). With {last} the error on "
+        f"kinds never seen is {ratio:.0%} of that with {best}."
+    )
+    page = Page("How able may a detector be?", said)
+    page.image(figure, "Median and range over seeds.")
+    page.table([{"code size": s, **v} for s, v in middle.items()])
+    page.write(out / "report.html")
+    result = {
+        "finding": said,
+        "table": [{"code_size": s, **v} for s, v in middle.items()],
+        "seen": chosen,
+    }
+    write_json(out / "result.json", result)
+    return result
+
+
+def _read(data: str, labels: str, key: str) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    observations = read_observations(ObservationConfig(path=data, labels=labels, key=key))
+    if observations.labels is None:
+        raise UserError("the kinds are missing", where="--labels", mend="name where they are")
+    if observations.images:
+        rows = ImageSpec.fit(observations.values).transform(observations.values)
+        return rows.reshape(len(rows), -1).astype(np.float64), np.array(observations.labels)
+    values = observations.values
+    table = np.column_stack(list(values.values())) if isinstance(values, dict) else values
+    return np.asarray(table, np.float64), np.array(observations.labels)
+
+
+def _sizes(
+    rows: NDArray[np.float64],
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    sizes: Sequence[int],
+    seed: int,
+    steps: int,
+    hidden: int,
+) -> list[dict[str, Any]]:
+    from sklearn.metrics import roc_auc_score
+
+    unseen = np.flatnonzero(~known)
+    both = np.concatenate([test, unseen])
+    truth = np.repeat([0, 1], [len(test), len(unseen)])
+    floor = PrincipalComponents().fit(rows[train]).strangeness(rows[both])
+    cells = []
+    for size in sizes:
+        detector = AutoEncoderDetector(
+            "reconstruction",
+            code_size=size,
+            members=1,
+            hidden=hidden,
+            steps=steps,
+            corruption=0.0,
+            scaling="common",
+            random_state=seed,
+        ).fit(rows[train])
+        guess = detector.inverse_transform(detector.transform(rows[both]))
+        error = np.square(guess - rows[both]).mean(axis=1)
+        cells.append(
+            {
+                "code_size": size,
+                "seed": seed,
+                "auroc": 100 * float(roc_auc_score(truth, error)),
+                "floor": 100 * float(roc_auc_score(truth, floor)),
+                "error_seen": float(error[truth == 0].mean()),
+                "error_unseen": float(error[truth == 1].mean()),
+            }
+        )
+    return cells
+
+
+def _median(cells: Sequence[dict[str, Any]], size: int) -> dict[str, float]:
+    own = [c for c in cells if c["code_size"] == size]
+    return {
+        key: float(np.median([c[key] for c in own]))
+        for key in ("auroc", "floor", "error_seen", "error_unseen")
+    }

@@ -1,0 +1,325 @@
+"""`selfsup detect`: a detector from a file, scores for another, and a report with its floors."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.autoencoder_config import ObservationConfig
+from selfsup.data.columns import as_texts
+from selfsup.data.images import ImageSpec
+from selfsup.data.observations import Observations, read_observations
+from selfsup.errors import UserError
+from selfsup.studies.detection_figures import draw_heat_maps, draw_scores
+from selfsup.studies.report import Page
+from selfsup.uses.detection.baselines import baseline_scores
+from selfsup.uses.detection.estimators import AutoEncoderDetector
+from selfsup.uses.detection.folder import load_detector, save_detector
+from selfsup.uses.run_folder import write_json
+
+_NORMAL = ("normal", "inlier", "no", "false", "0", "0.0")
+"""What normal rows are labelled; the first of these that occurs counts."""
+_LABEL_NAMES = {
+    "label",
+    "labels",
+    "class",
+    "target",
+    "y",
+    "anomaly",
+    "outlier",
+    "is_anomaly",
+    "is_fraud",
+}
+_REPORTED = 20_000
+"""Rows that floors and figures look at; of more, a random sample."""
+_TOP = 3
+
+
+class Found(NamedTuple):
+    """Everything that is said about rows."""
+
+    strange: NDArray[np.float64]
+    p: NDArray[np.float64]
+    flagged: NDArray[np.bool_]
+
+
+def fit(
+    data: str,
+    out: Path,
+    *,
+    settings: dict[str, Any],
+    columns: Sequence[str] = (),
+    label_column: str = "",
+    key: str = "",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train a detector on a file or folder and write it with a report.
+
+    Args:
+        data: a table, an array, IDX, or a folder of pictures.
+        out: the detector's folder.
+        settings: of `AutoEncoderDetector`.
+        columns: only these; none: all.
+        label_column: left out of training; the report measures with it.
+        key: the array of an `.npz` file.
+        overwrite: whether an earlier detector may go.
+
+    Raises:
+        UserError: data or settings that cannot be used, or another thing in the folder.
+    """
+    others = [p.name for p in out.iterdir()] if out.is_dir() else []
+    if others and not overwrite:
+        mend = "choose another --out, or --overwrite"
+        raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
+    observations = _read(data, label_column, key)
+    rows, spec = _rows(_chosen(observations, columns), None)
+    warnings = _leaks(rows, observations)
+    scaling = "columns" if spec is None else "common"
+    detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
+    spec_state = None if spec is None else spec.state()
+    save_detector(out, detector, images=spec_state, label_column=label_column, key=key)
+    result = _report(out, detector, rows, observations, spec, f"A detector from {data}")
+    result = {"detector": str(out), "warnings": warnings, **result}
+    write_json(out / "result.json", result)
+    return result
+
+
+def score(
+    folder: Path, data: str, output: Path, *, label_column: str = "", overwrite: bool = False
+) -> dict[str, Any]:
+    """Score the rows of another file.
+
+    Args:
+        folder: what `fit` made.
+        data: with the same columns; named ones in any order.
+        output: a CSV file: row, score, p-value, flag, the columns that made it.
+        label_column: measured with, where given.
+        overwrite: whether the file may be replaced.
+
+    Raises:
+        UserError: data that do not fit the detector.
+    """
+    if output.exists() and not overwrite:
+        raise UserError("it exists", where=str(output), mend="use --overwrite or another name")
+    detector, kept = load_detector(folder)
+    observations = _read(data, label_column, str(kept.get("key") or ""))
+    image_state = kept.get("images")
+    spec = None if image_state is None else ImageSpec.from_state(image_state)
+    rows, spec = _rows(observations, spec, known=True)
+    found = _judge(detector, rows)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    _write_scores(output, detector, rows, found, images=spec is not None)
+    place = output.parent / f"{output.stem}-report"
+    result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
+    result = {"scores": str(output), **result}
+    write_json(place / "result.json", result)
+    return result
+
+
+# ---- reading -----------------------------------------------------------------------------------
+
+
+def _read(data: str, label_column: str, key: str) -> Observations:
+    return read_observations(ObservationConfig(path=data, labels=label_column, key=key))
+
+
+def _chosen(observations: Observations, columns: Sequence[str]) -> Observations:
+    if not columns:
+        return observations
+    if not isinstance(observations.values, dict):
+        what = "these rows have no column names"
+        raise UserError(what, where="--columns", mend="leave it out")
+    unknown = [name for name in columns if name not in observations.values]
+    if unknown:
+        from selfsup.data.columns import no_such_column
+
+        raise no_such_column(unknown[0], list(observations.values), observations.where)
+    values = {name: observations.values[name] for name in columns}
+    return Observations(values, observations.labels, observations.where)
+
+
+def _rows(
+    observations: Observations, spec: ImageSpec | None, known: bool = False
+) -> tuple[Any, ImageSpec | None]:
+    """What the estimator takes: images as flat rows, tables as they are."""
+    if not observations.images:
+        if spec is not None:
+            what = "the detector was trained on images, and these are a table"
+            raise UserError(what, where=observations.where)
+        return observations.values, None
+    if known and spec is None:
+        what = "the detector was trained on a table, and these are images"
+        raise UserError(what, where=observations.where)
+    spec = spec or ImageSpec.fit(observations.values)
+    flat = spec.transform(observations.values, observations.where)
+    return flat.reshape(len(flat), -1).astype(np.float64), spec
+
+
+def _take(rows: Any, places: NDArray[np.int64]) -> Any:
+    if isinstance(rows, dict):
+        return {name: column[places] for name, column in rows.items()}
+    return rows[places]
+
+
+def _leaks(rows: Any, observations: Observations) -> list[str]:
+    """Columns that say what the label says, or are called as labels are."""
+    if not isinstance(rows, dict):
+        return []
+    warnings = []
+    for name, column in rows.items():
+        if observations.labels is None:
+            if name.strip().lower() in _LABEL_NAMES:
+                warnings.append(
+                    f"column '{name}' is called as labels are and was learned from; "
+                    f"if it is one: --label-column {name}"
+                )
+            continue
+        pairs = set(zip(as_texts(column), observations.labels, strict=True))
+        labels = {label for _, label in pairs}
+        if len(labels) == len(pairs) == len({value for value, _ in pairs}) > 1:
+            warnings.append(
+                f"column '{name}' equals the label: a detector that reads it is of no use; leave it out"
+            )
+    return warnings
+
+
+# ---- judging -----------------------------------------------------------------------------------
+
+
+def _judge(detector: AutoEncoderDetector, rows: Any) -> Found:
+    usual = detector.score_samples(rows)
+    below = np.searchsorted(detector.calibration_, -usual, side="left")
+    count = len(detector.calibration_)
+    return Found(-usual, (1 + count - below) / (count + 1), usual < detector.offset_)
+
+
+def _write_scores(
+    path: Path, detector: AutoEncoderDetector, rows: Any, found: Found, *, images: bool
+) -> None:
+    names = detector.column_names()
+    count = min(_TOP, len(names))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(["row", "score", "p_value", "flag", *([] if images else ["columns"])])
+        for first in range(0, len(found.strange), 4096):
+            places = np.arange(first, min(first + 4096, len(found.strange)))
+            shares = None if images else detector.explain(_take(rows, places))
+            for i, row in enumerate(places):
+                said = []
+                if shares is not None:
+                    top = np.argsort(-shares[i])[:count]
+                    said = ["; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in top)]
+                line = [row + 1, f"{found.strange[row]:.9g}", f"{found.p[row]:.6g}"]
+                table.writerow([*line, int(found.flagged[row]), *said])
+
+
+def _truth(labels: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+    """(rows,) 1 for anomalies; None without labels or with one kind only."""
+    if labels is None:
+        return None
+    words = [label.strip().lower() for label in labels]
+    normal = next((word for word in _NORMAL if word in words), None)
+    marks = np.array([word != normal for word in words], np.int64)
+    return marks if 0 < marks.sum() < len(marks) else None
+
+
+def _report(
+    folder: Path,
+    detector: AutoEncoderDetector,
+    rows: Any,
+    observations: Observations,
+    spec: ImageSpec | None,
+    title: str,
+) -> dict[str, Any]:
+    """Floors beside the detector on the same rows, a figure, and the page."""
+    total = len(observations)
+    places = np.arange(total)
+    if total > _REPORTED:
+        places = np.sort(np.random.default_rng(0).choice(total, _REPORTED, replace=False))
+    part = _take(rows, places)
+    found = _judge(detector, part)
+    scaled = detector._scaled(part)
+    others = baseline_scores(detector.engine_.references, scaled)  # scaled as ours are
+    truth = _truth(observations.labels)
+    truth = None if truth is None else truth[places]
+    if truth is not None and not 0 < truth.sum() < len(truth):
+        truth = None
+    table = [
+        _line(n, s, found.strange, truth) for n, s in {"ours": found.strange, **others}.items()
+    ]
+    figure = draw_scores(folder, found.strange, -detector.offset_, truth)
+    share = float(found.flagged.mean())
+    lead = f"{share:.1%} of {len(places):,} rows are flagged."
+    if truth is not None:
+        ours, best = table[0], max(table[1:], key=lambda row: row["auroc"])
+        lead += f" AUROC {ours['auroc']:.1f}; the best floor is {best['detector']} with {best['auroc']:.1f}."
+    page = Page(title, lead)
+    page.image(figure, "How strange the rows are; the line is the threshold.")
+    page.heading("Beside the floors")
+    page.text(
+        "PCA, nearest neighbours and isolation forest learn from the detector's reference rows. "
+        "'agreement' is the rank correlation with the detector; AUROC and AP need labels."
+    )
+    page.table(table)
+    page.heading("The strangest rows")
+    top = np.argsort(-found.strange)[:12]
+    shares = detector.explain(_take(part, top))
+    if spec is not None:
+        images = _take(part, top).reshape(len(top), *spec.shape)
+        heat = shares.reshape(len(top), *spec.shape).sum(axis=1)
+        picture = draw_heat_maps(folder, images, heat, places[top], found.strange[top])
+        page.image(picture, "Above the image, below where it is strange.")
+    else:
+        page.table(_strangest(detector, found, shares, places, top))
+    page.write(folder / "report.html")
+    return {
+        "rows": total,
+        "flagged_share": share,
+        "threshold": -detector.offset_,
+        "table": table,
+        "report": str(folder / "report.html"),
+    }
+
+
+def _line(
+    name: str, strange: NDArray[Any], ours: NDArray[Any], truth: NDArray[Any] | None
+) -> dict[str, Any]:
+    from scipy.stats import spearmanr
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    row: dict[str, Any] = {"detector": name}
+    if truth is not None:
+        row["auroc"] = 100 * float(roc_auc_score(truth, strange))
+        row["ap"] = 100 * float(average_precision_score(truth, strange))
+    if np.ptp(strange) and np.ptp(ours):
+        row["agreement"] = float(spearmanr(strange, ours).statistic)
+    else:
+        row["agreement"] = None
+    return row
+
+
+def _strangest(
+    detector: AutoEncoderDetector,
+    found: Found,
+    shares: NDArray[np.float64],
+    places: NDArray[np.int64],
+    top: NDArray[np.int64],
+) -> list[dict[str, Any]]:
+    names = detector.column_names()
+    lines = []
+    for i, place in enumerate(top):
+        most = np.argsort(-shares[i])[:_TOP]
+        lines.append(
+            {
+                "row": int(places[place]) + 1,
+                "score": float(found.strange[place]),
+                "p-value": float(found.p[place]),
+                "columns": "; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in most),
+            }
+        )
+    return lines

@@ -1,0 +1,1 @@
+"""Anomaly detection and representation as scikit-learn estimators, and their files."""

@@ -1,0 +1,240 @@
+"""What a detector learns, without scikit-learn around it: scaled rows in, scores by member out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from selfsup.models.autoencoder_ensemble import AutoEncoderEnsemble
+from selfsup.uses.detection.references import draw_subsets, nearest
+from selfsup.uses.detection.training import train_ensemble
+
+Measure = Literal["default", "input-distance", "code-distance", "reconstruction", "masked-features"]
+MEASURES: tuple[str, ...] = (
+    "default",
+    "input-distance",
+    "code-distance",
+    "reconstruction",
+    "masked-features",
+)
+REFERENCES = 4096
+"""Training rows that are kept at most."""
+_FAR = 12.0
+"""The network's input is cut here when scoring; distances see the whole value."""
+_PLACES = 1 << 21
+"""Distances that are held at once."""
+_GROUPS, _ROUNDS = 4, 2
+"""Masked features: columns are hidden in so many groups, in so many random groupings."""
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the engine is trained and what it compares with."""
+
+    measure: Measure
+    members: int
+    hidden: int
+    code_size: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    corruption: float
+    subsets: int
+    subset_size: int
+    seed: int
+    device: str
+
+
+class Engine:
+    """The ensemble, the references and their subsets.
+
+    Args:
+        plan: settings.
+        width: columns of the scaled rows.
+    """
+
+    def __init__(self, plan: Plan, width: int) -> None:
+        self.plan, self.width = plan, width
+        self.random = np.random.default_rng(plan.seed)
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        self.model = AutoEncoderEnsemble(
+            plan.members, width, plan.hidden, plan.code_size, self.generator
+        ).to(plan.device)
+        self.references = np.zeros((0, width))
+        self.folds = np.zeros(0, np.int64)
+        self.subsets = np.zeros((plan.members, 0, 0), np.int64)
+        self.code_scale = np.ones((plan.members, plan.code_size))
+        self.code_weight = 0.0
+        self.error_scale = np.ones((plan.members, width))
+        self.seen = 0
+
+    # ---- learning ------------------------------------------------------------------------------
+
+    def learn(self, rows: Rows) -> None:
+        """Train on rows (rows, width), and take some as references; may be called again."""
+        plan = self.plan
+        folds = np.full(len(rows), -1, np.int64)
+        if plan.members > 1 and len(rows) >= 4 * plan.members:
+            folds = self.random.permutation(len(rows)) % plan.members
+        train_ensemble(
+            self.model.float(),
+            rows,
+            folds,
+            steps=plan.steps,
+            batch_size=plan.batch_size,
+            learning_rate=plan.learning_rate,
+            corruption=plan.corruption,
+            generator=self.generator,
+        )
+        self.model.double()
+        self._keep(rows, folds)
+        self._measure()
+
+    def _keep(self, rows: Rows, folds: NDArray[np.int64]) -> None:
+        """A uniform sample of all rows seen so far (Vitter 1985, by blocks)."""
+        before, self.seen = self.seen, self.seen + len(rows)
+        room = min(REFERENCES, self.seen)
+        fresh = room if not before else int(self.random.binomial(room, len(rows) / self.seen))
+        fresh = min(max(fresh, room - len(self.references)), len(rows))
+        old = self.random.permutation(len(self.references))[: room - fresh]
+        new = self.random.permutation(len(rows))[:fresh]
+        self.references = np.concatenate([self.references[old], rows[new]])
+        self.folds = np.concatenate([self.folds[old], folds[new]])
+        allowed = [np.flatnonzero(self.folds != m) for m in range(self.plan.members)]
+        allowed = [own if len(own) else np.arange(len(self.folds)) for own in allowed]
+        self.subsets = draw_subsets(allowed, self.plan.subsets, self.plan.subset_size, self.random)
+
+    def _measure(self) -> None:
+        """How wide codes and errors are on the references."""
+        codes, errors = self._codes(self.references), self._errors(self.references)
+        self.code_scale = np.maximum(codes.std(axis=1), 1e-6)
+        mean_width = float(self.references.std(axis=0).mean())
+        self.code_weight = mean_width * float(np.sqrt(self.width / self.plan.code_size))
+        own = np.arange(self.plan.members)[:, None] == self.folds
+        for member in range(self.plan.members):  # errors on rows that the member has not seen
+            mine = own[member] if own[member].sum() > 1 else slice(None)
+            self.error_scale[member] = errors[member, mine].mean(axis=0) + 1e-3
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def _tensor(self, rows: Rows) -> Tensor:
+        cut = torch.from_numpy(np.clip(rows, -_FAR, _FAR)).to(self.plan.device)
+        return cut.expand(self.plan.members, -1, -1)
+
+    @torch.no_grad()
+    def _codes(self, rows: Rows) -> Rows:
+        """(members, rows, code_size)."""
+        return np.asarray(self.model.encode(self._tensor(rows)).z.cpu().numpy())
+
+    @torch.no_grad()
+    def _errors(self, rows: Rows) -> Rows:
+        """(members, rows, width) absolute errors of the reconstruction or of masked columns."""
+        x = self._tensor(rows)
+        whole = torch.from_numpy(rows).to(self.plan.device)
+        if self.plan.measure != "masked-features":
+            guess, _ = self.model(x)
+            return np.asarray((guess - whole).abs().cpu().numpy())
+        total = torch.zeros_like(x)
+        random = np.random.default_rng(self.plan.seed)
+        groups = min(_GROUPS, self.width)
+        for _ in range(_ROUNDS):
+            order = random.permutation(self.width) % groups
+            for group in range(groups):
+                hidden = torch.from_numpy(order == group).to(x.device)
+                guess, _ = self.model(x * ~hidden)
+                total += (guess - whole).abs() * hidden
+        return np.asarray((total / _ROUNDS).cpu().numpy())
+
+    def codes(self, rows: Rows) -> Rows:
+        """(rows, members * code_size) all members' codes."""
+        parts = [np.concatenate(list(self._codes(block)), axis=1) for block in self._blocks(rows)]
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def decode(self, codes: Rows) -> Rows:
+        """(rows, width) the mean over members of what they make of their codes."""
+        z = codes.reshape(len(codes), self.plan.members, -1).transpose(1, 0, 2).copy()
+        decoded = self.model.decode(torch.from_numpy(z).to(self.plan.device))
+        return np.asarray(decoded.mean(0).cpu().numpy())
+
+    def _blocks(self, rows: Rows) -> list[Rows]:
+        places = max(self.subsets[0].size, self.plan.members * self.plan.hidden, self.width)
+        size = int(np.clip(_PLACES // places, 16, 8192))
+        return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+    def score(self, rows: Rows) -> Rows:
+        """(rows, members) how strange each member finds each row; higher is stranger."""
+        return np.concatenate([self._judge(block)[0] for block in self._blocks(rows)])
+
+    def explain(self, rows: Rows) -> Rows:
+        """(rows, width) what each column adds, in the score's own measure (squares of distances)."""
+        return np.concatenate([self._judge(block, parts=True)[1] for block in self._blocks(rows)])
+
+    def held_out(self) -> Rows:
+        """(references,) `total` of the references, where only the member that counts is asked."""
+        scores = np.empty(len(self.references))
+        alone = np.flatnonzero(self.folds < 0)
+        if len(alone) or self.plan.measure in ("reconstruction", "masked-features"):
+            return self.total(self.references)
+        for member in range(self.plan.members):
+            own = np.flatnonzero(self.folds == member)
+            for places in np.array_split(own, max(1, len(own) // 512)):
+                view = self._views(self.references[places])[member]
+                subsets = torch.from_numpy(self.subsets[member]).to(self.plan.device)
+                found = nearest(view, self._reference_views()[member], subsets)
+                scores[places] = found.distances.mean(axis=1)
+        return scores
+
+    def _judge(self, rows: Rows, parts: bool = False) -> tuple[Rows, Rows]:
+        if self.plan.measure in ("reconstruction", "masked-features"):
+            errors = self._errors(rows) / self.error_scale[:, None]
+            return errors.mean(axis=2).T, errors.mean(axis=0)
+        views, references = self._views(rows), self._reference_views()
+        scores = np.empty((len(rows), self.plan.members))
+        shares = np.zeros((len(rows), self.width)) if parts else np.zeros((0, 0))
+        for member in range(self.plan.members):
+            subsets = torch.from_numpy(self.subsets[member]).to(self.plan.device)
+            found = nearest(views[member], references[member], subsets)
+            scores[:, member] = found.distances.mean(axis=1)
+            for places in found.places.T if parts else ():
+                shares += np.square(rows - self.references[places])
+        return scores, shares / (self.plan.members * self.plan.subsets)
+
+    def _views(self, rows: Rows) -> list[Tensor]:
+        """For each member, the space in which distances are measured: row, code, or both."""
+        if self.plan.measure == "input-distance":
+            return [torch.from_numpy(rows).to(self.plan.device)] * self.plan.members
+        codes = self._codes(rows) / self.code_scale[:, None]
+        if self.plan.measure == "default":
+            codes = codes * self.code_weight
+            views = [np.concatenate([rows, own], axis=1) for own in codes]
+        else:
+            views = list(codes)
+        return [torch.from_numpy(view).to(self.plan.device) for view in views]
+
+    def _reference_views(self) -> list[Tensor]:
+        known = getattr(self, "_kept_views", None)
+        if known is None or known[0] is not self.subsets:
+            known = self._kept_views = (self.subsets, self._views(self.references))
+        return list(known[1])
+
+    def total(self, rows: Rows) -> Rows:
+        """(rows,) the mean over members; a row that is a reference is judged by the one member that
+        has not seen it, so that training rows are not taken for more usual than they are.
+        """
+        by_member = self.score(rows)
+        known: dict[bytes, int] = {}
+        for row, fold in zip(self.references, self.folds.tolist(), strict=True):
+            found = known.setdefault(row.tobytes(), fold)
+            if found != fold:
+                known[row.tobytes()] = -1  # its twin is seen by every member
+        folds = np.array([known.get(row.tobytes(), -1) for row in np.ascontiguousarray(rows)])
+        own = by_member[np.arange(len(rows)), np.maximum(folds, 0)]
+        return np.asarray(np.where(folds >= 0, own, by_member.mean(axis=1)))

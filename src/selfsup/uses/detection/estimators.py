@@ -1,0 +1,237 @@
+"""`AutoEncoderDetector` and `AutoEncoderTransformer`, as scikit-learn has them."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import OutlierMixin
+
+from selfsup.errors import UserError, nearest
+from selfsup.uses.detection.base import AutoEncoderEstimator
+from selfsup.uses.detection.engine import MEASURES, Engine
+
+_SUBSETS = {"clean": (16, 512), "contaminated": (48, 8)}
+"""How many subsets of how many rows: large where every row is normal, tiny where some are not."""
+
+
+class AutoEncoderTransformer(AutoEncoderEstimator):
+    """A narrow code for each row, learned by giving back rows behind noise and masks.
+
+    Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders".
+
+    Args:
+        code_size: numbers in a code; `auto`: half the columns, at most 8.
+        members: auto-encoders; their codes are set side by side.
+        hidden: units of the hidden layers.
+        steps, batch_size, learning_rate: of the training, with Adam; `auto` steps: ten passes over the
+            rows, within 60 to 200.
+        corruption: how strong noise and masks are; 0: the network sees rows as they are.
+        scaling: each of the `columns` by its own range, or all by a `common` one (pixels).
+        missing: `refuse` gaps and infinite values, or `impute` the training median.
+        device: `cpu`, `cuda` or `auto`.
+        random_state: a number, a `RandomState`, or None for another one each time.
+    """
+
+    def __init__(
+        self,
+        code_size: int | str = "auto",
+        *,
+        members: int = 1,
+        hidden: int = 64,
+        steps: int | str = 1000,
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
+        corruption: float = 1.0,
+        scaling: str = "columns",
+        missing: str = "refuse",
+        device: str = "cpu",
+        random_state: Any = 0,
+    ) -> None:
+        self.code_size = code_size
+        self.members = members
+        self.hidden = hidden
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.corruption = corruption
+        self.scaling = scaling
+        self.missing = missing
+        self.device = device
+        self.random_state = random_state
+
+
+class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[misc]
+    """Finds rows unlike the training rows, by small denoising auto-encoders and their codes.
+
+    The default score is the mean distance to the nearest row of small random subsets of the training
+    data, measured over the row and its code together, each in its own scale.
+
+    Args:
+        measure: `default` as above; `input-distance` or `code-distance` for one of the two;
+            `reconstruction`: the error in giving the row back, each column in the scale of its error
+            on rows held out; `masked-features`: the same for columns hidden and predicted from the others.
+        train_data: `clean` when training rows are all normal, `contaminated` when some may not be.
+        false_alarm_rate: `predict` calls a row strange when its p-value is at most this.
+        contamination: in (0, 0.5]; instead of the p-value, `predict` calls this share of the training
+            rows strange, as scikit-learn's detectors do.
+        trimming: in [0, 0.5); this share of the training rows, the strangest, is left out in a
+            second round of training.
+        subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated.
+        members, hidden, code_size, steps, batch_size, learning_rate, corruption, scaling, missing,
+        device, random_state: see
+            `AutoEncoderTransformer`.
+    """
+
+    def __init__(
+        self,
+        measure: str = "default",
+        *,
+        train_data: str = "clean",
+        false_alarm_rate: float = 0.05,
+        contamination: float | None = None,
+        trimming: float = 0.0,
+        subsets: int | str = "auto",
+        subset_size: int | str = "auto",
+        members: int = 4,
+        hidden: int = 64,
+        code_size: int | str = "auto",
+        steps: int | str = "auto",
+        batch_size: int = 128,
+        learning_rate: float = 3e-3,
+        corruption: float = 1.0,
+        scaling: str = "columns",
+        missing: str = "refuse",
+        device: str = "cpu",
+        random_state: Any = 0,
+    ) -> None:
+        self.measure = measure
+        self.train_data = train_data
+        self.false_alarm_rate = false_alarm_rate
+        self.contamination = contamination
+        self.trimming = trimming
+        self.subsets = subsets
+        self.subset_size = subset_size
+        self.members = members
+        self.hidden = hidden
+        self.code_size = code_size
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.corruption = corruption
+        self.scaling = scaling
+        self.missing = missing
+        self.device = device
+        self.random_state = random_state
+
+    def _check(self) -> None:
+        super()._check()
+        if self.measure not in MEASURES:
+            mend = nearest(str(self.measure), list(MEASURES)) or f"known: {', '.join(MEASURES)}"
+            raise UserError(f"unknown measure '{self.measure}'", mend=mend)
+        if self.train_data not in _SUBSETS:
+            what = f"train_data is '{self.train_data}'"
+            raise UserError(what, mend="use clean or contaminated")
+        if self.contamination is not None and not 0 < self.contamination <= 0.5:
+            raise UserError(f"contamination is {self.contamination:g}, it must lie in (0, 0.5]")
+        if not 0 <= self.trimming < 0.5:
+            raise UserError(f"trimming is {self.trimming:g}, it must lie in [0, 0.5)")
+        if not 0 < self.false_alarm_rate < 1:
+            raise UserError(f"false_alarm_rate is {self.false_alarm_rate:g}, it must lie in (0, 1)")
+
+    def _subsets(self) -> tuple[int, int]:
+        count, size = _SUBSETS[self.train_data]
+        given = (self.subsets, self.subset_size)
+        return tuple(  # type: ignore[return-value]
+            usual if own == "auto" else int(own)
+            for own, usual in zip(given, (count, size), strict=True)
+        )
+
+    # ---- learning ------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Learn what is usual.
+
+        Args:
+            X: (rows, columns): an array, a data frame, or a mapping of columns (words allowed).
+            y: ignored.
+
+        Raises:
+            UserError: settings that do not fit, or a table that cannot be read.
+            ValueError: an array that cannot be used, in scikit-learn's words.
+        """
+        scaled = self._fit(X)
+        kept = scaled
+        if self.trimming:
+            strange = self.engine_.total(scaled)
+            kept = scaled[strange <= np.quantile(strange, 1 - self.trimming)]
+            self.engine_ = Engine(self._plan(len(kept), kept.shape[1]), kept.shape[1])
+            self.engine_.learn(kept)
+        self._calibrate(scaled)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> Self:
+        """Learn on from more rows; scaling stays, references become a sample of all rows so far."""
+        if not hasattr(self, "engine_"):
+            return self.fit(X)
+        scaled = self._scaled(X)
+        self.engine_.learn(scaled)
+        self._calibrate(scaled)
+        return self
+
+    def _calibrate(self, scaled: NDArray[np.float64]) -> None:
+        self.calibration_ = np.sort(self.engine_.held_out())
+        if self.contamination is not None:
+            ours = -self.engine_.total(scaled)
+            self.offset_ = float(np.percentile(ours, 100 * self.contamination))
+            return
+        # the smallest score whose p-value is at most the rate; none: beyond all that was seen
+        count = len(self.calibration_)
+        beyond = int(np.floor(self.false_alarm_rate * (count + 1))) - 1
+        last = self.calibration_[count - 1 - max(beyond, 0)]
+        self.offset_ = -float(np.nextafter(last, np.inf))
+
+    # ---- answers -------------------------------------------------------------------------------
+
+    def score_samples(self, X: Any) -> NDArray[np.float64]:
+        """(rows,) float64; higher is more usual, as in scikit-learn."""
+        scaled = self._scaled(X)
+        return -self.engine_.total(scaled)
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """(rows,) `score_samples` minus the threshold: negative is strange."""
+        return np.asarray(self.score_samples(X) - self.offset_)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """(rows,) 1 for usual, -1 for strange."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def p_values(self, X: Any) -> NDArray[np.float64]:
+        """(rows,) the share of training rows at least as strange, each judged by the member that has
+        not seen it (cross-conformal, Vovk 2015), the row itself counted.
+        """
+        strange = -self.score_samples(X)
+        below = np.searchsorted(self.calibration_, strange, side="left")
+        count = len(self.calibration_)
+        return np.asarray((1 + count - below) / (count + 1))
+
+    def explain(self, X: Any) -> NDArray[np.float64]:
+        """(rows, columns) the share of each column in a row's strangeness; a row adds up to 1.
+
+        Columns as in `column_names()`.  Of distances: the squared difference to the nearest rows.
+        """
+        parts = self.engine_.explain(self._scaled(X)) if self._is_fitted() else self._scaled(X)
+        if self.table_ is not None:
+            names = {name: i for i, name in enumerate(self.table_.names)}
+            summed = np.zeros((len(parts), len(names)))
+            for block in self.table_.blocks:
+                summed[:, names[block.name]] += parts[:, block.start : block.stop].sum(axis=1)
+            parts = summed
+        total = parts.sum(axis=1, keepdims=True)
+        return np.where(total > 0, parts / np.where(total > 0, total, 1), 1 / parts.shape[1])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "outlier_detector"
+        return tags

@@ -1,0 +1,120 @@
+"""A detector's folder: `detector.json` (settings, columns) and `model.safetensors` (all numbers)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from selfsup.data.feature_tables import FeatureTable
+from selfsup.errors import UserError
+from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.uses.detection.engine import Engine, Plan
+from selfsup.uses.detection.estimators import AutoEncoderDetector
+from selfsup.uses.detection.scaling import RangeScale
+from selfsup.uses.run_folder import write_json
+
+_KIND = "selfsup-detector"
+_OWN = ("references", "folds", "subsets", "code_scale", "error_scale")
+
+
+def save_detector(folder: Path, detector: AutoEncoderDetector, **extra: Any) -> None:
+    """Write a fitted detector into a folder.
+
+    Args:
+        folder: made where it is missing.
+        detector: fitted.
+        extra: what else `detector.json` shall keep (JSON).
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    engine = detector.engine_
+    arrays = {name: getattr(engine, name) for name in _OWN}
+    arrays |= {"center": detector.scale_.center, "width": detector.scale_.width}
+    arrays["calibration"] = detector.calibration_
+    if hasattr(detector, "fill_"):
+        arrays["fill"] = detector.fill_
+    tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in arrays.items()}
+    tensors |= {
+        f"network.{n}": p.detach().float().cpu().contiguous()
+        for n, p in engine.model.named_parameters()
+    }
+    names = getattr(detector, "feature_names_in_", None)
+    settings = {
+        "model_type": _KIND,
+        "params": _plain(detector.get_params()),
+        "plan": asdict(engine.plan),
+        "width": engine.width,
+        "code_weight": engine.code_weight,
+        "seen": engine.seen,
+        "offset": detector.offset_,
+        "n_features_in": detector.n_features_in_,
+        "feature_names_in": None if names is None else [str(n) for n in names],
+        "table": None if detector.table_ is None else detector.table_.state(),
+        **extra,
+    }
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "detector.json", settings)
+
+
+def load_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetector, dict[str, Any]]:
+    """Open a detector's folder.
+
+    Returns:
+        The detector, whose scores are those of the saved one, and everything in `detector.json`.
+
+    Raises:
+        UserError: no detector, or a file that does not fit.
+    """
+    file = folder / "detector.json"
+    if not file.is_file():
+        mend = "name a folder that `selfsup detect fit` made"
+        raise UserError("no detector.json: this is no detector", where=str(folder), mend=mend)
+    try:
+        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        plan = Plan(**{**settings["plan"], "device": device})
+        detector = AutoEncoderDetector(**{**settings["params"], "device": device})
+        engine = Engine(plan, int(settings["width"]))
+        table = settings["table"]
+        detector.table_ = None if table is None else FeatureTable.from_state(table)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot be read ({error})", where=str(file)) from None
+    tensors = read_tensors(folder / "model.safetensors")
+    network = dict(engine.model.double().named_parameters())
+    compare_tensors(
+        {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")},
+        {n: tuple(p.shape) for n, p in network.items()},
+        folder,
+    )
+    missing = [n for n in (*_OWN, "center", "width", "calibration") if n not in tensors]
+    if missing:
+        raise UserError(f"tensor '{missing[0]}' is missing", where=str(folder))
+    with torch.no_grad():
+        for name, parameter in network.items():
+            parameter.copy_(tensors[f"network.{name}"].double())
+    for name in _OWN:
+        setattr(engine, name, tensors[name].numpy())
+    engine.code_weight, engine.seen = float(settings["code_weight"]), int(settings["seen"])
+    detector.engine_ = engine
+    detector.scale_ = RangeScale(tensors["center"].numpy(), tensors["width"].numpy())
+    detector.calibration_ = tensors["calibration"].numpy()
+    if "fill" in tensors:
+        detector.fill_ = tensors["fill"].numpy()
+    detector.offset_ = float(settings["offset"])
+    detector.n_features_in_ = int(settings["n_features_in"])
+    if settings["feature_names_in"] is not None:
+        detector.feature_names_in_ = np.array(settings["feature_names_in"], object)
+    detector._n_features_out = plan.members * plan.code_size
+    return detector, settings
+
+
+def _plain(params: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON knows them; a `RandomState` has done its work and becomes None."""
+    kinds = (str, int, float, bool, type(None))
+    values = {k: v.item() if isinstance(v, np.generic) else v for k, v in params.items()}
+    return {k: v if isinstance(v, kinds) else None for k, v in values.items()}

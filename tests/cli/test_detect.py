@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selfsup.cli.app import main
+
+
+def write(path: Path, columns: dict[str, Any]) -> str:
+    with open(path, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(zip(*columns.values(), strict=True))
+    return str(path)
+
+
+def table(count: int, seed: int, strange: int = 0) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    size = random.normal(size=count)
+    weight = 2 * size + 0.1 * random.normal(size=count)
+    label = np.zeros(count, int)
+    if strange:
+        weight[:strange] += 9
+        label[:strange] = 1
+    kind = random.choice(["red", "blue"], count)
+    return {"size": size, "weight": weight, "kind": kind, "truth": label}
+
+
+def test_fit_and_score_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = write(tmp_path / "train.csv", table(300, 0))
+    new = table(120, 1, strange=12)
+    data = write(tmp_path / "new.csv", {name: new[name] for name in reversed(new)})
+    det, out = str(tmp_path / "det"), tmp_path / "scores.csv"
+    assert main(["detect", "fit", "-d", train, "--label-column", "truth", "--out", det]) == 0
+    assert {p.name for p in Path(det).iterdir()} >= {"report.html", "result.json", "detector.json"}
+    capsys.readouterr()
+    command = ["detect", "score", det, "-d", data, "--label-column", "truth"]
+    assert main([*command, "-o", str(out), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    names = [row["detector"] for row in result["table"]]
+    assert names == ["ours", "PCA", "nearest neighbours", "isolation forest"]
+    assert result["table"][0]["auroc"] > 95
+    with open(out) as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 120
+    assert lines[0]["flag"] == "1"
+    assert float(lines[0]["p_value"]) < 0.05
+    assert lines[0]["columns"].startswith("weight")
+    page = Path(result["report"]).read_text()
+    assert "isolation forest" in page
+    assert "http" not in page.replace("https://", "").split("<body>")[1]
+    assert main([*command, "-o", str(out)]) == 2
+
+
+def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    base = np.linspace(0, 200, 12)[:, None] + np.zeros((12, 12))
+    images = (base + random.normal(0, 5, (200, 12, 12))).clip(0, 255).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", images=images)
+    images[0, 4:7, 4:7] = 255
+    np.savez(tmp_path / "new.npz", images=images[:50])
+    det = str(tmp_path / "det")
+    assert main(["detect", "fit", "-d", str(tmp_path / "train.npz"), "-o", det]) == 0
+    score = ["detect", "score", det, "-o", str(tmp_path / "s.csv"), "-d"]
+    assert main([*score, str(tmp_path / "new.npz")]) == 0
+    report = tmp_path / "s-report"
+    assert (report / "figures" / "heat-maps.png").is_file()
+    rows = list(csv.reader(open(report / "figures" / "heat-maps.csv")))  # noqa: SIM115
+    assert rows[1][0] == "1"
+    np.savez(tmp_path / "other.npz", images=images[:, :8])
+    capsys.readouterr()
+    assert main([*score, str(tmp_path / "other.npz"), "--overwrite"]) == 2
+    assert "images of 12 x 8 with 1 channel, the model takes 12 x 12" in capsys.readouterr().err
+
+
+def test_labels_among_the_columns_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    leaky = table(80, 0, strange=8)
+    leaky["copy"] = np.where(leaky["truth"] == 1, "yes", "no")
+    train = write(tmp_path / "train.csv", leaky)
+    fit = ["detect", "fit", "-d", train, "--train-data", "contaminated", "--overwrite"]
+    assert main([*fit, "-o", str(tmp_path / "a"), "--label-column", "truth"]) == 0
+    assert "column 'copy' equals the label" in capsys.readouterr().err
+    leaky["label"] = leaky.pop("truth")
+    train = write(tmp_path / "train.csv", leaky)
+    assert main([*fit, "-o", str(tmp_path / "b")]) == 0
+    assert "column 'label' is called as labels are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--contamination", "0.7"], "contamination is 0.7"),
+        (["--columns", "size,wieght"], "did you mean 'weight'"),
+        (["--code-size", "1000"], "60 rows are fewer than the code's 1000"),
+        (["--measure", "magic"], "unknown measure 'magic'"),
+        (["--label-column", "nothing"], "there is no column 'nothing'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    extra: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = write(tmp_path / "train.csv", table(60, 0))
+    assert main(["detect", "fit", "-d", train, "-o", str(tmp_path / "det"), *extra]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_gaps_are_refused_or_imputed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gappy = table(60, 0)
+    gappy["size"] = [*map(str, gappy["size"][:59]), "NA"]
+    train = write(tmp_path / "train.csv", gappy)
+    fit = ["detect", "fit", "-d", train, "-o", str(tmp_path / "det")]
+    assert main(fit) == 2
+    assert "column 'size', row 60: the value is missing" in capsys.readouterr().err
+    assert main([*fit, "--missing", "impute"]) == 0
+
+
+def test_study_capacity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    kinds = np.repeat(["a", "b", "c", "d"], 60)
+    centers = {k: random.normal(size=6) * 3 for k in "abcd"}
+    values = np.array([centers[k] + random.normal(size=6) for k in kinds])
+    data = write(tmp_path / "t.csv", {**{f"x{i}": values[:, i] for i in range(6)}, "kind": kinds})
+    out = tmp_path / "study"
+    study = ["study", "capacity", "-d", data, "--labels", "kind", "-o", str(out)]
+    assert main([*study, "--sizes", "1,4", "--seeds", "1", "--steps", "50", "--json"]) == 0
+    assert (out / "figures" / "capacity.png").is_file()
+    assert [row["code_size"] for row in json.loads(capsys.readouterr().out)["table"]] == [1, 4]
+    assert main([*study, "--seen", "a,z", "--overwrite"]) == 2
+    assert "no kind 'z'" in capsys.readouterr().err

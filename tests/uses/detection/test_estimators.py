@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from selfsup import AutoEncoderDetector, AutoEncoderTransformer
+from selfsup.errors import UserError
+from selfsup.uses.detection.engine import MEASURES
+from selfsup.uses.detection.folder import load_detector, save_detector
+
+RANDOM = np.random.default_rng(5)
+
+
+def rows(count: int, seed: int = 0) -> NDArray[Any]:
+    """Six columns on a curved surface of two dimensions."""
+    random = np.random.default_rng(seed)
+    a, b = random.normal(size=(2, count))
+    noise = 0.1 * random.normal(size=(count, 6))
+    return np.stack([a, b, a * b, a + b, np.sin(2 * a), a - b], 1) + noise
+
+
+TRAIN, NEW = rows(400), rows(150, 1)
+STRANGE = NEW[:, [0, 1, 4, 2, 5, 3]]
+BOTH, TRUTH = np.concatenate([NEW, STRANGE]), np.repeat([0, 1], 150)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_scores_find_what_breaks_the_pattern(measure: str) -> None:
+    detector = AutoEncoderDetector(measure, steps=300).fit(TRAIN)
+    strange = -detector.score_samples(BOTH)
+    assert roc_auc_score(TRUTH, strange) > 0.8
+    assert len(np.unique(strange)) == len(strange)
+    assert strange.dtype == np.float64
+
+
+@pytest.mark.parametrize("measure", ["reconstruction", "masked-features"])
+def test_training_changes_the_weights_and_is_better_than_none(measure: str) -> None:
+    trained = AutoEncoderDetector(measure, steps=300).fit(TRAIN)
+    untrained = AutoEncoderDetector(measure, steps=0).fit(TRAIN)
+    for name, weight in trained.engine_.model.named_parameters():
+        assert not torch.equal(weight, dict(untrained.engine_.model.named_parameters())[name])
+    found = [roc_auc_score(TRUTH, -d.score_samples(BOTH)) for d in (trained, untrained)]
+    assert found[0] > found[1] + 0.03
+
+
+def test_a_second_fit_is_a_fresh_fit_and_global_generators_stay() -> None:
+    detector = AutoEncoderDetector(steps=30).fit(NEW)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    states = torch.get_rng_state().clone(), np.random.get_state()[1].copy()  # noqa: NPY002
+    again = detector.fit(TRAIN).score_samples(BOTH)
+    fresh = AutoEncoderDetector(steps=30).fit(TRAIN).score_samples(BOTH)
+    assert np.array_equal(again, fresh)
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert np.array_equal(states[1], np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_scores_do_not_depend_on_the_batch(measure: str) -> None:
+    detector = AutoEncoderDetector(measure, steps=30).fit(TRAIN)
+    whole = detector.score_samples(NEW)
+    single = np.concatenate([detector.score_samples(row[None]) for row in NEW[:20]])
+    np.testing.assert_allclose(whole[:20], single, rtol=1e-10)
+
+
+@pytest.mark.parametrize("regime", ["clean", "contaminated"])
+def test_false_alarms_are_as_asked(regime: str) -> None:
+    detector = AutoEncoderDetector(train_data=regime, steps=60, false_alarm_rate=0.1)
+    detector.fit(TRAIN)
+    many = rows(2000, 7)
+    p = detector.p_values(many)
+    assert 0.05 < (detector.predict(many) == -1).mean() < 0.16
+    np.testing.assert_array_equal(detector.predict(many) == -1, p <= 0.1)
+    assert abs(p.mean() - 0.5) < 0.06
+
+
+def test_calibration_asks_the_member_that_has_not_seen_the_row() -> None:
+    detector = AutoEncoderDetector(steps=30).fit(TRAIN)
+    engine = detector.engine_
+    by_member = engine.score(engine.references)
+    own = by_member[np.arange(400), engine.folds]
+    np.testing.assert_allclose(engine.held_out(), own, rtol=1e-10)
+    np.testing.assert_allclose(engine.total(engine.references), own, rtol=1e-10)
+    assert engine.held_out().mean() > by_member.mean()
+
+
+def test_contamination_flags_that_share_of_training_rows() -> None:
+    detector = AutoEncoderDetector(train_data="contaminated", steps=30, contamination=0.1)
+    assert (detector.fit_predict(TRAIN) == -1).sum() == 40
+
+
+def test_trimming_helps_where_training_rows_are_contaminated() -> None:
+    dirty = np.concatenate([TRAIN, STRANGE[:40]])
+    found = []
+    for trimming in (0.0, 0.15):
+        detector = AutoEncoderDetector(
+            "reconstruction", train_data="contaminated", trimming=trimming, steps=200
+        )
+        found.append(roc_auc_score(TRUTH, -detector.fit(dirty).score_samples(BOTH)))
+    assert found[1] > found[0] - 0.01
+
+
+def test_a_planted_column_is_named() -> None:
+    planted = NEW.copy()
+    planted[:, 3] += np.where(RANDOM.random(150) < 0.5, -1, 1) * 12
+    for measure in MEASURES:
+        detector = AutoEncoderDetector(measure, steps=200).fit(TRAIN)
+        shares = detector.explain(planted)
+        np.testing.assert_allclose(shares.sum(1), 1)
+        assert (shares.argmax(1) == 3).mean() > 0.9, measure
+
+
+def test_partial_fit_learns_what_came_later() -> None:
+    shifted = NEW + 5
+    detector = AutoEncoderDetector(steps=60).partial_fit(TRAIN)
+    before = detector.score_samples(shifted).mean()
+    detector.partial_fit(rows(400, 3) + 5)
+    assert detector.score_samples(shifted).mean() > before + 1
+    assert len(detector.engine_.references) == 800
+
+
+def test_references_stay_bounded() -> None:
+    many = np.random.default_rng(0).normal(size=(9000, 3))
+    detector = AutoEncoderDetector(steps=2).fit(many)
+    detector.partial_fit(many)
+    assert len(detector.engine_.references) == 4096
+    assert detector.engine_.seen == 18000
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 17])
+def test_fewer_rows_than_a_batch(count: int) -> None:
+    detector = AutoEncoderDetector(steps=3).fit(TRAIN[:count])
+    assert np.isfinite(detector.score_samples(NEW)).all()
+
+
+def test_constant_empty_and_infinite_columns() -> None:
+    odd = TRAIN.copy()
+    odd[:, 1] = 4.0
+    odd[:, 2] = np.nan
+    odd[5, 3], odd[6, 3] = np.inf, np.nan
+    detector = AutoEncoderDetector(steps=10, missing="impute").fit(odd)
+    assert np.isfinite(detector.score_samples(odd)).all()
+    assert np.isfinite(detector.score_samples(np.full((2, 6), np.nan))).all()
+    with pytest.raises(ValueError, match=r"NaN|infinity"):
+        AutoEncoderDetector(steps=10).fit(odd)
+
+
+def test_tables_with_words_are_mended_by_name() -> None:
+    random = np.random.default_rng(0)
+    table = {"size": random.normal(size=200), "kind": np.array(["a", "b"] * 100, object)}
+    detector = AutoEncoderDetector(steps=30).fit(table)
+    turned = {"kind": table["kind"], "more": table["size"], "size": table["size"]}
+    np.testing.assert_array_equal(detector.score_samples(table), detector.score_samples(turned))
+    new = {"size": table["size"][:2], "kind": np.array(["a", "never seen"], object)}
+    assert detector.explain(new)[1].argmax() == 1
+    assert detector.column_names() == ["size", "kind"]
+    with pytest.raises(UserError, match="no names"):
+        detector.score_samples(random.normal(size=(3, 2)))
+    with pytest.raises(UserError, match="no column 'kind'"):
+        detector.score_samples({"size": [1.0]})
+
+
+def test_codes_come_back_as_rows() -> None:
+    coder = AutoEncoderTransformer(code_size=3, steps=1500).fit(TRAIN)
+    codes = coder.transform(NEW)
+    assert codes.shape == (150, 3)
+    error = np.square(coder.inverse_transform(codes) - NEW).sum()
+    assert error < 0.4 * np.square(NEW - TRAIN.mean(0)).sum()
+    with pytest.raises(UserError, match=r"not \(rows, 3\)"):
+        coder.inverse_transform(NEW)
+
+
+def test_in_a_pipeline_and_a_grid_search() -> None:
+    def judge(estimator: Any, X: Any, y: Any) -> float:
+        return float(roc_auc_score(y, -estimator.score_samples(X)))
+
+    pipeline = make_pipeline(StandardScaler(), AutoEncoderDetector(steps=20))
+    grid = {"autoencoderdetector__measure": ["default", "reconstruction"]}
+    search = GridSearchCV(pipeline, grid, scoring=judge, cv=StratifiedKFold(2)).fit(BOTH, TRUTH)
+    assert set(search.predict(NEW)) <= {-1, 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"contamination": 0.6}, r"contamination is 0.6, it must lie in \(0, 0.5\]"),
+        ({"contamination": 0.0}, r"contamination is 0, it must lie"),
+        ({"trimming": 0.5}, "trimming"),
+        ({"measure": "reconstrution"}, "did you mean 'reconstruction'"),
+        ({"train_data": "dirty"}, "use clean or contaminated"),
+        ({"code_size": 999}, "400 rows are fewer than the code's 999 numbers"),
+        ({"missing": "drop"}, "use refuse or impute"),
+    ],
+)
+def test_bad_settings_are_said(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        AutoEncoderDetector(**settings).fit(TRAIN)
+
+
+@pytest.mark.parametrize("measure", ["default", "masked-features"])
+def test_saved_and_loaded_is_the_same(measure: str, tmp_path: Path) -> None:
+    gaps = TRAIN.copy()
+    gaps[3, 2] = np.nan
+    detector = AutoEncoderDetector(measure, steps=30, missing="impute").fit(gaps)
+    save_detector(tmp_path / "det", detector)
+    loaded, _ = load_detector(tmp_path / "det")
+    for method in ("score_samples", "p_values", "predict", "transform", "explain"):
+        assert np.array_equal(getattr(loaded, method)(BOTH), getattr(detector, method)(BOTH))
+    assert sorted(p.name for p in (tmp_path / "det").iterdir()) == [
+        "detector.json",
+        "model.safetensors",
+    ]
+
+
+def test_a_broken_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no detector"):
+        load_detector(tmp_path)
+    save_detector(tmp_path, AutoEncoderDetector(steps=2).fit(TRAIN))
+    file = tmp_path / "detector.json"
+    settings = json.loads(file.read_text())
+    settings["plan"]["hidden"] = 32
+    file.write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="has shape"):
+        load_detector(tmp_path)
