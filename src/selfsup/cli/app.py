@@ -17,7 +17,14 @@ from cyclopts.exceptions import (
 )
 
 import selfsup
-from selfsup.cli import commands, corpus_commands, glue_command, study_commands, task_commands
+from selfsup.cli import (
+    commands,
+    corpus_commands,
+    generation_commands,
+    glue_command,
+    study_commands,
+    task_commands,
+)
 from selfsup.errors import Interrupted, UserError, nearest
 
 if TYPE_CHECKING:
@@ -49,6 +56,8 @@ for _verb in (
     glue_command.glue,
     commands.fill,
     commands.embed,
+    generation_commands.generate,
+    generation_commands.export,
     commands.info,
     commands.runs,
     commands.doctor,

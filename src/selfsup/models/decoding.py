@@ -162,9 +162,7 @@ class _Layer:
         return self.down(activate(x, self.activation))
 
 
-def make_product(
-    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int
-) -> Product:
+def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int) -> Product:
     """A linear layer's product in float32 or bfloat16.
 
     On CPUs torch's plain product of one row and a matrix is slow in bfloat16, and of several rows in both:
