@@ -23,8 +23,8 @@ _CHOICE = Group("Choosing tokens", sort_key=1)
 _SPEED = Group("Speed", sort_key=2)
 
 
-def _choice(text: str, **more: str) -> Parameter:
-    return Parameter(group=_CHOICE, help=text, **more)
+def _choice(text: str) -> Parameter:
+    return Parameter(group=_CHOICE, negative="", help=text)
 
 
 def generate(
@@ -38,15 +38,13 @@ def generate(
     input: Input = None,
     column: TextColumn = "text",
     max_tokens: Annotated[int, _choice("Tokens for each text at most [300].")] = 300,
-    greedy: Annotated[bool, _choice("Always the most probable token.", negative="")] = False,
+    greedy: Annotated[bool, _choice("Always the most probable token.")] = False,
     temperature: Annotated[float, _choice("Lower is safer; 0 is greedy [1].")] = 1.0,
     top_k: Annotated[int | None, _choice("Only the k most probable tokens [all].")] = None,
     top_p: Annotated[float, _choice("Only the fewest that have this probability [1].")] = 1.0,
     min_p: Annotated[float, _choice("Only those with this share of the best one's [0].")] = 0.0,
     repetition_penalty: Annotated[float, _choice("Above 1: fewer repetitions [1].")] = 1.0,
-    stop: Annotated[
-        list[str] | None, _choice("A text at which to end; may be repeated.", negative="")
-    ] = None,
+    stop: Annotated[list[str] | None, _choice("A text at which to end; may be repeated.")] = None,
     samples: Annotated[int, _choice("Texts for each prompt [1].")] = 1,
     seed: Annotated[int, _choice("Of every draw [0].")] = 0,
     precision: Annotated[

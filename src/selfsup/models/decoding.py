@@ -84,7 +84,7 @@ class Decoding:
             joined = layer.qkv(layer.attention_norm(x)).view(len(x), heads + 2 * shared, -1)
             if turns is not None:
                 joined = _turned(joined, heads + shared, *turns)
-            q, k, v = joined.split([heads, shared, shared], 1)
+            q, k, v = torch.split(joined, [heads, shared, shared], 1)
             x = x + layer.out(plan.attend(q, k, v).reshape(len(x), -1))
             x = x + layer.feed_forward(layer.mlp_norm(x))
         return self.final_norm(x)
@@ -170,7 +170,8 @@ def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: 
     """
     weight = weight.detach().to(dtype)
     bias = None if bias is None else bias.detach().to(dtype)
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    blocked = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or not blocked:
         return lambda x: F.linear(x, weight, bias)
     if rows == 1 and dtype == torch.float32:
         columns = weight.T.contiguous()
@@ -204,5 +205,5 @@ class Int8Product:
             out = torch.ops.aten._weight_int8pack_mm(half, self.weight, self.scale)
         else:
             out = F.linear(half, self.weight.to(torch.bfloat16)) * self.scale
-        out = out.to(x.dtype)
+        out = cast(Tensor, out).to(x.dtype)
         return out if self.bias is None else out + self.bias.to(x.dtype)

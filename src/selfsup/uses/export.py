@@ -158,7 +158,8 @@ def _queries_keys_values(kind: str, config: TransformerConfig, joined: Tensor) -
     That turns neighbours (2i, 2i + 1) where ours, as Hugging Face's, turns (i, i + width / 2).
     """
     width = config.hidden_size // config.num_heads
-    q, k, v = joined.split([config.hidden_size, config.kv_heads * width, config.kv_heads * width])
+    shared = config.kv_heads * width
+    q, k, v = torch.split(joined, [config.hidden_size, shared, shared])
     if kind == "qwen2":
         return [q, k, v]
     return [_neighbours(q, config.num_heads), _neighbours(k, config.kv_heads), v]
@@ -249,11 +250,11 @@ def _write_tokenizer(
     ids = tokenizer.encode("a").ids
     writer.add_add_bos_token(bool(len(ids)) and int(ids[0]) == tokenizer.begin_id)
     writer.add_add_space_prefix(False)
-    for id, add in (
+    for special, add in (
         (tokenizer.begin_id, writer.add_bos_token_id),
         (tokenizer.end_id, writer.add_eos_token_id),
         (tokenizer.unknown_id, writer.add_unk_token_id),
         (tokenizer.pad_id, writer.add_pad_token_id),
     ):
-        if id is not None:
-            add(id)
+        if special is not None:
+            add(special)

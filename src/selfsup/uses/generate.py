@@ -13,7 +13,7 @@ from torch import Tensor
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.models.decoding import Decoding
-from selfsup.nn.cache import KeyValueCache, continuations
+from selfsup.nn.cache import KeyValueCache, continuation, continuations
 from selfsup.training.devices import choose_precision
 from selfsup.uses.sampling import Sampling, choose
 from selfsup.uses.token_text import TokenText
@@ -291,7 +291,10 @@ class Writer:
     def _read(self, decoding: Decoding, cache: KeyValueCache, ids: list[list[int]]) -> Tensor:
         """Logits (rows, vocabulary) of what follows; -inf where the tokenizer has no such token."""
         device = decoding.device
-        batch = continuations([torch.tensor(one) for one in ids], cache.lengths).to(device)
+        if all(len(one) == 1 for one in ids):
+            batch = continuation(torch.tensor(ids, device=device)[:, 0], cache.lengths)
+        else:
+            batch = continuations([torch.tensor(one) for one in ids], cache.lengths).to(device)
         hidden = decoding.read(batch, cache)
         if len(hidden) > len(ids):
             hidden = hidden[batch.starts[1:].to(device) - 1]
