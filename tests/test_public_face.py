@@ -13,10 +13,13 @@ def test_names_and_arguments() -> None:
         "AutoEncoderTransformer",
         "FinetuneConfig",
         "Predictor",
+        "Sampling",
         "__version__",
+        "complete",
         "embed",
         "fill",
         "finetune",
+        "generate",
         "load",
         "pretrain",
         "recipes",
@@ -27,6 +30,8 @@ def test_names_and_arguments() -> None:
         "Predictor": ["name", "device", "precision", "batch_tokens"],
         "load": ["name", "device"],
         "fill": ["pretrained", "texts", "top", "batch_tokens"],
+        "generate": ["model", "prompts", "sampling", "precision", "int8", "batch", "cut"],
+        "complete": ["model", "prompts", "sampling", "precision", "int8", "batch", "cut"],
         "embed": ["pretrained", "texts", "pooling", "normalize", "batch_tokens", "precision"],
     }
     for name, arguments in faces.items():

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from selfsup.uses.embed import embed
     from selfsup.uses.fill import fill
     from selfsup.uses.finetuning import finetune
+    from selfsup.uses.generate import complete, generate
     from selfsup.uses.predicting import Predictor
     from selfsup.uses.pretraining import pretrain
+    from selfsup.uses.sampling import Sampling
 
 __version__ = "0.1.0"
 __all__ = [
@@ -25,10 +27,13 @@ __all__ = [
     "AutoEncoderTransformer",
     "FinetuneConfig",
     "Predictor",
+    "Sampling",
     "__version__",
+    "complete",
     "embed",
     "fill",
     "finetune",
+    "generate",
     "load",
     "pretrain",
     "recipes",
@@ -39,9 +44,12 @@ _HOMES = {
     "AutoEncoderTransformer": "selfsup.uses.detection.estimators",
     "FinetuneConfig": "selfsup.finetune_config",
     "Predictor": "selfsup.uses.predicting",
+    "Sampling": "selfsup.uses.sampling",
+    "complete": "selfsup.uses.generate",
     "embed": "selfsup.uses.embed",
     "fill": "selfsup.uses.fill",
     "finetune": "selfsup.uses.finetuning",
+    "generate": "selfsup.uses.generate",
     "load": "selfsup.models.hub",
     "pretrain": "selfsup.uses.pretraining",
 }

@@ -44,6 +44,11 @@ def print_text(text: str) -> None:
     print(text, end="" if text.endswith("\n") else "\n")
 
 
+def print_piece(text: str) -> None:
+    """Prints some more of a text, at once."""
+    print(text, end="", flush=True)
+
+
 def note(text: str) -> None:
     """Says something beside the result, on stderr."""
     if speaks():

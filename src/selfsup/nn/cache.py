@@ -111,11 +111,14 @@ class _Step:
         same = bool((before == before[0]).all())
         begin, longest, wide = int(before[0]) if same else -1, int(after.max()), int(counts.max())
         single = wide == 1 and int(counts.min()) == 1
+        if single and same:  # the common case in writing: nothing else is asked
+            nothing = counts[:0]
+            return _Step(None, True, begin, longest, nothing, nothing, nothing, 1, None)
         rows = torch.repeat_interleave(torch.arange(len(counts)), counts)
         queries = torch.arange(len(rows)) - torch.repeat_interleave(batch.starts[:-1], counts)
         fresh = batch.plan.causal() if begin == 0 else None
         mask = None
-        if fresh is None and not (single and same):
+        if fresh is None:
             last = before[:, None] + torch.arange(wide)[None, :]
             mask = (torch.arange(longest) <= last[:, :, None])[:, None].to(device)
         places = before[rows] + queries

@@ -23,6 +23,7 @@ _EXTRAS = {
     "media": ["PIL"],
     "hub": ["huggingface_hub", "datasets"],
     "judge": ["lm_eval", "datasets"],
+    "gguf": ["gguf"],
     "tensorboard": ["tensorboard"],
     "bench": ["transformers", "accelerate", "sentence_transformers"],
 }

@@ -1,0 +1,176 @@
+"""The verbs of decoders: `generate` and `export`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Group, Parameter
+
+from selfsup.cli import render
+from selfsup.cli.commands import Input, TextColumn, _texts
+from selfsup.cli.flags import Json, Model, Overwrite
+from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    from selfsup.uses.generate import Piece, Written
+
+_CHOICE = Group("Choosing tokens", sort_key=1)
+_SPEED = Group("Speed", sort_key=2)
+
+
+def _choice(text: str) -> Parameter:
+    return Parameter(group=_CHOICE, negative="", help=text)
+
+
+def generate(
+    model: Model,
+    /,
+    *,
+    prompt: Annotated[
+        list[str] | None,
+        Parameter(negative="", help='A text to write on from; may be repeated; "": from nothing.'),
+    ] = None,
+    input: Input = None,
+    column: TextColumn = "text",
+    max_tokens: Annotated[int, _choice("Tokens for each text at most [300].")] = 300,
+    greedy: Annotated[bool, _choice("Always the most probable token.")] = False,
+    temperature: Annotated[float, _choice("Lower is safer; 0 is greedy [1].")] = 1.0,
+    top_k: Annotated[int | None, _choice("Only the k most probable tokens [all].")] = None,
+    top_p: Annotated[float, _choice("Only the fewest that have this probability [1].")] = 1.0,
+    min_p: Annotated[float, _choice("Only those with this share of the best one's [0].")] = 0.0,
+    repetition_penalty: Annotated[float, _choice("Above 1: fewer repetitions [1].")] = 1.0,
+    stop: Annotated[list[str] | None, _choice("A text at which to end; may be repeated.")] = None,
+    samples: Annotated[int, _choice("Texts for each prompt [1].")] = 1,
+    seed: Annotated[int, _choice("Of every draw [0].")] = 0,
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"],
+        Parameter(group=_SPEED, help="bf16 is faster and a little rougher [fp32]."),
+    ] = "fp32",
+    int8: Annotated[
+        bool, Parameter(group=_SPEED, negative="", help="Weights in int8: fastest for one text.")
+    ] = False,
+    batch: Annotated[int, Parameter(group=_SPEED, help="Texts written side by side [16].")] = 16,
+    device: Annotated[
+        str, Parameter(group=_SPEED, help="auto, cpu, cuda or cuda:1 [auto].")
+    ] = "auto",
+    no_cut: Annotated[
+        bool, Parameter(negative="", help="Refuse a prompt that is longer than the context.")
+    ] = False,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write on from prompts.
+
+    One text is shown as it is written; several in their order, when all are done.
+    """
+    _check_output(output, ".jsonl", overwrite)
+    prompts = [*(prompt or ()), *(_texts(input, column) if input else ())]
+    if not prompts:
+        raise UserError("no prompt", mend='give --prompt "a text", or --input FILE')
+    from selfsup.models.decoder_hub import load_decoder
+    from selfsup.training.devices import choose_device
+    from selfsup.uses import generate as writing
+    from selfsup.uses.sampling import Sampling
+
+    sampling = Sampling(
+        max_tokens=max_tokens,
+        greedy=greedy,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        stop=tuple(stop or ()),
+        samples=samples,
+        seed=seed,
+    )
+    decoder = load_decoder(model, str(choose_device(device)))
+    writer = writing.Writer(decoder, precision=precision, int8=int8, batch=batch)
+    pieces = writer.generate(prompts, sampling, cut=not no_cut)
+    if len(prompts) == samples == 1 and not (as_json or output):
+        _stream(prompts[0], pieces)
+        return
+    written = writing.join(prompts, pieces)
+    if output:
+        _write_lines(output, written)
+    if as_json:
+        render.print_json([asdict(one) for one in written])
+    elif output:
+        render.show({"texts": len(written), "output": str(output)}, as_json=False)
+    else:
+        _show(written)
+
+
+def export(
+    model: Model,
+    /,
+    *,
+    output: Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")],
+    to: Annotated[Literal["gguf"], Parameter(help="gguf: for llama.cpp [gguf].")] = "gguf",
+    type: Annotated[
+        Literal["f32", "f16"], Parameter(help="Number format of the matrices [f32].")
+    ] = "f32",
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model as another runtime reads it."""
+    _check_output(output, f".{to}", overwrite)
+    from selfsup.models.decoder_hub import load_decoder
+    from selfsup.uses.export import export_gguf
+
+    result = export_gguf(load_decoder(model), output, type)
+    render.show(result, as_json=as_json, title=str(output))
+
+
+def _check_output(output: Path | None, suffix: str, overwrite: bool) -> None:
+    if output is None:
+        return
+    if output.suffix != suffix:
+        raise UserError(f"must end in {suffix}", where=f"--output {output}")
+    if output.exists() and not overwrite:
+        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
+
+
+def _stream(prompt: str, pieces: Iterator[Piece]) -> None:
+    """Show one text behind its prompt, as it is written."""
+    render.print_piece(prompt)
+    notes, count, started = [], 0, time.perf_counter()
+    for piece in pieces:
+        render.print_piece(piece.text)
+        count += len(piece.ids)
+        notes += [piece.note] if piece.note else []
+    render.print_piece("\n")
+    for note in dict.fromkeys(notes):
+        render.note(note)
+    seconds = time.perf_counter() - started
+    render.note(f"{count} tokens in {seconds:.1f} s, {count / seconds:,.0f} a second")
+
+
+def _show(written: Sequence[Written]) -> None:
+    several = len({one.sample for one in written}) > 1
+    number, last = 0, None
+    for one in written:
+        number += one.sample == 0
+        title = f"prompt {number}" + (f", sample {one.sample + 1}" if several else "")
+        render.print_text(("" if last is None else "\n") + f"[{title}]")
+        render.print_text(one.prompt + one.text)
+        last = one
+        if one.note and one.sample == 0:
+            render.note(one.note)
+
+
+def _write_lines(output: Path, written: Sequence[Written]) -> None:
+    """One JSON object a line; written beside and renamed."""
+    from selfsup.uses.export import whole_file
+
+    with whole_file(output) as beside:
+        lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in written)
+        beside.write_text("".join(lines), encoding="utf-8")

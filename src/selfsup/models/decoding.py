@@ -1,0 +1,209 @@
+"""A decoder's weights laid out for writing: the same function as its modules, with less in between.
+
+One new token reads every weight once and computes next to nothing, so what counts is how many bytes the
+weights have and what happens between the products.  Here each product keeps its weight as the
+machine reads it fastest, in float32, bfloat16 or int8, and each token costs only the calls it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from selfsup.models.transformer import CausalLanguageModel
+from selfsup.nn.attention import rotary_tables
+from selfsup.nn.block import Block, activate
+from selfsup.nn.cache import KeyValueCache
+from selfsup.nn.sequences import Sequences
+
+Product = Callable[[Tensor], Tensor]
+"""(N, inputs) to (N, outputs)."""
+
+_MANY = 8
+"""Rows from which an int8 weight is widened once instead of at each row."""
+
+
+class Decoding:
+    """A decoder for reading and writing, not for training.  Equals the modules (tested).
+
+    The weights are copied, so later changes of the model are not seen.
+
+    Args:
+        model: the decoder.
+        dtype: of vectors, keys and values, and of the weights that are not int8.
+        int8: keep the matrices as int8 with one scale for each output (symmetric, weights only);
+            a quarter of float32's bytes, so that a small model fits the processor's caches.
+        rows: texts that are written side by side; decides how the weights are laid out.
+    """
+
+    def __init__(
+        self,
+        model: CausalLanguageModel,
+        *,
+        dtype: torch.dtype = torch.float32,
+        int8: bool = False,
+        rows: int = 1,
+    ) -> None:
+        self.config, self.dtype = model.config, dtype
+        embeddings = model.decoder.embeddings
+        assert embeddings.types is None
+        self.device = embeddings.tokens.weight.device
+
+        def prepared(weight: Tensor, bias: Tensor | None = None) -> Product:
+            if int8:
+                return Int8Product(weight, bias)
+            return make_product(weight, bias, dtype, rows)
+
+        with torch.inference_mode():
+            self.tokens = embeddings.tokens.weight.detach().to(dtype)
+            places = embeddings.positions
+            self.places = None if places is None else places.weight.detach().to(dtype)
+            blocks = [cast(Block, block) for block in model.decoder.blocks]
+            self.layers = [_Layer(block, dtype, prepared) for block in blocks]
+            self.final_norm = _Norm(model.decoder.final_norm, dtype)
+            self.output = prepared(model.output_matrix()[0])
+            self._turns = torch.empty(0), torch.empty(0)
+
+    def cache(self, rows: int, length: int) -> KeyValueCache:
+        """An empty cache for so many texts of so many tokens."""
+        return KeyValueCache(self.config, rows, length, device=self.device, dtype=self.dtype)
+
+    @torch.inference_mode()
+    def read(self, batch: Sequences, cache: KeyValueCache) -> Tensor:
+        """Hidden vectors (N, hidden) of tokens that go on where the cache's rows end."""
+        heads, shared = self.config.num_heads, self.config.kv_heads
+        x = self.tokens[batch.tokens]
+        if self.places is not None:
+            x = x + self.places[batch.positions]
+        turns = self._turning(batch, cache.capacity)
+        for layer, plan in zip(self.layers, cache.plans(batch), strict=True):
+            joined = layer.qkv(layer.attention_norm(x)).view(len(x), heads + 2 * shared, -1)
+            if turns is not None:
+                joined = _turned(joined, heads + shared, *turns)
+            q, k, v = torch.split(joined, [heads, shared, shared], 1)
+            x = x + layer.out(plan.attend(q, k, v).reshape(len(x), -1))
+            x = x + layer.feed_forward(layer.mlp_norm(x))
+        return self.final_norm(x)
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Of the next token, float32, for chosen hidden vectors: (M, hidden) to (M, vocabulary)."""
+        return self.output(hidden).float()
+
+    def _turning(self, batch: Sequences, length: int) -> tuple[Tensor, Tensor] | None:
+        """Rotary cosines and sines of the tokens' places, looked up in a table made once."""
+        config = self.config
+        if config.positions != "rotary":
+            return None
+        if len(self._turns[0]) < length:
+            places = torch.arange(length, device=self.device)
+            width = config.hidden_size // config.num_heads
+            tables = rotary_tables(places, width, config.rope_theta, config.rope_scaling)
+            cos, sin = (one[:, 0].to(self.dtype) for one in tables)
+            self._turns = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        cos, sin = self._turns
+        return cos[batch.positions], sin[batch.positions]
+
+
+def _turned(x: Tensor, count: int, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn the first `count` heads of x (N, heads, width); cos and signed sin are (N, 1, width)."""
+    part = x[:, :count]
+    swapped = part.roll(part.shape[-1] // 2, -1)
+    part.mul_(cos).addcmul_(swapped, sin)
+    return x
+
+
+class _Norm:
+    """A norm's weights, without the module around them."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        weight = cast(Tensor, module.weight)
+        bias = getattr(module, "bias", None)
+        self.weight = weight.detach().to(dtype)
+        self.bias = None if bias is None else bias.detach().to(dtype)
+        self.eps = float(cast(float, module.eps))
+        self.centred = isinstance(module, nn.LayerNorm)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, hidden) to (N, hidden)."""
+        if self.centred:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class _Layer:
+    """One block's weights."""
+
+    def __init__(
+        self,
+        block: Block,
+        dtype: torch.dtype,
+        prepared: Callable[[Tensor, Tensor | None], Product],
+    ) -> None:
+        attention, mlp = block.attention, block.mlp
+        self.attention_norm = _Norm(block.attention_norm, dtype)
+        self.mlp_norm = _Norm(block.mlp_norm, dtype)
+        self.qkv = prepared(attention.qkv.weight, attention.qkv.bias)
+        self.out = prepared(attention.out.weight, attention.out.bias)
+        self.up = prepared(mlp.up.weight, mlp.up.bias)
+        self.down = prepared(mlp.down.weight, mlp.down.bias)
+        self.activation, self.gated = mlp.activation, mlp.gated
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """(N, hidden) to (N, hidden)."""
+        x = self.up(x)
+        if self.gated:
+            x, gate = x.chunk(2, -1)
+            return self.down(activate(x, self.activation) * gate)
+        return self.down(activate(x, self.activation))
+
+
+def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int) -> Product:
+    """A linear layer's product in float32 or bfloat16.
+
+    On CPUs torch's plain product of one row and a matrix is slow in bfloat16, and of several rows in both:
+    oneDNN's, over a weight in blocks, is not (`benchmarks/generation_speed.py`).
+    """
+    weight = weight.detach().to(dtype)
+    bias = None if bias is None else bias.detach().to(dtype)
+    blocked = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if weight.device.type != "cpu" or not blocked:
+        return lambda x: F.linear(x, weight, bias)
+    if rows == 1 and dtype == torch.float32:
+        columns = weight.T.contiguous()
+        if bias is None:
+            return lambda x: x @ columns
+        return lambda x: torch.addmm(bias, x, columns)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+    linear = torch.ops.mkldnn._linear_pointwise
+    return lambda x: cast(Tensor, linear(x, packed, bias, "none", [], ""))
+
+
+class Int8Product:
+    """A linear layer with int8 weights: outputs are (x in bfloat16) times integers, times a scale each.
+
+    Args:
+        weight: (outputs, inputs).
+        bias: (outputs,).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        full = weight.detach().float()
+        scale = full.abs().amax(1).clamp_min(1e-12) / 127
+        self.weight = (full / scale[:, None]).round_().to(torch.int8)
+        self.scale = scale.to(torch.bfloat16)
+        self.bias = None if bias is None else bias.detach()
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, inputs) to (N, outputs), of x's type."""
+        half = x.to(torch.bfloat16)
+        if len(x) < _MANY and x.device.type == "cpu":
+            out = torch.ops.aten._weight_int8pack_mm(half, self.weight, self.scale)
+        else:
+            out = F.linear(half, self.weight.to(torch.bfloat16)) * self.scale
+        out = cast(Tensor, out).to(x.dtype)
+        return out if self.bias is None else out + self.bias.to(x.dtype)

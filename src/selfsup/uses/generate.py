@@ -1,0 +1,311 @@
+"""Writing on: what a decoder makes of prompts, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from selfsup.errors import UserError
+from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
+from selfsup.models.decoding import Decoding
+from selfsup.nn.cache import KeyValueCache, continuation, continuations
+from selfsup.training.devices import choose_precision
+from selfsup.uses.sampling import Sampling, choose
+from selfsup.uses.token_text import TokenText
+
+Finish = Literal["", "end", "stop", "length"]
+"""Why a text is over: the model ended it, a stop string, `max_tokens`; empty: it is not."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some more of one text."""
+
+    prompt: int
+    """Which prompt, from 0."""
+    sample: int
+    """Which of its texts, from 0."""
+    text: str
+    """May be empty, in the last piece."""
+    ids: tuple[int, ...]
+    """Token ids since the last piece; without the token that ends the text."""
+    finish: Finish
+    """Not empty in the last piece of a text."""
+    note: str = ""
+    """What of the prompt or of what was written is no longer read."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """One whole text."""
+
+    prompt: str
+    sample: int
+    text: str
+    """What was written, without the prompt."""
+    ids: list[int]
+    finish: Finish
+    note: str = ""
+
+
+def generate(
+    model: PretrainedDecoder | str | Path,
+    prompts: Sequence[str],
+    sampling: Sampling | None = None,
+    *,
+    precision: str = "fp32",
+    int8: bool = False,
+    batch: int = 16,
+    cut: bool = True,
+) -> Iterator[Piece]:
+    """Write on from prompts, piece by piece.
+
+    Prompts are read in batches, each prompt once, whatever their lengths.  What is drawn depends on the
+    seed, the prompt's number, the sample and the place alone, so a batch gives what one by one gives
+    (in float32; up to the rounding of products of other shapes).  When the context is full, its last
+    half is read again and writing goes on from there.
+
+    Args:
+        model: from `selfsup.load`, or what that takes.
+        prompts: texts; an empty one starts from the begin token.
+        sampling: how the next token is chosen; a `Sampling`.
+        precision: `fp32`, `bf16`, or `auto`: bf16 where a probe shows gain.
+        int8: keep the weight matrices as int8, with a scale for each output.
+        batch: texts that are written side by side.
+        cut: read the end of a prompt that is longer than the context; else such a prompt is refused.
+
+    Raises:
+        UserError: no prompt; one that is too long; a bad setting; the model is no decoder.
+    """
+    writer = Writer(model, precision=precision, int8=int8, batch=batch)
+    return writer.generate(prompts, sampling, cut=cut)
+
+
+def complete(
+    model: PretrainedDecoder | str | Path,
+    prompts: Sequence[str],
+    sampling: Sampling | None = None,
+    *,
+    precision: str = "fp32",
+    int8: bool = False,
+    batch: int = 16,
+    cut: bool = True,
+) -> list[Written]:
+    """Whole texts, by prompt and sample; as `generate`."""
+    pieces = generate(
+        model, prompts, sampling, precision=precision, int8=int8, batch=batch, cut=cut
+    )
+    return join(prompts, pieces)
+
+
+def join(prompts: Sequence[str], pieces: Iterator[Piece]) -> list[Written]:
+    """Put pieces together, by prompt and sample."""
+    texts: dict[tuple[int, int], list[Piece]] = {}
+    for piece in pieces:
+        texts.setdefault((piece.prompt, piece.sample), []).append(piece)
+    return [
+        Written(
+            prompt=prompts[prompt],
+            sample=sample,
+            text="".join(p.text for p in found),
+            ids=[id for p in found for id in p.ids],
+            finish=found[-1].finish,
+            note="; ".join(dict.fromkeys(p.note for p in found if p.note)),
+        )
+        for (prompt, sample), found in sorted(texts.items())
+    ]
+
+
+@dataclass
+class _Row:
+    """One text that is being written."""
+
+    prompt: int
+    sample: int
+    ids: list[int]
+    """Prompt and what was written."""
+    text: TokenText
+    note: str = ""
+    written: int = 0
+    finish: Finish = ""
+    fresh: list[int] = field(default_factory=list)
+
+    def take(self, id: int, ends: frozenset[int], limit: int) -> Piece | None:
+        """Add a token; a piece, if there is something to say."""
+        if id in ends:
+            self.finish, text = "end", self.text.finish()
+        else:
+            self.ids.append(id)
+            self.fresh.append(id)
+            self.written += 1
+            text = self.text.add(id)
+            if self.text.stopped:
+                self.finish = "stop"
+            elif self.written == limit:
+                self.finish = "length"
+                text += self.text.finish()
+        if not (text or self.finish or self.note):
+            return None
+        piece = Piece(self.prompt, self.sample, text, tuple(self.fresh), self.finish, self.note)
+        self.fresh, self.note = [], ""
+        return piece
+
+
+class Writer:
+    """A decoder that is ready to write; keeps its prepared weights for many calls.
+
+    Args:
+        model, precision, int8, batch: as for `generate`.
+    """
+
+    def __init__(
+        self,
+        model: PretrainedDecoder | str | Path,
+        *,
+        precision: str = "fp32",
+        int8: bool = False,
+        batch: int = 16,
+    ) -> None:
+        if precision not in {"fp32", "bf16", "auto"}:
+            mend = "use fp32, bf16 or auto"
+            raise UserError(f"unknown precision '{precision}'", where="--precision", mend=mend)
+        if batch < 1:
+            raise UserError(f"must be at least 1, not {batch}", where="--batch")
+        self.pretrained = model if isinstance(model, PretrainedDecoder) else load_decoder(model)
+        self.int8, self.batch = int8, batch
+        self.dtype = torch.float32
+        if precision != "fp32":
+            self.dtype = choose_precision(precision, self.pretrained.device).dtype
+        self._decodings: dict[bool, Decoding] = {}
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | None = None, *, cut: bool = True
+    ) -> Iterator[Piece]:
+        """As the function of that name."""
+        settings = sampling or Sampling()
+        if not prompts:
+            raise UserError("no prompt", mend="give a text to write on from")
+        ready = [self._prepare(p, i, settings, cut) for i, p in enumerate(prompts)]
+        return self._pieces(ready, settings)
+
+    def _decoding(self, rows: int) -> Decoding:
+        alone = rows == 1
+        if alone not in self._decodings:
+            self._decodings[alone] = Decoding(
+                self.pretrained.model, dtype=self.dtype, int8=self.int8, rows=rows
+            )
+        return self._decodings[alone]
+
+    def _prepare(self, text: str, number: int, settings: Sampling, cut: bool) -> _Row:
+        """A prompt's tokens, cut where they are too many."""
+        tokenizer, longest = self.pretrained.tokenizer, self.pretrained.max_length
+        ids: list[int] = tokenizer.encode(text).ids.tolist()
+        ends = self.pretrained.end_ids
+        if ids and ids[-1] in ends and tokenizer.encode(text, special=False).ids[-1:] != ids[-1:]:
+            ids.pop()  # a frame's end: the text is to go on
+        if not ids:
+            if tokenizer.begin_id is None:
+                raise UserError(
+                    "is empty, and the tokenizer has no begin token",
+                    where=f"prompt {number + 1}",
+                    mend="give at least one word",
+                )
+            ids = [tokenizer.begin_id]
+        note = ""
+        if len(ids) > longest:
+            said = f"has {len(ids)} tokens, the model reads {longest}"
+            if not cut:
+                where = f"prompt {number + 1}"
+                raise UserError(said, where=where, mend="shorten it, or let it be cut")
+            kept = longest - min(settings.max_tokens, longest // 2)
+            note = f"prompt {number + 1} {said}: its last {kept} are read"
+            ids = ids[-kept:]
+        return _Row(number, 0, ids, TokenText(tokenizer, ids, settings.stop), note)
+
+    def _pieces(self, ready: list[_Row], settings: Sampling) -> Iterator[Piece]:
+        together = max(1, self.batch // settings.samples)
+        decoding = self._decoding(min(together, len(ready)) * settings.samples)
+        for first in range(0, len(ready), together):
+            yield from self._write(decoding, ready[first : first + together], settings)
+
+    def _write(
+        self, decoding: Decoding, prompts: list[_Row], settings: Sampling
+    ) -> Iterator[Piece]:
+        """Write on from some prompts, side by side; rows that are over make room."""
+        ends, limit = self.pretrained.end_ids, settings.max_tokens
+        longest = max(len(row.ids) for row in prompts)
+        length = min(self.pretrained.max_length, longest + limit)
+        cache = decoding.cache(len(prompts), length)
+        logits = self._read(decoding, cache, [row.ids for row in prompts])
+        rows = [self._sample(row, n, settings) for row in prompts for n in range(settings.samples)]
+        if settings.samples > 1:
+            order = torch.arange(len(prompts)).repeat_interleave(settings.samples)
+            cache.keep(order)
+            logits = logits[order.to(logits.device)]
+        seen = self._seen(rows, logits) if settings.repetition_penalty != 1 else None
+        while True:
+            numbers, samples, places = zip(
+                *((r.prompt, r.sample, r.written) for r in rows), strict=True
+            )
+            chosen = choose(logits, settings, numbers, samples, places, seen)
+            if seen is not None:
+                seen[torch.arange(len(rows), device=seen.device), chosen] = True
+            for row, id in zip(rows, chosen.tolist(), strict=True):
+                piece = row.take(id, ends, limit)
+                if piece is not None:
+                    yield piece
+            alive = torch.tensor([i for i, row in enumerate(rows) if not row.finish])
+            if not len(alive):
+                return
+            if len(alive) < len(rows):
+                rows = [rows[i] for i in alive.tolist()]
+                cache.keep(alive)
+                seen = None if seen is None else seen[alive.to(seen.device)]
+            logits = self._read(decoding, cache, self._next(rows, cache))
+
+    def _sample(self, row: _Row, sample: int, settings: Sampling) -> _Row:
+        text = TokenText(self.pretrained.tokenizer, row.ids, settings.stop)
+        return _Row(row.prompt, sample, list(row.ids), text, row.note)
+
+    def _next(self, rows: list[_Row], cache: KeyValueCache) -> list[list[int]]:
+        """What each row reads next: its newest token, or the last half of a context that is full."""
+        longest = self.pretrained.max_length
+        full = cache.lengths >= longest
+        if not bool(full.any()):
+            return [row.ids[-1:] for row in rows]
+        half = max(1, longest // 2)
+        cache.cut(torch.where(full, 0, cache.lengths))
+        for row, over in zip(rows, full.tolist(), strict=True):
+            if over:
+                row.note = f"the context of {longest} tokens is full: its last {half} are read on"
+        return [
+            row.ids[-half:] if over else row.ids[-1:]
+            for row, over in zip(rows, full.tolist(), strict=True)
+        ]
+
+    def _read(self, decoding: Decoding, cache: KeyValueCache, ids: list[list[int]]) -> Tensor:
+        """Logits (rows, vocabulary) of what follows; -inf where the tokenizer has no such token."""
+        device = decoding.device
+        if all(len(one) == 1 for one in ids):
+            batch = continuation(torch.tensor(ids, device=device)[:, 0], cache.lengths)
+        else:
+            batch = continuations([torch.tensor(one) for one in ids], cache.lengths).to(device)
+        hidden = decoding.read(batch, cache)
+        if len(hidden) > len(ids):
+            hidden = hidden[batch.starts[1:].to(device) - 1]
+        logits = decoding.logits(hidden)
+        known = self.pretrained.tokenizer.vocab_size
+        if known < logits.shape[1]:
+            logits[:, known:] = -torch.inf
+        return logits
+
+    def _seen(self, rows: list[_Row], logits: Tensor) -> Tensor:
+        seen = torch.zeros(logits.shape, dtype=torch.bool)
+        for number, row in enumerate(rows):
+            seen[number, row.ids] = True
+        return seen.to(logits.device)

@@ -1,0 +1,66 @@
+"""Text out of tokens that come one by one: whole characters only, and nothing of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from selfsup.data.tokenizers import Tokenizer
+
+_BROKEN = "\N{REPLACEMENT CHARACTER}"
+_CONTEXT = 8  # tokens of the prompt that decide whether a space stands before the first word
+
+
+class TokenText:
+    """The text of one row, as it grows.
+
+    A character whose bytes are spread over tokens is held back until it is whole, and so is what may
+    be the beginning of a stop string.  What is given out is never taken back.
+
+    Args:
+        tokenizer: of the model.
+        prompt: its token ids.
+        stops: texts at which writing ends.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stops: Sequence[str]) -> None:
+        self.tokenizer, self.stops = tokenizer, stops
+        self._ids = [int(id) for id in prompt[-_CONTEXT:]]
+        self._begin, self._boundary = 0, len(self._ids)
+        self._shown = len(tokenizer.decode(self._ids))
+        self._held = ""
+        self.stopped = False
+        """A stop string was met."""
+
+    def add(self, id: int) -> str:
+        """What can be given out after one more token."""
+        self._ids.append(id)
+        now = self.tokenizer.decode(self._ids[self._begin :])
+        whole = now.removesuffix(_BROKEN)  # an unfinished character shows as one such
+        fresh = whole[self._shown :]
+        self._shown = max(self._shown, len(whole))
+        if fresh and whole == now:
+            # tokens before the last boundary no longer matter
+            self._begin, self._boundary = self._boundary, len(self._ids)
+            self._shown = len(self.tokenizer.decode(self._ids[self._begin :]))
+        return self._release(fresh)
+
+    def finish(self) -> str:
+        """The rest, when no more tokens come; an unfinished character is left out."""
+        rest, self._held = self._held, ""
+        return rest
+
+    def _release(self, fresh: str) -> str:
+        text = self._held + fresh
+        places = [place for stop in self.stops if (place := text.find(stop)) >= 0]
+        if places:
+            self.stopped, self._held = True, ""
+            return text[: min(places)]
+        keep = max((_overlap(text, stop) for stop in self.stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of the text that begins the stop string."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

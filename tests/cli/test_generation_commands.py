@@ -1,0 +1,99 @@
+"""`selfsup generate` and `selfsup export`: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.uses.decoders import folder
+
+from selfsup.cli.app import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(folder("gpt2", tmp_path_factory.mktemp("cli") / "gpt2"))
+
+
+def run(capsys: Capture, *words: str) -> tuple[str, str]:
+    assert main(list(words)) == 0, capsys.readouterr().err
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+def test_one_text_streams(model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    from selfsup.cli import render
+
+    shown: list[str] = []
+    monkeypatch.setattr(render, "print_piece", shown.append)
+    words = ("generate", model, "--prompt", "The sum", "--max-tokens", "9", "--greedy")
+    _, err = run(capsys, *words)
+    assert shown[0] == "The sum"
+    assert shown[-1] == "\n"
+    assert len(shown) > 4
+    assert "tokens in" in err
+    out, _ = run(capsys, *words, "--json")
+    (one,) = json.loads(out)
+    assert "".join(shown) == "The sum" + one["text"] + "\n"
+
+
+def test_several_come_in_order(model: str, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"text": "one"}\n{"text": "two three"}\n')
+    words = ("generate", model, "--input", str(file), "--samples", "2", "--max-tokens", "4")
+    out, _ = run(capsys, *words)
+    titles = [line for line in out.splitlines() if line.startswith("[prompt")]
+    assert titles == [f"[prompt {p}, sample {s}]" for p in (1, 2) for s in (1, 2)]
+    target = tmp_path / "out.jsonl"
+    run(capsys, *words, "--output", str(target))
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(x["prompt"], x["sample"]) for x in lines] == [
+        (p, s) for p in ("one", "two three") for s in (0, 1)
+    ]
+    assert main([*words, "--output", str(target)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("", "no prompt"),
+        ("--prompt a --temperature -1", "--temperature: must be 0 (greedy) or more, not -1"),
+        ("--prompt a --top-p 0", "--top-p: must be above 0"),
+        ("--prompt a --top-p 1.1", "--top-p"),
+        ("--prompt a --top-k 0", "--top-k"),
+        ("--prompt a --min-p 1", "--min-p"),
+        ("--prompt a --repetition-penalty 0", "--repetition-penalty"),
+        ("--prompt a --stop=", "--stop: an empty text"),
+        ("--prompt a --max-tokens 0", "--max-tokens"),
+        ("--prompt a --samples 0", "--samples"),
+        ("--prompt a --batch 0", "--batch"),
+        ("--prompt a --output x.txt", "must end in .jsonl"),
+    ],
+)
+def test_bad_input_is_one_line(model: str, capsys: Capture, flags: str, message: str) -> None:
+    assert main(["generate", model, *flags.split()]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_file_without_the_column(model: str, tmp_path: Path, capsys: Capture) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"words": "one"}\n')
+    assert main(["generate", model, "--input", str(file)]) == 2
+    assert "text" in capsys.readouterr().err
+
+
+def test_export(model: str, tmp_path: Path, capsys: Capture) -> None:
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    file = tmp_path / "model.gguf"
+    out, _ = run(capsys, "export", model, "--to", "gguf", "--output", str(file), "--json")
+    assert json.loads(out)["bytes"] == file.stat().st_size
+    assert main(["export", model, "--output", str(file)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["export", model, "--output", str(tmp_path / "model.bin")]) == 2
+    assert "must end in .gguf" in capsys.readouterr().err

@@ -1,0 +1,235 @@
+"""Writing: equal to transformers, to itself in batches and without a cache; what is held back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import selfsup
+from selfsup.errors import UserError
+from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
+from selfsup.nn.sequences import Sequences
+from selfsup.uses.generate import Piece, Writer, complete, generate, join
+from selfsup.uses.sampling import Sampling
+from selfsup.uses.token_text import TokenText
+from tests.uses.decoders import folder, tokenizer
+
+PROMPTS = ["In a shocking finding", "The", "他们在图书馆里读书，老师", "the sum of two numbers is"]
+GREEDY = Sampling(greedy=True, max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("decoders")
+    return {kind: folder(kind, root / kind) for kind in ("gpt2", "llama", "qwen2")}
+
+
+@pytest.fixture(scope="module")
+def gpt2(folders: dict[str, Path]) -> PretrainedDecoder:
+    return endless(load_decoder(folders["gpt2"]))
+
+
+def endless(decoder: PretrainedDecoder) -> PretrainedDecoder:
+    return replace(decoder, end_ids=frozenset())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
+def test_greedy_is_transformers_token_for_token(kind: str, folders: dict[str, Path]) -> None:
+    transformers = pytest.importorskip("transformers")
+    peer: Any = transformers.AutoModelForCausalLM.from_pretrained(folders[kind]).eval()
+    ours = load_decoder(folders[kind])
+    written = complete(ours, PROMPTS, GREEDY)
+    assert len({tuple(one.ids) for one in written}) == len(PROMPTS)
+    for prompt, one in zip(PROMPTS, written, strict=True):
+        ids = torch.tensor(ours.tokenizer.encode(prompt).ids)[None]
+        found = peer.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+        ends = [i for i, id in enumerate(found) if id in ours.end_ids]
+        assert one.ids == found[: ends[0]] if ends else found
+        assert one.finish == ("end" if ends else "length")
+
+
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, Sampling(seed=5, max_tokens=12, top_p=0.95, repetition_penalty=1.2)]
+)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_batch_is_one_by_one(kind: str, sampling: Sampling, folders: dict[str, Path]) -> None:
+    decoder = endless(load_decoder(folders[kind]))
+    many = replace(sampling, samples=3)
+    together = complete(decoder, PROMPTS, many)
+    assert [(o.prompt, o.sample) for o in together] == [(p, s) for p in PROMPTS for s in range(3)]
+    for batch in (1, 5):
+        assert complete(decoder, PROMPTS, many, batch=batch) == together
+    assert complete(decoder, PROMPTS, replace(many, samples=1)) == together[::3]
+
+
+def test_cached_is_uncached(gpt2: PretrainedDecoder) -> None:
+    for one in complete(gpt2, PROMPTS, GREEDY):
+        ids = gpt2.tokenizer.encode(one.prompt).ids.tolist()
+        for id in one.ids:
+            with torch.no_grad():
+                hidden = gpt2.model(Sequences.from_lists([torch.tensor(ids).numpy()]))
+                assert int(gpt2.model.predict(hidden[-1:]).argmax()) == id
+            ids.append(id)
+
+
+def test_rows_that_end_make_room(gpt2: PretrainedDecoder) -> None:
+    """The first two tokens of some rows are taken for ends; the others must not notice."""
+    free = complete(gpt2, PROMPTS, GREEDY)
+    end = frozenset({free[0].ids[3], free[2].ids[7]})
+    ended = complete(replace(gpt2, end_ids=end), PROMPTS, GREEDY)
+    for one, whole in zip(ended, free, strict=True):
+        at = next((i for i, id in enumerate(whole.ids) if id in end), None)
+        assert one.ids == whole.ids[:at]
+        assert one.finish == ("length" if at is None else "end")
+    assert {"length", "end"} == {one.finish for one in ended}
+
+
+def test_seeds(gpt2: PretrainedDecoder) -> None:
+    first, again, other = (
+        [o.ids for o in complete(gpt2, ["The"], Sampling(seed=s, samples=4, max_tokens=8))]
+        for s in (0, 0, 1)
+    )
+    assert first == again != other
+    assert len({tuple(ids) for ids in first}) == 4
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    complete(gpt2, ["The"], Sampling(max_tokens=3))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_pieces_join_to_the_text(gpt2: PretrainedDecoder) -> None:
+    pieces = list(generate(gpt2, PROMPTS, Sampling(max_tokens=30, seed=2)))
+    assert all(isinstance(p, Piece) for p in pieces)
+    for one in join(PROMPTS, iter(pieces)):
+        whole = gpt2.tokenizer.decode(one.ids)
+        assert one.text == whole.removesuffix("\N{REPLACEMENT CHARACTER}")
+        assert len(one.ids) == 30
+    assert sum(bool(p.finish) for p in pieces) == len(PROMPTS)
+
+
+def text_of(
+    words: str, stops: tuple[str, ...] = (), prompt: str = "a"
+) -> tuple[list[str], str, bool]:
+    known = tokenizer()
+    text = TokenText(known, known.encode(prompt).ids.tolist(), stops)
+    parts = []
+    for id in known.encode(words, special=False).ids.tolist():
+        parts.append(text.add(id))
+        if text.stopped:
+            break
+    return parts, text.finish(), text.stopped
+
+
+def test_characters_come_whole() -> None:
+    words = "naïve 你好 🦄 unicorns 🦄"
+    parts, rest, _ = text_of(words)
+    assert "".join(parts) + rest == words
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(parts)
+    assert "" in parts  # something was held back
+    known = tokenizer()
+    half = known.encode("🦄", special=False).ids.tolist()[:-1]
+    text = TokenText(known, [], ())
+    assert [text.add(id) for id in half] == [""] * len(half)
+    assert text.finish() == ""
+
+
+def test_broken_bytes_do_not_hold_the_rest() -> None:
+    known = tokenizer()
+    half = known.encode("🦄", special=False).ids.tolist()[:1]
+    text = TokenText(known, [], ())
+    ids = half * 3 + known.encode("ok", special=False).ids.tolist()
+    shown = "".join(text.add(id) for id in ids) + text.finish()
+    assert shown == known.decode(ids)
+
+
+@pytest.mark.parametrize(
+    ("stops", "wanted", "stopped"),
+    [
+        (("sc",), "the unicorn ", True),
+        (("unicorn scien",), "the ", True),
+        (("zzz", "rn s"), "the unico", True),
+        (("scientistsss",), "the unicorn scientists", False),
+        (("s.",), "the unicorn scientists", False),
+    ],
+)
+def test_stop_strings_that_straddle_tokens(
+    stops: tuple[str, ...], wanted: str, stopped: bool
+) -> None:
+    parts, rest, met = text_of("the unicorn scientists", stops)
+    assert "".join(parts) + rest == wanted
+    assert met == stopped
+
+
+def test_a_stop_ends_one_row_only(gpt2: PretrainedDecoder) -> None:
+    free = complete(gpt2, PROMPTS, GREEDY)
+    stop = free[0].text[4:7]
+    stopped = complete(gpt2, PROMPTS, replace(GREEDY, stop=(stop,)))
+    assert stopped[0].finish == "stop"
+    for one, whole in zip(stopped, free, strict=True):
+        assert one.text == whole.text.split(stop)[0]
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_full_context_moves_on(kind: str, folders: dict[str, Path]) -> None:
+    """As if the last half were read anew each time; rows of other lengths are not disturbed."""
+    decoder = endless(load_decoder(folders[kind]))
+    longest = decoder.max_length
+    written = complete(decoder, PROMPTS, Sampling(greedy=True, max_tokens=longest * 2))
+    for one in written:
+        assert f"the context of {longest} tokens is full: its last {longest // 2}" in one.note
+        ids = decoder.tokenizer.encode(one.prompt).ids.tolist()
+        begin = 0
+        for id in one.ids:
+            if len(ids) - begin > longest:
+                begin = len(ids) - longest // 2
+            with torch.no_grad():
+                hidden = decoder.model(Sequences.from_lists([torch.tensor(ids[begin:]).numpy()]))
+                logits = decoder.model.predict(hidden[-1])
+            assert float(logits.max() - logits[id]) < 1e-3
+            ids.append(id)
+
+
+def test_a_prompt_longer_than_the_context(gpt2: PretrainedDecoder) -> None:
+    long = "In a shocking finding " * 20
+    count = len(gpt2.tokenizer.encode(long).ids)
+    (one,) = complete(gpt2, [long], Sampling(greedy=True, max_tokens=10))
+    assert one.note == f"prompt 1 has {count} tokens, the model reads 48: its last 38 are read"
+    with pytest.raises(UserError, match=f"prompt 2: has {count} tokens, the model reads 48"):
+        generate(gpt2, ["a", long], cut=False)
+
+
+def test_an_empty_prompt_starts_from_the_begin_token(gpt2: PretrainedDecoder) -> None:
+    (one,) = complete(gpt2, [""], GREEDY)
+    begin = torch.tensor([gpt2.tokenizer.begin_id]).numpy()
+    with torch.no_grad():
+        first = gpt2.model.predict(gpt2.model(Sequences.from_lists([begin]))).argmax()
+    assert one.ids[0] == int(first)
+
+
+def test_rows_that_pad_the_matrix_are_no_words(gpt2: PretrainedDecoder) -> None:
+    known = gpt2.tokenizer.vocab_size
+    writer = Writer(gpt2)
+    short = replace(gpt2, tokenizer=gpt2.tokenizer)
+    assert short.tokenizer.vocab_size == known
+    ids = {id for p in writer.generate(PROMPTS, Sampling(seed=1, temperature=5.0)) for id in p.ids}
+    assert max(ids) < known
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16"}, {"int8": True}, {"precision": "auto"}])
+def test_other_numbers_write_too(gpt2: PretrainedDecoder, options: dict[str, Any]) -> None:
+    one, two = complete(gpt2, ["The", "In a"], GREEDY, **options)
+    assert len(one.ids) == len(two.ids) == 12
+
+
+def test_what_is_refused_at_once(gpt2: PretrainedDecoder) -> None:
+    with pytest.raises(UserError, match="no prompt"):
+        generate(gpt2, [])
+    with pytest.raises(UserError, match="--batch: must be at least 1"):
+        generate(gpt2, ["a"], batch=0)
+    with pytest.raises(UserError, match="unknown precision 'fp8'"):
+        generate(gpt2, ["a"], precision="fp8")
+    assert selfsup.generate is generate
