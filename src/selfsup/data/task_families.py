@@ -1,0 +1,207 @@
+"""Tasks that are shown by examples: families of them, each split into a training and a held-out part.
+
+A task is drawn as a pure function of a key, and whether it is held out is a hash of what defines it
+(a pair of words, a constant, a choice of places): no task of one part can occur in the other,
+whatever the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import permutations, product
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.data.keys import below, hash64, permute, uniform
+
+HELDOUT = 0.25
+"""Share of the tasks that are never trained on."""
+_SPLIT = 0x1C1
+_WORDS = """apple arrow basket bell bird boat bone book bottle bread bridge broom brush bucket candle
+carpet castle cat chair cheese clock cloud coat coin comb corn crown cup deer desk dog door dress drum
+duck ear egg engine eye feather fence fish flag flower fork fox frog garden gate ghost glass glove goat
+hammer hat hill honey horse house island jar key kite knife ladder lake lamp leaf lemon lion mirror moon
+mouse mule needle nest onion owl paper pear pen pig plate pond rabbit rain ring river road roof rope
+rose salt ship shoe snow spoon stone""".split()
+
+
+class Shown(NamedTuple):
+    """Inputs and outputs of one task, in symbols."""
+
+    inputs: list[tuple[str, ...]]
+    outputs: list[tuple[str, ...]]
+
+
+class Family(Protocol):
+    """Tasks of one kind."""
+
+    name: str
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        """Everything that inputs and outputs are made of."""
+        ...
+
+    @property
+    def longest(self) -> int:
+        """Symbols in the longest input and output together."""
+        ...
+
+    def draw(self, heldout: bool, count: int, *key: int) -> Shown:
+        """One task of the asked part, shown `count` times; pure."""
+        ...
+
+
+def is_heldout(family: int, *task: int) -> bool:
+    """Whether a task is kept out of training; does not depend on any seed."""
+    return bool(uniform(_SPLIT, family, *task) < HELDOUT)
+
+
+class Lookup:
+    """A few words, each with another that belongs to it in this row alone; inputs come again.
+
+    The pairs (input, output) are split: a held-out row is made of pairs that never stood in training.
+    The answer is known once its input was shown, and not before.
+
+    Args:
+        words: how many distinct words there are.
+        fewest, most: distinct inputs in one row.
+    """
+
+    name = "mapping"
+
+    def __init__(self, words: int = 64, fewest: int = 3, most: int = 6) -> None:
+        self.symbols, self.fewest, self.most = _WORDS[:words], fewest, most
+        self.longest = 2
+
+    @cached_property
+    def partners(self) -> dict[bool, list[NDArray[np.int64]]]:
+        """For each part and input word, the numbers of the words that may belong to it."""
+        size = np.arange(len(self.symbols))
+        held = uniform(_SPLIT, 0, size[:, None], size) < HELDOUT
+        return {part: [np.flatnonzero(row == part) for row in held] for part in (False, True)}
+
+    def draw(self, heldout: bool, count: int, *key: int) -> Shown:
+        """Words and their partners of one row."""
+        distinct = self.fewest + int(below(self.most - self.fewest + 1, *key, 0))
+        words = permute(np.arange(distinct), len(self.symbols), *key, 1).tolist()
+        chosen = uniform(*key, 2, np.arange(distinct)).tolist()
+        allowed = [self.partners[heldout][w] for w in words]
+        partners = [a[int(u * len(a))] for a, u in zip(allowed, chosen, strict=True)]
+        order = below(distinct, *key, 3, np.arange(count)).tolist()
+        return Shown(
+            [(self.symbols[words[i]],) for i in order],
+            [(self.symbols[partners[i]],) for i in order],
+        )
+
+
+class Arithmetic:
+    """y = a x + c modulo n with hidden constants, of which those held out were never trained on.
+
+    No input comes twice in a row, so that looking up an earlier example does not answer.
+
+    Args:
+        modulus: n.
+        factors: the values of a.
+    """
+
+    name = "arithmetic"
+
+    def __init__(self, modulus: int = 31, factors: Sequence[int] = (1,)) -> None:
+        self.modulus = modulus
+        self.symbols = [str(number) for number in range(modulus)]
+        self.longest = 2
+        constants = list(product(factors, range(modulus)))
+        held = [is_heldout(1, *pair) for pair in constants]
+        self.tasks = {
+            part: [c for c, h in zip(constants, held, strict=True) if h == part]
+            for part in (False, True)
+        }
+
+    def draw(self, heldout: bool, count: int, *key: int) -> Shown:
+        """Numbers and what the row's constants make of them."""
+        tasks = self.tasks[heldout]
+        factor, constant = tasks[int(below(len(tasks), *key, 0))]
+        x = permute(np.arange(count) % self.modulus, self.modulus, *key, 1)
+        y = (factor * x + constant) % self.modulus
+        return Shown([(str(v),) for v in x.tolist()], [(str(v),) for v in y.tolist()])
+
+
+class Strings:
+    """The output is made of the input's letters at certain places.
+
+    Copy, reverse, rotate, first, last and swap are such choices of places, and so are their
+    compositions: all choices of 1 to `length` distinct places.  The choices are split.
+
+    Args:
+        length: letters in an input, all different.
+        alphabet: how many letters there are.
+    """
+
+    name = "strings"
+
+    def __init__(self, length: int = 3, alphabet: int = 26) -> None:
+        self.length = length
+        self.symbols = [chr(ord("A") + i) for i in range(alphabet)]
+        self.longest = 2 * length
+        places = [p for size in range(1, length + 1) for p in permutations(range(length), size)]
+        held = [is_heldout(2, length, *p) for p in places]
+        self.tasks = {
+            part: [p for p, h in zip(places, held, strict=True) if h == part]
+            for part in (False, True)
+        }
+
+    def draw(self, heldout: bool, count: int, *key: int) -> Shown:
+        """Strings and the letters at the row's places."""
+        tasks = self.tasks[heldout]
+        places = tasks[int(below(len(tasks), *key, 0))]
+        letters = np.argsort(hash64(*key, 1, np.arange(count)[:, None], np.arange(len(self.symbols))))
+        inputs = [tuple(self.symbols[i] for i in row) for row in letters[:, : self.length].tolist()]
+        return Shown(inputs, [tuple(x[p] for p in places) for x in inputs])
+
+
+class Pairs:
+    """Texts and their translations from a file; in a row a few pairs come again and again.
+
+    The pairs are split.  Trained pairs can be learned by heart; the answer to a held-out one can only
+    come from an earlier example of the row.
+
+    Args:
+        pairs: texts as symbols, with their translations.
+        distinct: pairs in one row.
+    """
+
+    name = "pairs"
+
+    def __init__(
+        self, pairs: Sequence[tuple[tuple[str, ...], tuple[str, ...]]], distinct: int = 4
+    ) -> None:
+        self.distinct = distinct
+        held = [bool(uniform(_SPLIT, 3, _number(x), _number(y)) < HELDOUT) for x, y in pairs]
+        trained = [p for p, h in zip(pairs, held, strict=True) if not h]
+        known = {symbol for x, y in trained for symbol in (*x, *y)}
+        # a symbol that was never trained could not be written
+        heldout = [p for p, h in zip(pairs, held, strict=True) if h and known.issuperset(p[0] + p[1])]
+        self.tasks = {False: trained, True: heldout}
+        self.symbols = sorted(known)
+        self.longest = max((len(x) + len(y) for x, y in pairs), default=0)
+
+    def draw(self, heldout: bool, count: int, *key: int) -> Shown:
+        """Pairs of one row."""
+        tasks = self.tasks[heldout]
+        distinct = min(self.distinct, len(tasks))
+        chosen = permute(np.arange(distinct), len(tasks), *key, 1).tolist()
+        order = below(distinct, *key, 3, np.arange(count)).tolist()
+        shown = [tasks[chosen[i]] for i in order]
+        return Shown([x for x, _ in shown], [y for _, y in shown])
+
+
+def _number(symbols: tuple[str, ...]) -> int:
+    """A number of a text that is the same in every process."""
+    state = 0
+    for byte in " ".join(symbols).encode():
+        state = int(hash64(state, byte))
+    return state
