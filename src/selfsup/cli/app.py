@@ -63,6 +63,7 @@ _config.command(commands.config_schema, name="schema")
 _study.command(commands.next_sentence, name="next-sentence")
 _study.command(study_commands.alphabets, name="alphabets")
 _study.command(study_commands.curves)
+_study.command(study_commands.in_context, name="in-context")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

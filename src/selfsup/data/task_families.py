@@ -7,9 +7,10 @@ whatever the seed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import permutations, product
+from itertools import product
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,12 +21,17 @@ from selfsup.data.keys import below, hash64, permute, uniform
 HELDOUT = 0.25
 """Share of the tasks that are never trained on."""
 _SPLIT = 0x1C1
-_WORDS = """apple arrow basket bell bird boat bone book bottle bread bridge broom brush bucket candle
-carpet castle cat chair cheese clock cloud coat coin comb corn crown cup deer desk dog door dress drum
-duck ear egg engine eye feather fence fish flag flower fork fox frog garden gate ghost glass glove goat
-hammer hat hill honey horse house island jar key kite knife ladder lake lamp leaf lemon lion mirror moon
-mouse mule needle nest onion owl paper pear pen pig plate pond rabbit rain ring river road roof rope
-rose salt ship shoe snow spoon stone""".split()
+_WORDS: list[str] = re.findall(
+    r"\w+",
+    """
+apple arrow basket bell bird boat bone book bottle bread bridge broom brush bucket candle carpet
+castle cat chair cheese clock cloud coat coin comb corn crown cup deer desk dog door dress drum
+duck ear egg engine eye feather fence fish flag flower fork fox frog garden gate ghost glass
+glove goat hammer hat hill honey horse house island jar key kite knife ladder lake lamp leaf
+lemon lion mirror moon mouse mule needle nest onion owl paper pear pen pig plate pond rabbit
+rain ring river road roof rope rose salt ship shoe snow spoon stone
+""",
+)
 
 
 class Shown(NamedTuple):
@@ -54,6 +60,10 @@ class Family(Protocol):
         """One task of the asked part, shown `count` times; pure."""
         ...
 
+    def answerable(self, shown: Shown) -> bool:
+        """Whether the examples before the last one tell its answer."""
+        ...
+
 
 def is_heldout(family: int, *task: int) -> bool:
     """Whether a task is kept out of training; does not depend on any seed."""
@@ -73,7 +83,7 @@ class Lookup:
 
     name = "mapping"
 
-    def __init__(self, words: int = 64, fewest: int = 3, most: int = 6) -> None:
+    def __init__(self, words: int = 32, fewest: int = 3, most: int = 6) -> None:
         self.symbols, self.fewest, self.most = _WORDS[:words], fewest, most
         self.longest = 2
 
@@ -97,25 +107,29 @@ class Lookup:
             [(self.symbols[partners[i]],) for i in order],
         )
 
+    def answerable(self, shown: Shown) -> bool:
+        """Whether the last input was shown before."""
+        return shown.inputs[-1] in shown.inputs[:-1]
+
 
 class Arithmetic:
     """y = a x + c modulo n with hidden constants, of which those held out were never trained on.
 
-    No input comes twice in a row, so that looking up an earlier example does not answer.
+    Two different inputs with their outputs tell both constants; an input that comes again can also be
+    looked up.
 
     Args:
-        modulus: n.
-        factors: the values of a.
+        modulus: n, a prime, so that no two pairs of constants do the same.
     """
 
     name = "arithmetic"
 
-    def __init__(self, modulus: int = 31, factors: Sequence[int] = (1,)) -> None:
+    def __init__(self, modulus: int = 11) -> None:
         self.modulus = modulus
         self.symbols = [str(number) for number in range(modulus)]
         self.longest = 2
-        constants = list(product(factors, range(modulus)))
-        held = [is_heldout(1, *pair) for pair in constants]
+        constants = list(product(range(1, modulus), range(modulus)))
+        held = [is_heldout(1, modulus, *pair) for pair in constants]
         self.tasks = {
             part: [c for c, h in zip(constants, held, strict=True) if h == part]
             for part in (False, True)
@@ -125,16 +139,20 @@ class Arithmetic:
         """Numbers and what the row's constants make of them."""
         tasks = self.tasks[heldout]
         factor, constant = tasks[int(below(len(tasks), *key, 0))]
-        x = permute(np.arange(count) % self.modulus, self.modulus, *key, 1)
+        x = below(self.modulus, *key, 1, np.arange(count))
         y = (factor * x + constant) % self.modulus
         return Shown([(str(v),) for v in x.tolist()], [(str(v),) for v in y.tolist()])
+
+    def answerable(self, shown: Shown) -> bool:
+        """Whether two different inputs were shown, or this one."""
+        return len(set(shown.inputs[:-1])) > 1 or shown.inputs[-1] in shown.inputs[:-1]
 
 
 class Strings:
     """The output is made of the input's letters at certain places.
 
     Copy, reverse, rotate, first, last and swap are such choices of places, and so are their
-    compositions: all choices of 1 to `length` distinct places.  The choices are split.
+    compositions: all choices of 1 to `length` places, also the same one twice.  The choices are split.
 
     Args:
         length: letters in an input, all different.
@@ -143,11 +161,11 @@ class Strings:
 
     name = "strings"
 
-    def __init__(self, length: int = 3, alphabet: int = 26) -> None:
+    def __init__(self, length: int = 4, alphabet: int = 16) -> None:
         self.length = length
         self.symbols = [chr(ord("A") + i) for i in range(alphabet)]
         self.longest = 2 * length
-        places = [p for size in range(1, length + 1) for p in permutations(range(length), size)]
+        places = [p for size in range(1, length + 1) for p in product(range(length), repeat=size)]
         held = [is_heldout(2, length, *p) for p in places]
         self.tasks = {
             part: [p for p, h in zip(places, held, strict=True) if h == part]
@@ -158,9 +176,15 @@ class Strings:
         """Strings and the letters at the row's places."""
         tasks = self.tasks[heldout]
         places = tasks[int(below(len(tasks), *key, 0))]
-        letters = np.argsort(hash64(*key, 1, np.arange(count)[:, None], np.arange(len(self.symbols))))
+        letters = np.argsort(
+            hash64(*key, 1, np.arange(count)[:, None], np.arange(len(self.symbols)))
+        )
         inputs = [tuple(self.symbols[i] for i in row) for row in letters[:, : self.length].tolist()]
         return Shown(inputs, [tuple(x[p] for p in places) for x in inputs])
+
+    def answerable(self, shown: Shown) -> bool:
+        """Whether there is an example: letters do not repeat, so that one shows the places."""
+        return len(shown.inputs) > 1
 
 
 class Pairs:
@@ -184,7 +208,9 @@ class Pairs:
         trained = [p for p, h in zip(pairs, held, strict=True) if not h]
         known = {symbol for x, y in trained for symbol in (*x, *y)}
         # a symbol that was never trained could not be written
-        heldout = [p for p, h in zip(pairs, held, strict=True) if h and known.issuperset(p[0] + p[1])]
+        heldout = [
+            p for p, h in zip(pairs, held, strict=True) if h and known.issuperset(p[0] + p[1])
+        ]
         self.tasks = {False: trained, True: heldout}
         self.symbols = sorted(known)
         self.longest = max((len(x) + len(y) for x, y in pairs), default=0)
@@ -197,6 +223,10 @@ class Pairs:
         order = below(distinct, *key, 3, np.arange(count)).tolist()
         shown = [tasks[chosen[i]] for i in order]
         return Shown([x for x, _ in shown], [y for _, y in shown])
+
+    def answerable(self, shown: Shown) -> bool:
+        """Whether the last input was shown before."""
+        return shown.inputs[-1] in shown.inputs[:-1]
 
 
 def _number(symbols: tuple[str, ...]) -> int:

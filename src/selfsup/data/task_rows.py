@@ -14,6 +14,8 @@ from selfsup.data.tokenizers import Tokenizer
 
 BEGIN, END, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
 ARROW, STOP = "→", ";"
+SHOTS = (0, 1, 2, 4, 8, 16)
+"""Numbers of examples before a question."""
 _FAMILY, _TASK, _QUESTION, _SHUFFLE = 1, 2, 3, 4  # what a draw is for
 
 
@@ -85,7 +87,7 @@ class TaskRows:
         end = int(ends[ends <= self.length].max(initial=1))
         return Row(written.ids[:end], written.answers[:end])
 
-    def most_shots(self, family: Family, asked: Sequence[int]) -> list[int]:
+    def shots(self, family: Family, asked: Sequence[int] = SHOTS) -> list[int]:
         """The numbers of examples that fit into a row together with a question."""
         return [k for k in asked if 1 + (k + 1) * (family.longest + 2) <= self.length]
 
@@ -112,7 +114,9 @@ def question(
     if shuffled:
         order = permute(np.arange(_POOL), _POOL, *place, _SHUFFLE).tolist()
         turn = 1 + int(below(_POOL - 1, *place, _SHUFFLE + 1))
-        moved = {order[i]: order[(i + turn) % _POOL] for i in range(_POOL)}  # none stays in its place
+        moved = {
+            order[i]: order[(i + turn) % _POOL] for i in range(_POOL)
+        }  # none stays in its place
         outputs = [outputs[moved[i]] for i in range(_POOL)]
     return Shown([*inputs, shown.inputs[_POOL]], [*outputs[:shots], shown.outputs[_POOL]])
 

@@ -1,4 +1,4 @@
-"""Learning to learn from examples: the answers in rows of shown tasks (Brown et al. 2020; Chan et al. 2022)."""
+"""Learning from examples in the context: the answers in rows of shown tasks (Garg et al. 2022)."""
 
 from __future__ import annotations
 

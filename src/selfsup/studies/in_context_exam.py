@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from selfsup.data.keys import Key
-from selfsup.data.task_rows import Row, TaskRows, question
+from selfsup.data.task_rows import SHOTS, Row, TaskRows, question
 from selfsup.models.transformer import CausalLanguageModel
 from selfsup.nn.cross_entropy import at_least_float32
 from selfsup.objectives.in_context import AnswersBatch, answers_batch
 from selfsup.training.devices import Precision
 
-SHOTS = (0, 1, 2, 4, 8, 16)
 PARTS = ("trained", "heldout")
 MODES = ("true", "shuffled")
 _TOKENS = 1 << 15
@@ -59,9 +58,7 @@ def ask(rows: TaskRows, cell: Cell, count: int, key: Key) -> Questions:
     heldout, shuffled = cell.part == "heldout", cell.mode == "shuffled"
     written = []
     for number in range(count):
-        shown = question(
-            family, number, cell.shots, heldout=heldout, shuffled=shuffled, key=key
-        )
+        shown = question(family, number, cell.shots, heldout=heldout, shuffled=shuffled, key=key)
         row = rows.write(shown)
         answers = row.answers.copy()
         answers[: len(row.ids) - len(shown.outputs[-1]) - 1] = False
@@ -115,7 +112,7 @@ class InContextExamination:
             for family in rows.families
             for part in PARTS
             for mode in MODES
-            for k in rows.most_shots(family, shots)
+            for k in rows.shots(family, shots)
             if k or mode == "true"  # without examples there is nothing to shuffle
         ]
         self.tell = tell
