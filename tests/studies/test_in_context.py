@@ -92,7 +92,7 @@ def units(family: Family, shown: Any) -> set[Any]:
 def test_heldout_tasks_are_never_trained_on(family: Family) -> None:
     seen = {
         part: set().union(
-            *(units(family, family.draw(part, 16, seed, n)) for seed in (0, 1) for n in range(300))
+            *(units(family, family.draw(part, 16, seed, n)) for seed in (0, 1) for n in range(150))
         )
         for part in (False, True)
     }
@@ -104,7 +104,7 @@ def test_heldout_tasks_are_never_trained_on(family: Family) -> None:
 def test_every_choice_of_places_is_in_one_part() -> None:
     tasks = Strings().tasks
     assert len(tasks[False]) + len(tasks[True]) == 4 + 16 + 64 + 256
-    assert len(tasks[True]) > 60
+    assert len(tasks[True]) > 20
 
 
 def test_shuffling_leaves_the_question_and_no_output_in_its_place() -> None:
@@ -233,7 +233,7 @@ def small(steps: int) -> study.Settings:
 
 def test_a_short_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.random.get_rng_state()
-    result = study.run(tmp_path / "s", settings=small(30), seeds=2, quiet=True)
+    result = study.run(tmp_path / "s", settings=small(12), seeds=2, quiet=True)
     assert torch.equal(before, torch.random.get_rng_state())
     assert set(result["findings"]) == {"mapping", "arithmetic", "strings"}
     assert "did not emerge in" in result["findings"]["arithmetic"]
@@ -250,7 +250,7 @@ def test_a_short_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         raise AssertionError("trained again")
 
     monkeypatch.setattr(study, "train", fail)
-    again = study.run(tmp_path / "s", settings=small(30), seeds=2, quiet=True)
+    again = study.run(tmp_path / "s", settings=small(12), seeds=2, quiet=True)
     assert again == result
     with pytest.raises(UserError, match="a study with another budget lies here"):
         study.run(tmp_path / "s", settings=small(31), quiet=True)
@@ -282,6 +282,8 @@ def test_training_lowers_the_loss() -> None:
         ("--minutes 0", "--minutes: must be greater than 0, not 0"),
         ("--minutes 1 --steps 5", "--steps: give either --minutes or --steps"),
         ("--seeds 0", "--seeds: must be at least 1, not 0"),
+        ("--families maping", "--families: no family of tasks 'maping'; did you mean 'mapping'?"),
+        ("--families ,", "--families: no family of tasks"),
         ("--layers 0", "--layers: cannot be 0"),
         ("--width 30", "--width: cannot be 30"),
         ("--precision fp8", "--precision: 'fp8' is no precision"),

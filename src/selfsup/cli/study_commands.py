@@ -153,6 +153,9 @@ def in_context(
             help="Translation pairs (.tsv, CC-CEDICT, a folder) as a family of tasks [none].",
         ),
     ] = "",
+    families: Annotated[
+        str, Parameter(group=_STUDY, help="Kinds of tasks [mapping,arithmetic,strings].")
+    ] = "mapping,arithmetic,strings",
     seeds: Annotated[
         int, Parameter(group=_STUDY, help="Trainings; the table has medians [1].")
     ] = 1,
@@ -161,7 +164,7 @@ def in_context(
         int | None, Parameter(group=_STUDY, help="Of each training, in place of minutes.")
     ] = None,
     layers: Annotated[int, Parameter(group=_STUDY, help="Of the decoder [2].")] = 2,
-    width: Annotated[int, Parameter(group=_STUDY, help="Of the decoder [128].")] = 128,
+    width: Annotated[int, Parameter(group=_STUDY, help="Of the decoder [64].")] = 64,
     device: DeviceName = None,
     precision: PrecisionName = None,
     out: Out = None,
@@ -187,6 +190,7 @@ def in_context(
     folder = out or Path("runs/in-context")
     settings = study.Settings(
         budget=budget,
+        families=tuple(name for name in families.replace(" ", "").split(",") if name),
         layers=layers,
         width=width,
         device=device or "auto",

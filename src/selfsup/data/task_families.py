@@ -16,10 +16,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.keys import below, hash64, permute, uniform
+from selfsup.data.keys import hash64, permute, uniform
 
-HELDOUT = 0.25
+HELDOUT = 0.1
 """Share of the tasks that are never trained on."""
+HELDOUT_WORDS = 0.04
+"""The same for pairs of words.  Small, because what is held out is also never the answer in training:
+of a quarter of all pairs a decoder learns by heart that they cannot be."""
 _SPLIT = 0x1C1
 _WORDS: list[str] = re.findall(
     r"\w+",
@@ -83,7 +86,7 @@ class Lookup:
 
     name = "mapping"
 
-    def __init__(self, words: int = 32, fewest: int = 3, most: int = 6) -> None:
+    def __init__(self, words: int = 64, fewest: int = 3, most: int = 6) -> None:
         self.symbols, self.fewest, self.most = _WORDS[:words], fewest, most
         self.longest = 2
 
@@ -91,20 +94,24 @@ class Lookup:
     def partners(self) -> dict[bool, list[NDArray[np.int64]]]:
         """For each part and input word, the numbers of the words that may belong to it."""
         size = np.arange(len(self.symbols))
-        held = uniform(_SPLIT, 0, size[:, None], size) < HELDOUT
+        held = uniform(_SPLIT, 0, size[:, None], size) < HELDOUT_WORDS
         return {part: [np.flatnonzero(row == part) for row in held] for part in (False, True)}
 
     def draw(self, heldout: bool, count: int, *key: int) -> Shown:
         """Words and their partners of one row."""
-        distinct = self.fewest + int(below(self.most - self.fewest + 1, *key, 0))
-        words = permute(np.arange(distinct), len(self.symbols), *key, 1).tolist()
-        chosen = uniform(*key, 2, np.arange(distinct)).tolist()
-        allowed = [self.partners[heldout][w] for w in words]
-        partners = [a[int(u * len(a))] for a, u in zip(allowed, chosen, strict=True)]
-        order = below(distinct, *key, 3, np.arange(count)).tolist()
+        size = len(self.symbols)
+        u = uniform(*key, np.arange(1 + size + self.most + count))  # one call: many are slow
+        distinct = self.fewest + int(u[0] * (self.most - self.fewest + 1))
+        possible = self.partners[heldout]
+        order = np.argsort(u[1 : 1 + size]).tolist()
+        words = [w for w in order if len(possible[w])][:distinct]
+        chosen = u[1 + size : 1 + size + distinct].tolist()
+        allowed = [possible[w] for w in words]
+        partners = [a[int(c * len(a))] for a, c in zip(allowed, chosen, strict=True)]
+        turns = (u[len(u) - count :] * distinct).astype(np.int64).tolist()
         return Shown(
-            [(self.symbols[words[i]],) for i in order],
-            [(self.symbols[partners[i]],) for i in order],
+            [(self.symbols[words[i]],) for i in turns],
+            [(self.symbols[partners[i]],) for i in turns],
         )
 
     def answerable(self, shown: Shown) -> bool:
@@ -138,8 +145,9 @@ class Arithmetic:
     def draw(self, heldout: bool, count: int, *key: int) -> Shown:
         """Numbers and what the row's constants make of them."""
         tasks = self.tasks[heldout]
-        factor, constant = tasks[int(below(len(tasks), *key, 0))]
-        x = below(self.modulus, *key, 1, np.arange(count))
+        u = uniform(*key, np.arange(1 + count))
+        factor, constant = tasks[int(u[0] * len(tasks))]
+        x = (u[1:] * self.modulus).astype(np.int64)
         y = (factor * x + constant) % self.modulus
         return Shown([(str(v),) for v in x.tolist()], [(str(v),) for v in y.tolist()])
 
@@ -175,10 +183,9 @@ class Strings:
     def draw(self, heldout: bool, count: int, *key: int) -> Shown:
         """Strings and the letters at the row's places."""
         tasks = self.tasks[heldout]
-        places = tasks[int(below(len(tasks), *key, 0))]
-        letters = np.argsort(
-            hash64(*key, 1, np.arange(count)[:, None], np.arange(len(self.symbols)))
-        )
+        u = uniform(*key, np.arange(1 + count * len(self.symbols)))
+        places = tasks[int(u[0] * len(tasks))]
+        letters = np.argsort(u[1:].reshape(count, -1))
         inputs = [tuple(self.symbols[i] for i in row) for row in letters[:, : self.length].tolist()]
         return Shown(inputs, [tuple(x[p] for p in places) for x in inputs])
 
@@ -220,7 +227,7 @@ class Pairs:
         tasks = self.tasks[heldout]
         distinct = min(self.distinct, len(tasks))
         chosen = permute(np.arange(distinct), len(tasks), *key, 1).tolist()
-        order = below(distinct, *key, 3, np.arange(count)).tolist()
+        order = (uniform(*key, 2, np.arange(count)) * distinct).astype(np.int64).tolist()
         shown = [tasks[chosen[i]] for i in order]
         return Shown([x for x, _ in shown], [y for _, y in shown])
 

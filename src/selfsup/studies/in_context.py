@@ -11,20 +11,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from selfsup.config import Budget, MuonConfig, ScheduleConfig, TrainConfig, TransformerConfig
+from selfsup.config import AdamWConfig, Budget, ScheduleConfig, TrainConfig, TransformerConfig
 from selfsup.data.keys import Key
 from selfsup.data.pair_files import read_pairs
 from selfsup.data.sampler import Sampler
 from selfsup.data.task_families import Arithmetic, Family, Lookup, Pairs, Strings
 from selfsup.data.task_rows import TaskRows
-from selfsup.errors import UserError
+from selfsup.errors import UserError, nearest
 from selfsup.models.decoder_hub import save_decoder
 from selfsup.models.transformer import CausalLanguageModel, parameter_count
 from selfsup.objectives.in_context import InContext
@@ -41,6 +41,12 @@ from selfsup.uses.run_folder import write_json
 
 MARK_KEY, FINAL_KEY = Key(0, 11), Key(0, 12)
 """Of the questions during training and of the last, fresh ones; the same for every seed."""
+_FAMILIES: dict[str, Callable[[], Family]] = {
+    "mapping": Lookup,
+    "arithmetic": Arithmetic,
+    "strings": Strings,
+}
+FAMILIES = tuple(_FAMILIES)
 _EPOCH = 1 << 20
 _FEWEST = 20  # pairs held out, below which an accuracy says nothing
 
@@ -53,13 +59,14 @@ class Settings:
     length: int = 96
     """Tokens in a row."""
     layers: int = 2
-    width: int = 128
+    width: int = 64
     heads: int = 4
-    batch_size: int = 24
-    lr: float = 1.5e-2
-    """Of Muon; the embeddings' is `embedding_lr`."""
-    embedding_lr: float = 5e-3
-    modulus: int = 11
+    batch_size: int = 64
+    lr: float = 4e-3
+    spread: float = 0.08
+    """Standard deviation of the first weights."""
+    families: tuple[str, ...] = FAMILIES
+    """Which kinds of tasks, beside pairs from a file."""
     marks: int = 15
     """Examinations during the training, at equal distances."""
     mark_questions: int = 80
@@ -87,6 +94,7 @@ class Settings:
             embedding_norm=False,
             type_vocab_size=0,
             pooler=False,
+            initializer_range=self.spread,
         )
 
     def training(self) -> TrainConfig:
@@ -95,7 +103,7 @@ class Settings:
             {
                 "budget": self.budget,
                 "batch_size": self.batch_size,
-                "optimizer": MuonConfig(lr=self.lr, adam_lr=self.embedding_lr),
+                "optimizer": AdamWConfig(lr=self.lr),
                 "schedule": ScheduleConfig(kind="trapezoid", warmup=0.05),
                 "evaluate_every": 1 / self.marks,
                 "save_every": Budget(amount=1, unit="minutes"),
@@ -112,7 +120,7 @@ def make_rows(settings: Settings, pairs: str = "") -> TaskRows:
     Raises:
         UserError: a file of pairs that cannot be used.
     """
-    families: list[Family] = [Lookup(), Arithmetic(settings.modulus), Strings()]
+    families: list[Family] = [_FAMILIES[name]() for name in settings.families]
     if pairs:
         family = Pairs(read_pairs(pairs))
         if len(family.tasks[True]) < _FEWEST:
@@ -154,8 +162,14 @@ def run(
     if seeds < 1:
         raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
     folder, chosen = Path(out), settings or Settings()
+    for name in chosen.families:
+        if name not in _FAMILIES:
+            mend = nearest(name, list(FAMILIES)) or f"there are {', '.join(FAMILIES)}"
+            raise UserError(f"no family of tasks '{name}'", where="--families", mend=mend)
+    if not chosen.families and not data:
+        raise UserError("no family of tasks", where="--families", mend=", ".join(FAMILIES))
     rows = make_rows(chosen, data)
-    with locked(folder):
+    with locked(folder), torch.random.fork_rng(devices=[]):
         return _run(folder, chosen, rows, seeds, overwrite, quiet)
 
 

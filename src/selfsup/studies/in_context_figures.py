@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.studies.figures import AMBER, BLUE, GREY, RED, _pyplot, _saved, _tidy
+from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _pyplot, _saved, _tidy
 
 _LINES = {
     "trained/true": ("trained tasks", GREY, "-"),
@@ -27,7 +27,7 @@ def _panels(count: int) -> tuple[Any, list[Any]]:
 
 def _legend(figure: Any, axes: Any) -> None:
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
     )
 
 
@@ -43,6 +43,14 @@ def draw_shots(out: Path, cells: Sequence[Mapping[str, Any]], result: Mapping[st
             ls=":",
             lw=1,
             label="told by the examples",
+        )
+        axes.plot(
+            list(at.values()),
+            family["lookup"],
+            color=GREEN,
+            ls=":",
+            lw=1.4,
+            label="input shown before",
         )
         for line, (label, colour, dash) in _LINES.items():
             points = family["curves"][line]
