@@ -241,10 +241,10 @@ def test_a_short_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert (tmp_path / f"s/figures/{name}.png").is_file()
         assert (tmp_path / f"s/figures/{name}.csv").read_text().startswith("family,part,outputs")
     opened = load_decoder(tmp_path / "s")
-    ids = opened.tokenizer.encode("fox → owl ; fox →").ids
+    ids = opened.tokenizer.encode("cat → hat ; cat →").ids
     assert len(ids) == 7
     assert opened.tokenizer.unknown_id not in ids
-    assert opened.tokenizer.decode(ids[1:]) == "fox → owl ; fox →"
+    assert opened.tokenizer.decode(ids[1:]) == "cat → hat ; cat →"
 
     def fail(*_: object) -> None:
         raise AssertionError("trained again")
@@ -252,7 +252,7 @@ def test_a_short_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(study, "train", fail)
     again = study.run(tmp_path / "s", settings=small(12), seeds=2, quiet=True)
     assert again == result
-    with pytest.raises(UserError, match="a study with another budget lies here"):
+    with pytest.raises(UserError, match=r"a study with another settings\.budget lies here"):
         study.run(tmp_path / "s", settings=small(31), quiet=True)
 
 

@@ -176,7 +176,11 @@ def run(
 def _run(
     folder: Path, settings: Settings, rows: TaskRows, seeds: int, overwrite: bool, quiet: bool
 ) -> dict[str, Any]:
-    made_with = {"kind": "study in-context", **asdict(settings), "tasks": digest(rows)}
+    made_with = {
+        "kind": "study in-context",
+        "settings": asdict(settings),
+        "tasks": digest(rows),
+    }
     open_folder(folder, made_with, overwrite)
     write_json(folder / "study.json", made_with)
     display = Progress(quiet=quiet, title="in-context")
