@@ -88,6 +88,7 @@ _study.command(study_commands.curves)
 _study.command(detect_commands.capacity)
 _detect.command(detect_commands.fit)
 _detect.command(detect_commands.score)
+_study.command(study_commands.in_context, name="in-context")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Out, Overwrite, Quiet
+from selfsup.cli.flags import DeviceName, Json, Out, Overwrite, PrecisionName, Quiet
 from selfsup.cli.task_commands import (
     FineFlags,
     LayoutFlags,
@@ -141,3 +141,83 @@ def alphabets(
     floors = [{"start": name, "median": score} for name, score in result["floors"].items()]
     render.show([*result["table"], *floors], as_json=False, title=result["score"])
     render.print_text(result["finding"])
+
+
+def in_context(
+    *,
+    data: Annotated[
+        str,
+        Parameter(
+            name=["--data", "-d"],
+            group=_STUDY,
+            help="Translation pairs (.tsv, CC-CEDICT, a folder) as a family of tasks [none].",
+        ),
+    ] = "",
+    families: Annotated[
+        str, Parameter(group=_STUDY, help="Kinds of tasks [mapping,arithmetic,strings].")
+    ] = "mapping,arithmetic,strings",
+    seeds: Annotated[
+        int, Parameter(group=_STUDY, help="Trainings; the table has medians [1].")
+    ] = 1,
+    minutes: Annotated[float | None, Parameter(group=_STUDY, help="Of each training [10].")] = None,
+    steps: Annotated[
+        int | None, Parameter(group=_STUDY, help="Of each training, in place of minutes.")
+    ] = None,
+    layers: Annotated[int, Parameter(group=_STUDY, help="Of the decoder [2].")] = 2,
+    width: Annotated[int, Parameter(group=_STUDY, help="Of the decoder [64].")] = 64,
+    device: DeviceName = None,
+    precision: PrecisionName = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Does a small decoder learn from examples in its context, and since when?
+
+    Trains on rows that show one task each (mappings between words, hidden
+    constants, strings, --data) and asks about tasks it was never trained on,
+    behind 0 to 16 examples, true and with shuffled outputs.  The same
+    command again goes on where it stopped.
+    """
+    budget = _budget(minutes, steps)
+    if layers < 1 or width < 8 or width % 8:
+        where, what = ("--layers", layers) if layers < 1 else ("--width", width)
+        raise UserError(f"cannot be {what}", where=where, mend="layers from 1, a width of 8, 16, …")
+    if precision not in {None, "auto", "fp32", "bf16"}:
+        raise UserError(f"'{precision}' is no precision", where="--precision", mend="fp32 or bf16")
+    from selfsup.studies import in_context as study
+
+    folder = out or Path("runs/in-context")
+    settings = study.Settings(
+        budget=budget,
+        families=tuple(name for name in families.replace(" ", "").split(",") if name),
+        layers=layers,
+        width=width,
+        device=device or "auto",
+        precision=precision or "auto",
+    )
+    result = study.run(
+        folder,
+        settings=settings,
+        data=data,
+        seeds=seeds,
+        overwrite=overwrite,
+        quiet=quiet or as_json,
+    )
+    if as_json:
+        render.print_json(result)
+        return
+    render.show(result["table"], as_json=False, title="accuracy")
+    for line in result["findings"].values():
+        render.print_text(f"{line}\n")
+    render.print_text(f"{folder / 'figures'}\n")
+
+
+def _budget(minutes: float | None, steps: int | None) -> str:
+    """What one training may take."""
+    if minutes is not None and steps is not None:
+        raise UserError("give either --minutes or --steps", where="--steps")
+    for flag, value in (("--minutes", minutes), ("--steps", steps)):
+        if value is not None and not value > 0:
+            raise UserError(f"must be greater than 0, not {value:g}", where=flag)
+    return f"{steps} steps" if steps is not None else f"{minutes or 10:g} minutes"
