@@ -40,21 +40,33 @@ TextColumn = Annotated[str, Parameter(help="Column or JSON key that holds the te
 
 
 def demo(
+    what: Annotated[
+        Literal["text", "autoencoder"],
+        Parameter(help="Which story: of a text, or of codes [text]."),
+    ] = "text",
+    /,
     *,
-    out: Out = Path("runs/demo"),
+    out: Out = None,
     minutes: Annotated[float, Parameter(help="Time for pre-training [3].")] = 3.0,
     quick: Annotated[bool, Parameter(negative="", help="A small taste, under a minute.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Tell the whole story in minutes, on texts that are here already."""
+    """Tell the whole story in minutes, on data that is here already."""
     if not minutes > 0:
         raise UserError(f"must be greater than 0, not {minutes:g}", where="--minutes")
+    silent = quiet or as_json
+    if what == "autoencoder":
+        from selfsup.studies import autoencoder_demo
+
+        folder = out or Path("runs/demo-autoencoder")
+        found = autoencoder_demo.run_demo(folder, quick=quick, overwrite=overwrite, quiet=silent)
+        render.show(found, as_json=as_json, title=str(folder))
+        return
     from selfsup.studies.demo import run_demo
 
     folder = out or Path("runs/demo")
-    silent = quiet or as_json
     result = run_demo(folder, minutes, quick=quick, overwrite=overwrite, quiet=silent)
     if as_json:
         render.print_json(result)
