@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from selfsup.config import AdamWConfig, Budget, ScheduleConfig, TrainConfig, TransformerConfig
+from selfsup.config import Budget, MuonConfig, ScheduleConfig, TrainConfig, TransformerConfig
 from selfsup.data.keys import Key
 from selfsup.data.pair_files import read_pairs
 from selfsup.data.sampler import Sampler
@@ -60,10 +60,12 @@ class Settings:
     """Tokens in a row."""
     layers: int = 2
     width: int = 64
-    heads: int = 4
+    heads: int = 2
     batch_size: int = 64
-    lr: float = 4e-3
-    spread: float = 0.08
+    lr: float = 5e-3
+    """Of Muon, for the blocks' matrices."""
+    embedding_lr: float = 4e-3
+    spread: float = 0.05
     """Standard deviation of the first weights."""
     families: tuple[str, ...] = FAMILIES
     """Which kinds of tasks, beside pairs from a file."""
@@ -103,7 +105,7 @@ class Settings:
             {
                 "budget": self.budget,
                 "batch_size": self.batch_size,
-                "optimizer": AdamWConfig(lr=self.lr),
+                "optimizer": MuonConfig(lr=self.lr, adam_lr=self.embedding_lr),
                 "schedule": ScheduleConfig(kind="trapezoid", warmup=0.05),
                 "evaluate_every": 1 / self.marks,
                 "save_every": Budget(amount=1, unit="minutes"),
