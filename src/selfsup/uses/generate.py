@@ -299,10 +299,8 @@ class Writer:
         if len(hidden) > len(ids):
             hidden = hidden[batch.starts[1:].to(device) - 1]
         logits = decoding.logits(hidden)
-        known = self.pretrained.tokenizer.vocab_size
-        if known < logits.shape[1]:
-            logits[:, known:] = -torch.inf
-        return logits
+        # rows that pad the matrix are no words
+        return logits[:, : self.pretrained.tokenizer.vocab_size]
 
     def _seen(self, rows: list[_Row], logits: Tensor) -> Tensor:
         seen = torch.zeros(logits.shape, dtype=torch.bool)
