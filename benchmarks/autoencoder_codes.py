@@ -25,8 +25,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from _common import arguments, finish
-
 from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, GaussianNoiseConfig
 from selfsup.data.arrays import read_array
@@ -37,6 +35,8 @@ from selfsup.models.autoencoder import AutoEncoder, parameter_counts
 from selfsup.objectives.corruption import corrupt
 from selfsup.uses import codes
 from selfsup.uses.autoencoding import code_indices, code_use, make_loop, prepare
+
+from _common import arguments, finish
 
 Images = NDArray[np.float32]
 SETS = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}

@@ -9,6 +9,7 @@ import selfsup
 
 def test_names_and_arguments() -> None:
     assert selfsup.__all__ == [
+        "AutoEncoder",
         "AutoEncoderDetector",
         "AutoEncoderTransformer",
         "FinetuneConfig",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selfsup import recipes
     from selfsup.finetune_config import FinetuneConfig
+    from selfsup.models.autoencoder import AutoEncoder
     from selfsup.models.hub import load
     from selfsup.uses.detection.estimators import AutoEncoderDetector, AutoEncoderTransformer
     from selfsup.uses.embed import embed
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AutoEncoder",
     "AutoEncoderDetector",
     "AutoEncoderTransformer",
     "FinetuneConfig",
@@ -40,6 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AutoEncoder": "selfsup.models.autoencoder",
     "AutoEncoderDetector": "selfsup.uses.detection.estimators",
     "AutoEncoderTransformer": "selfsup.uses.detection.estimators",
     "FinetuneConfig": "selfsup.finetune_config",

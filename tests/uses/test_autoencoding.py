@@ -219,3 +219,87 @@ def test_images_of_another_size_are_refused(digits: Path) -> None:
     model = prepare(tiny(digits)).model
     with pytest.raises(UserError, match="images of 9 x 8 with 1 channel, the model takes 8 x 8"):
         model.spec.transform(np.zeros((2, 8, 9), np.uint8), "new.npy")
+
+
+def test_pictures_of_many_sizes_are_scaled_in_training_and_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    for kind in ("dark", "light"):
+        (folder / kind).mkdir(parents=True)
+        for i in range(12):
+            low = 0 if kind == "dark" else 150
+            pixels = random.integers(low, low + 100, (10 + i % 3, 14, 3)).astype(np.uint8)
+            image.fromarray(pixels).save(folder / kind / f"{i}.png")
+    run, scale = str(tmp_path / "run"), ["--size", "8", "--color", "grey"]
+    train = ["pretrain", "one-hot-autoencoder", "--data", str(folder), "--steps", "4",
+             "--train.batch_size", "8", "--out", run]  # fmt: skip
+    assert main(train) == 2
+    assert "--data.size PIXELS" in capsys.readouterr().err
+    assert main([*train, "--data.size", "8", "--data.color", "grey"]) == 0
+    said = capsys.readouterr().err
+    assert "examples  held out" in said
+    assert "tokens" not in said
+    asked = [run, "--data", str(folder), "-o", str(tmp_path / "c.csv"), "--json"]
+    assert main(["cluster", *asked, *scale, "--labels", "folder"]) == 0
+    assert json.loads(capsys.readouterr().out)["largest_class"] == 0.5
+    assert main(["cluster", *asked, "--size", "8"]) == 2
+    assert "with 3 channels, the model takes 8 x 8 with 1 channel" in capsys.readouterr().err
+    assert main(["cluster", *asked, "--size", "3"]) == 2
+    (folder / "dark" / "broken.png").write_bytes(b"no picture")
+    assert main(["cluster", *asked, *scale]) == 2
+    assert "broken.png: cannot be read as a picture" in capsys.readouterr().err
+
+
+def test_parquet_trains_and_columns_are_left_out_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / "t.parquet"
+    duckdb.sql(f"""copy (select sin(i) a, case when i % 7 = 0 then null else cos(i) end b,
+                   case when i % 2 = 0 then 'even' else 'odd' end c, i as number
+                   from range(90) t(i)) to '{path}' (format parquet)""")
+    run = str(tmp_path / "run")
+    train = ["pretrain", "autoencoder", "--data", str(path), "--data.ignore", "[number]", "--steps",
+             "5", "--train.batch_size", "16", "--code-size", "2", "--out", run, "--json"]  # fmt: skip
+    assert main(train) == 0
+    asked = ["encode", run, "--data", str(path), "-o", str(tmp_path / "z.npy"), "--json"]
+    assert main([*asked, "--ignore", "number"]) == 0
+    assert np.load(tmp_path / "z.npy").shape == (90, 2)
+    capsys.readouterr()
+    assert main([*asked, "--ignore", "numbr"]) == 2
+    assert "did you mean 'number'?" in capsys.readouterr().err
+
+
+def test_load_opens_an_auto_encoder(digits: Path, tmp_path: Path) -> None:
+    import selfsup
+
+    train_autoencoder(tiny(digits), tmp_path / "run", quiet=True)
+    assert isinstance(selfsup.load(tmp_path / "run"), selfsup.AutoEncoder)
+
+
+def test_likelihood_by_importance_sampling_meets_the_integral(digits: Path) -> None:
+    """Against a sum over a fine grid of codes, for a code of one number."""
+    prepared = prepare(tiny(digits, "vae", bottleneck={"size": 1}, train={"budget": "60 steps"}))
+    make_loop(prepared, None, True).run()
+    model = prepared.model.eval()
+    x = prepared.objective.read(prepared.heldout[:4])
+    grid = torch.linspace(-8, 8, 4001)[:, None]
+    with torch.no_grad():
+        decoded = model.decoder(grid)
+        truth = []
+        for example in x:
+            target = torch.from_numpy(example)[None].expand(len(grid), *x.shape[1:])
+            nats = model.likelihood(decoded, target).double()
+            prior = -0.5 * grid[:, 0].double() ** 2 - 0.5 * math.log(2 * math.pi)
+            truth.append(float(torch.logsumexp(prior - nats, 0) + math.log(16 / 4000)))
+    many = codes.log_likelihood(model, x, draws=4000)
+    np.testing.assert_allclose(many, truth, atol=0.1)
+    one = np.mean([codes.log_likelihood(model, x, draws=1, seed=s) for s in range(60)], 0)
+    assert (one < np.array(truth)).all()  # the evidence bound is a bound
+    np.testing.assert_array_equal(codes.log_likelihood(model, x[:2], draws=40),
+                                  codes.log_likelihood(model, x, draws=40)[:2])  # fmt: skip
+    with pytest.raises(UserError, match="likelihoods need a VAE"):
+        codes.log_likelihood(prepare(tiny(digits)).model, x)

@@ -19,6 +19,7 @@ from cyclopts.exceptions import (
 import selfsup
 from selfsup.cli import (
     autoencoder_commands,
+    autoencoder_study_commands,
     commands,
     corpus_commands,
     decoder_commands,
@@ -86,6 +87,9 @@ _study.command(commands.next_sentence, name="next-sentence")
 _study.command(study_commands.alphabets, name="alphabets")
 _study.command(study_commands.curves)
 _study.command(detect_commands.capacity)
+_study.command(autoencoder_study_commands.dimensions)
+_study.command(autoencoder_study_commands.codebook)
+_study.command(autoencoder_study_commands.denoising)
 _detect.command(detect_commands.fit)
 _detect.command(detect_commands.score)
 _study.command(study_commands.in_context, name="in-context")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.flags import Json, Model, named_settings, own_names
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
-    from selfsup.autoencoder_config import AutoEncoderConfig
+    from selfsup.autoencoder_config import AutoEncoderConfig, ObservationConfig
     from selfsup.cli.flags import BudgetFlags, CorpusFlags, SettingFlags
     from selfsup.data.observations import Observations
     from selfsup.models.autoencoder import AutoEncoder
@@ -22,8 +23,52 @@ Examples = Annotated[
     str,
     Parameter(name=["--data", "-d"], help="An array, table or folder of pictures, as in training."),
 ]
-Key = Annotated[str, Parameter(help="The array of an .npz file.")]
+_READING = Group("Reading", sort_key=1)
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ReadingFlags:
+    """How examples are read; what the model was trained with must be said again."""
+
+    key: Annotated[str, Parameter(group=_READING, help="The array of an .npz file.")] = ""
+    size: Annotated[
+        int | None,
+        Parameter(group=_READING, help="Scale and crop pictures to this square [as is]."),
+    ] = None
+    color: Annotated[
+        Literal["auto", "grey", "rgb"],
+        Parameter(group=_READING, help="Channels of pictures [auto: grey when all are]."),
+    ] = "auto"
+    ignore: Annotated[
+        str, Parameter(group=_READING, help="Columns that are not read, `a,b` [none].")
+    ] = ""
+
+
+def read_examples(
+    data: str, reading: ReadingFlags | None, labels: str = "", rows: int | None = None
+) -> ObservationConfig:
+    """`--data` and the flags about it, checked.
+
+    Raises:
+        UserError: a size that pictures cannot have.
+    """
+    from selfsup.autoencoder_config import ObservationConfig
+
+    flags = reading or ReadingFlags()
+    if flags.size is not None and flags.size < 4:
+        raise UserError(f"must be at least 4, not {flags.size}", where="--size")
+    ignored = tuple(name.strip() for name in flags.ignore.split(",") if name.strip())
+    return ObservationConfig(
+        path=data,
+        key=flags.key,
+        size=flags.size,
+        color=flags.color,
+        ignore=ignored,
+        labels=labels,
+        rows=rows,
+    )
 
 
 def chosen_recipe(tokens: list[str]) -> str | None:
@@ -93,19 +138,22 @@ def pretrain(
     render.show(result, as_json=as_json, title=str(folder))
 
 
-def _read(data: str, key: str = "", labels: str = "", rows: int | None = None) -> Observations:
-    from selfsup.autoencoder_config import ObservationConfig
+def _read(
+    data: str, reading: ReadingFlags | None, labels: str = "", rows: int | None = None
+) -> Observations:
     from selfsup.data.observations import read_observations
 
-    return read_observations(ObservationConfig(path=data, key=key, labels=labels, rows=rows))
+    return read_observations(read_examples(data, reading, labels, rows))
 
 
-def _open(model: str, data: str, key: str, rows: int | None = None) -> tuple[AutoEncoder, Any]:
+def _open(
+    model: str, data: str, reading: ReadingFlags | None, rows: int | None = None
+) -> tuple[AutoEncoder, Any]:
     from selfsup.models.autoencoder_hub import load_autoencoder
     from selfsup.uses.codes import inputs
 
     opened = load_autoencoder(model)
-    return opened, inputs(opened, _read(data, key, rows=rows))
+    return opened, inputs(opened, _read(data, reading, rows=rows))
 
 
 def _images(model: AutoEncoder) -> None:
@@ -119,10 +167,10 @@ def encode(
     *,
     data: Examples,
     output: Output,
-    key: Key = "",
     indices: Annotated[
         bool, Parameter(negative="", help="Write whole numbers instead of vectors.")
     ] = False,
+    reading: ReadingFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Turn examples into codes, an .npy file."""
@@ -130,7 +178,7 @@ def encode(
     from selfsup.uses import codes
     from selfsup.uses.autoencoding import code_indices
 
-    opened, x = _open(model, data, key)
+    opened, x = _open(model, data, reading)
     found = code_indices(opened, x) if indices else codes.encode(opened, x)
     save_array(found, output)
     result = {"output": output, "examples": len(found), "code": list(found.shape[1:])}
@@ -173,8 +221,8 @@ def reconstruct(
     *,
     data: Examples,
     output: Output,
-    key: Key = "",
     count: Annotated[int, Parameter(help="Images in the gallery [12].")] = 12,
+    reading: ReadingFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Draw images above what comes back of them, a PNG."""
@@ -183,7 +231,7 @@ def reconstruct(
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
-    opened, x = _open(model, data, key, rows=count)
+    opened, x = _open(model, data, reading, rows=count)
     _images(opened)
     back = codes.reconstruct(opened, x)
     save_gallery(output, np.stack([x, back]))
@@ -201,9 +249,9 @@ def sample(
         Parameter(help="A VAE's own, or a mixture fitted on the codes of --data [auto]."),
     ] = "auto",
     data: Annotated[str, Parameter(name=["--data", "-d"], help="Examples, for a mixture.")] = "",
-    key: Key = "",
     count: Annotated[int, Parameter(help="How many [64].")] = 64,
     seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
+    reading: ReadingFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Draw new images from a prior over codes, a PNG."""
@@ -215,7 +263,7 @@ def sample(
         raise UserError(f"must be at least 1, not {count}", where="--count")
     opened = load_autoencoder(model)
     _images(opened)
-    known = codes.encode(opened, codes.inputs(opened, _read(data, key))) if data else None
+    known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
     drawn = codes.sample(opened, count, prior=prior, codes=known, seed=seed)
     across = max(1, round(count**0.5))
     rows = drawn[: count // across * across].reshape(-1, across, *opened.input_shape)
@@ -229,16 +277,16 @@ def interpolate(
     *,
     data: Examples,
     output: Output,
-    key: Key = "",
     pairs: Annotated[int, Parameter(help="Rows [6].")] = 6,
     steps: Annotated[int, Parameter(help="Images in a row [9].")] = 9,
+    reading: ReadingFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Draw what lies between examples, a PNG."""
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
-    opened, x = _open(model, data, key, rows=max(2 * pairs, 2))
+    opened, x = _open(model, data, reading, rows=max(2 * pairs, 2))
     _images(opened)
     save_gallery(output, codes.interpolate(opened, x, steps))
     render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
@@ -250,15 +298,15 @@ def traverse(
     *,
     data: Examples,
     output: Output,
-    key: Key = "",
     dimensions: Annotated[int, Parameter(help="Rows, those that vary most [10].")] = 10,
+    reading: ReadingFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Draw what each number of a code changes, a PNG."""
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
-    opened, x = _open(model, data, key, rows=2000)
+    opened, x = _open(model, data, reading, rows=2000)
     _images(opened)
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
     save_gallery(output, rows)
@@ -271,8 +319,8 @@ def cluster(
     *,
     data: Examples,
     output: Output,
-    key: Key = "",
     labels: Annotated[str, Parameter(help="The true classes, to compare with.")] = "",
+    reading: ReadingFlags | None = None,
     as_json: Json = False,
 ) -> None:
     """Give each example its class, a .csv file; a picture of the classes beside it."""
@@ -285,7 +333,7 @@ def cluster(
     from selfsup.uses.galleries import save_gallery
 
     opened = load_autoencoder(model)
-    observations = _read(data, key, labels)
+    observations = _read(data, reading, labels)
     x = codes.inputs(opened, observations)
     found = codes.classes(opened, x)
     with output.open("w", newline="", encoding="utf-8") as file:

@@ -74,6 +74,7 @@ class Loop:
         fingerprint: what a checkpoint must have been made with to be resumed here.
         quiet: print nothing.
         title: what the progress bar says.
+        unit: what batches count as `token_count`, for people; files keep the name `tokens`.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Loop:
         fingerprint: str = "",
         quiet: bool = False,
         title: str = "training",
+        unit: str = "tokens",
     ) -> None:
         if config.tensorboard:
             import_extra("tensorboard", "tensorboard", "train.tensorboard")
@@ -110,7 +112,7 @@ class Loop:
         self.optimizers = build_optimizers(model, config.optimizer, matrices, self.precision.dtype)
         self.folder, self.fingerprint = folder, fingerprint
         self.flops_per_token = flops_per_token
-        self.quiet, self.title = quiet or self.rank > 0, title
+        self.quiet, self.title, self.unit = quiet or self.rank > 0, title, unit
         self.state = State()
         self.scored: nn.Module = _Scored(model, objective)
         self.part_size = config.batch_size // (config.accumulate * self.world)
@@ -216,7 +218,8 @@ class Loop:
             )
         shown = "  ".join(f"{n.replace('_', ' ')} {v:.3f}" for n, v in values.items())
         display.say(
-            f"step {state.step:>6,}  {clock(state.seconds)}  {state.tokens:>11,} tokens  held out: {shown}"
+            f"step {state.step:>6,}  {clock(state.seconds)}  {state.tokens:>11,} {self.unit}  "
+            f"held out: {shown}"
         )
 
     def take_best(self) -> None:
@@ -378,4 +381,4 @@ class Loop:
         share = self._share_of_peak(speed)
         peak = f"  {share:.0%} of peak" if share else ""
         left = self.state.seconds * (1 - at) / at if at else 0
-        return f"loss {loss:.3f}  {speed:,.0f} tokens/s{peak}  {clock(left)} left"
+        return f"loss {loss:.3f}  {speed:,.0f} {self.unit}/s{peak}  {clock(left)} left"

@@ -177,6 +177,7 @@ def make_loop(prepared: Prepared, folder: Path | None, quiet: bool) -> Loop:
         fingerprint=_fingerprint(prepared),
         quiet=quiet,
         title=config.recipe or "autoencoder",
+        unit="examples",
     )
 
 

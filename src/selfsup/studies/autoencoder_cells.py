@@ -1,0 +1,146 @@
+"""What the studies of auto-encoders share: the examples, one training each, and its kept result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup import autoencoder_recipes
+from selfsup.autoencoder_config import AutoEncoderConfig, ObservationConfig
+from selfsup.data.images import ImageSpec
+from selfsup.data.observations import Observations, read_observations
+from selfsup.errors import UserError
+from selfsup.models.autoencoder import AutoEncoder
+from selfsup.studies.study_folder import open_folder
+from selfsup.training.progress import Progress
+from selfsup.uses.autoencoding import Prepared, make_loop
+from selfsup.uses.run_folder import write_json
+
+Floats = NDArray[np.float32]
+Cell = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every study of auto-encoders is told."""
+
+    data: ObservationConfig
+    out: Path
+    steps: int = 1000
+    seeds: int = 1
+    overwrite: bool = False
+    quiet: bool = False
+
+    def settings(self, **own: Any) -> dict[str, Any]:
+        """What makes two studies the same, for `study.json`."""
+        data = self.data.model_dump(mode="json")
+        return {"data": data, "steps": self.steps, "seeds": self.seeds, **own}
+
+
+def begin(plan: Plan, **own: Any) -> Observations:
+    """Open the study's folder and read the examples.
+
+    Raises:
+        UserError: numbers below 1, another study in the folder, or no examples.
+    """
+    for flag in ("steps", "seeds"):
+        if getattr(plan, flag) < 1:
+            raise UserError(f"must be at least 1, not {getattr(plan, flag)}", where=f"--{flag}")
+    observations = read_observations(plan.data)
+    settings = plan.settings(**own)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    open_folder(plan.out, settings, plan.overwrite)
+    write_json(plan.out / "study.json", settings)
+    return observations
+
+
+def config(plan: Plan, recipe: str, seed: int, **changes: Mapping[str, Any]) -> AutoEncoderConfig:
+    """The configuration of one training, by the recipe, with some sections changed."""
+    value = autoencoder_recipes.get(recipe).model_dump(mode="json")
+    value |= {"seed": seed, "data": plan.data.model_dump(mode="json")}
+    value["train"] |= {"budget": f"{plan.steps} steps", "evaluate_every": 1.0}
+    for section, change in changes.items():
+        value[section] |= change
+    return AutoEncoderConfig.model_validate(value)
+
+
+def cells(
+    plan: Plan,
+    wanted: Sequence[Mapping[str, Any]],
+    make: Callable[[Mapping[str, Any]], Cell],
+) -> list[Cell]:
+    """The results of trainings, made where they do not lie in the folder already.
+
+    Args:
+        plan: the study.
+        wanted: what tells each training from the others; it stands in its result too.
+        make: trains and scores one.
+    """
+    display = Progress(quiet=plan.quiet, title="study")
+    found = []
+    for number, what in enumerate(wanted, 1):
+        name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+        file = plan.out / "cells" / f"{name}.json"
+        if not file.is_file():
+            started = time.perf_counter()
+            cell = {**what, **make(what)}
+            cell["seconds"] = round(time.perf_counter() - started, 2)
+            file.parent.mkdir(exist_ok=True)
+            write_json(file, cell)
+            said = "  ".join(f"{key} {value}" for key, value in what.items())
+            display.say(f"{number} of {len(wanted)}: {said}")
+        found.append(json.loads(file.read_text(encoding="utf-8")))
+        display.update(number / len(wanted), f"{number} of {len(wanted)}")
+    display.close()
+    return found
+
+
+def trained(prepared: Prepared) -> AutoEncoder:
+    """The model after its whole budget; nothing is kept on disk.
+
+    The last weights are taken, never the best on the held-out part that the study then scores.
+    """
+    make_loop(prepared, None, True).run()
+    return prepared.model.cpu().eval()
+
+
+def sides(prepared: Prepared, most: int = 5000) -> tuple[Floats, Floats]:
+    """Training and held-out examples as the model takes them, at most so many."""
+    read = prepared.objective.read
+    return read(prepared.train[:most]), read(prepared.heldout[:most])
+
+
+def check_numbers(prepared: Prepared, where: str) -> None:
+    """Refuse a table with words or gaps, whose squared error would not be of numbers alone.
+
+    Raises:
+        UserError: there are some.
+    """
+    spec = prepared.model.spec
+    if not isinstance(spec, ImageSpec) and len(spec.numbers) < spec.width:
+        raise UserError(
+            "this study needs numbers without gaps, the table has words or gaps",
+            where=where,
+            mend="leave such columns out with --ignore",
+        )
+
+
+def medians(rows: Sequence[Cell], by: str, keys: Sequence[str]) -> list[Cell]:
+    """A row for each value of `by`, in order of appearance, with medians over seeds."""
+    table = []
+    for value in dict.fromkeys(row[by] for row in rows):
+        own = [row for row in rows if row[by] == value]
+        line: Cell = {by: value}
+        for key in keys:
+            if all(row.get(key) is not None for row in own):
+                line[key] = float(np.median([row[key] for row in own]))
+        table.append(line)
+    return table

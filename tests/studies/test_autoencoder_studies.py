@@ -1,0 +1,134 @@
+"""The studies of auto-encoders, small: they run, resume, compare with floors and refuse bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from selfsup.cli.app import main
+from selfsup.studies.denoising import gain, probe
+from selfsup.studies.dimensions import principal_error
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("digits") / "digits.npz"
+    found = load_digits()
+    np.savez(path, images=(found.images[:300] * 15.9).astype(np.uint8), label=found.target[:300])
+    return path
+
+
+def study(verb: str, digits: Path, out: Path, *words: str) -> int:
+    given = ["--data", str(digits), "--key", "images", "--steps", "8", "--out", str(out), "--json"]
+    if "--labels" not in words:
+        np.save(digits.with_name("images.npy"), np.load(digits)["images"])
+        given[1:4] = [str(digits.with_name("images.npy"))]
+    return main(["study", verb, *given, *words])
+
+
+def test_dimensions_compares_with_pca_and_goes_on(
+    digits: Path, tmp_path: Path, capsys: Any
+) -> None:
+    words = ("--sizes", "2,4", "--seeds", "2")
+    assert study("dimensions", digits, tmp_path, *words) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert [row["size"] for row in first["table"]] == [2, 4]
+    assert all(0 < row["pca"] < row["mean"] for row in first["table"])
+    assert (tmp_path / "figures" / "dimensions.png").read_bytes()[1:4] == b"PNG"
+    assert len((tmp_path / "figures" / "dimensions.csv").read_text().splitlines()) == 5
+    kept = sorted((tmp_path / "cells").iterdir())
+    times = [file.stat().st_mtime_ns for file in kept]
+    kept[0].unlink()
+    assert study("dimensions", digits, tmp_path, *words) == 0
+    assert json.loads(capsys.readouterr().out) == first  # the lost training came back the same
+    assert [file.stat().st_mtime_ns for file in kept[1:]] == times[1:]
+    assert study("dimensions", digits, tmp_path, "--sizes", "3") == 2
+    assert "a study with another" in capsys.readouterr().err
+
+
+def test_codebook_follows_usage_over_training(digits: Path, tmp_path: Path, capsys: Any) -> None:
+    assert study("codebook", digits, tmp_path) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["quantizer"] for row in result["table"]] == ["fsq", "vq", "vq-bare"]
+    for row in result["table"]:
+        assert 1 <= row["perplexity"] <= row["usage"] * 240 + 1e-6
+        assert row["dead"] == 240 - round(row["usage"] * 240)
+    cell = json.loads(next((tmp_path / "cells").iterdir()).read_text())
+    steps = [look["step"] for look in cell["looks"]]
+    assert steps[0] == 0
+    assert steps[-1] == 8
+    assert len(steps) > 3
+
+
+def test_denoising_gains_and_probes(digits: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ("--labels", "label", "--noises", "0,0.4", "--code-size", "8")
+    assert study("denoising", digits, tmp_path, *words) == 0
+    result = json.loads(capsys.readouterr().out)
+    none, some = result["table"]
+    assert "gain" not in none
+    assert some["gain_pca"] > 0
+    assert none["probe_input"] == some["probe_input"] > some["largest_class"]
+    assert 0 < some["probe"] <= 1
+
+
+def test_gain_probe_and_components_know_their_controls() -> None:
+    random = np.random.default_rng(0)
+    clean = random.random((50, 12)).astype(np.float32)
+    noisy = clean + random.normal(0, 0.3, clean.shape).astype(np.float32)
+    assert gain(noisy, noisy, clean) == 0
+    assert gain(noisy, clean + (noisy - clean) / 10, clean) == pytest.approx(20, abs=0.01)
+    labels = np.array(["a", "b"] * 100)
+    apart = np.where(labels == "a", 1.0, -1.0)[:, None]
+    assert probe(apart, labels, apart, labels) == 1
+    guess = probe(random.normal(size=(200, 1)), labels, random.normal(size=(200, 1)), labels)
+    assert guess is not None
+    assert 0.3 < guess < 0.7
+    assert probe(apart[::2], labels[::2], apart, labels) is None
+    line = (random.normal(size=(40, 1)) * np.ones((1, 5))).astype(np.float32)
+    assert principal_error(line, line, 1) == pytest.approx(0, abs=1e-9)
+    assert principal_error(line, line, 6) is None
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "message"),
+    [
+        ("dimensions", ["--sizes", "2,x"], "are no numbers"),
+        ("dimensions", ["--sizes", "2.5"], "are no whole numbers"),
+        ("dimensions", ["--sizes", "0"], "whole numbers from 1"),
+        ("dimensions", ["--seeds", "0"], "at least 1"),
+        ("codebook", ["--quantizers", "vp"], "did you mean 'vq'"),
+        ("denoising", ["--noises", "-1"], "numbers from 0"),
+        ("denoising", ["--size", "2"], "at least 4"),
+    ],
+)
+def test_bad_input_is_one_line(
+    verb: str, words: list[str], message: str, digits: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert study(verb, digits, tmp_path / "new", *words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_table_with_words_is_refused(tmp_path: Path, capsys: Any) -> None:
+    lines = ["a,b", *(f"{i},{'x' if i % 2 else 'y'}" for i in range(40))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    given = [
+        "study",
+        "dimensions",
+        "--data",
+        str(tmp_path / "t.csv"),
+        "--steps",
+        "2",
+        "--sizes",
+        "1",
+    ]
+    assert main([*given, "--out", str(tmp_path / "s"), "--json"]) == 2
+    assert "words or gaps" in capsys.readouterr().err
+    given = [*given, "--ignore", "b", "--out", str(tmp_path / "n"), "--json"]
+    assert main(given) == 0
