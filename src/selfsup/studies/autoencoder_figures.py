@@ -78,7 +78,8 @@ def draw_denoising(out: Path, rows: Rows) -> Path:
         _line(right, rows, "noise", "probe", BLUE, "codes")
         _line(right, rows, "noise", "probe_pca", RED, "principal components", "s--")
         _line(right, rows, "noise", "probe_input", GREY, "the input itself", ":")
-        right.legend(frameon=False, fontsize=9)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3}
+        right.legend(frameon=False, fontsize=9, **place)
     else:
         right.text(0.5, 0.5, "no labels given", ha="center", transform=right.transAxes)
     keys = ("noise", "seed", "gain", "gain_pca", "probe", "probe_pca", "probe_input")

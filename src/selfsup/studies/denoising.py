@@ -34,7 +34,7 @@ from selfsup.uses.run_folder import write_json
 NOISES = (0.0, 0.1, 0.2, 0.4, 0.8)
 _PROBED = 2000
 """Labelled training examples that a probe sees."""
-_SCORES = ("gain", "gain_pca", "probe", "probe_pca", "probe_input", "largest_class")
+_SCORES = ("heldout", "gain", "gain_pca", "probe", "probe_pca", "probe_input", "largest_class")
 
 
 def run(plan: Plan, noises: Sequence[float] = NOISES, size: int = 64) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _cell(plan: Plan, observations: Observations, size: int, what: Mapping[str, 
     model = trained(prepared)
     train, heldout = sides(prepared)
     components = _components(train, size)
-    cell: Cell = {}
+    cell: Cell = {"heldout": len(heldout)}
     if what["noise"]:
         seen = _noisy(prepared, what["noise"])
         cell["gain"] = gain(seen, codes.reconstruct(model, seen), heldout)
@@ -168,6 +168,6 @@ def _finding(table: Sequence[Cell]) -> str:
         scores = ", ".join(f"{row['noise']:g}: {row['probe']:.1%}" for row in probed)
         parts.append(
             f"A linear probe of the codes by the noise of training, {scores}; of the input itself "
-            f"{probed[0]['probe_input']:.1%}."
+            f"{probed[0]['probe_input']:.1%} ({probed[0]['heldout']:,.0f} held-out examples)."
         )
     return " ".join(parts) or "Without noise and without labels there is nothing to compare."

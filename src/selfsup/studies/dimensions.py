@@ -76,11 +76,14 @@ def _cell(plan: Plan, observations: Observations, what: Mapping[str, Any]) -> Ce
 
 
 def principal_error(train: Floats, heldout: Floats, size: int) -> float | None:
-    """Mean squared error of a value behind `size` principal components; None: there are not as many."""
+    """Mean squared error of a value behind `size` principal components.
+
+    None where there are not as many, or where they are as many as the values and nothing is left out.
+    """
     from sklearn.decomposition import PCA
 
     flat, asked = (x.reshape(len(x), -1).astype(np.float64) for x in (train, heldout))
-    if size > min(flat.shape):
+    if size > len(flat) or size >= flat.shape[1]:
         return None
     pca = PCA(size, random_state=0).fit(flat)
     back = pca.inverse_transform(pca.transform(asked))
