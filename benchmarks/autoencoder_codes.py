@@ -16,6 +16,8 @@ Steps count, not minutes: the scores do not depend on how busy the machine is.
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -223,12 +225,14 @@ def main() -> None:
         print(f"{missing[0]} is not here: nothing to train on")
         return
     common = (steps, seeds, few)
-    figures = {
+    figures: dict[str, Any] = {
         "classes": {f.name: classes(f, *common) for f in folders},
         "quantizers": {f.name: quantizers(f, quantizer_steps, seeds, few) for f in folders},
         "likelihood": {"binarised_mnist": likelihood(folders[0], *common, draws)},
         "denoising": {f.name: denoising(f, *common) for f in folders},
     }
+    # flags change what was measured, so they belong to the result
+    figures["command"] = shlex.join(["python", "benchmarks/autoencoder_codes.py", *sys.argv[1:]])
     finish("autoencoder_codes", args, figures)
 
 
