@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -201,6 +202,24 @@ def test_a_prompt_longer_than_the_context(gpt2: PretrainedDecoder) -> None:
     assert one.note == f"prompt 1 has {count} tokens, the model reads 48: its last 38 are read"
     with pytest.raises(UserError, match=f"prompt 2: has {count} tokens, the model reads 48"):
         generate(gpt2, ["a", long], cut=False)
+
+
+def test_room_that_is_kept_for_what_is_written(gpt2: PretrainedDecoder) -> None:
+    writer, text = Writer(gpt2), "a long text. " * 200
+    room = gpt2.max_length - 12
+    (cut,) = join([text], writer.generate([text], GREEDY, reserve=True))
+    assert f"its last {room} are read" in cut.note
+    assert "full" not in cut.note
+    ids = gpt2.tokenizer.encode(text).ids[-room:].tolist()
+    for _ in range(12):
+        with torch.inference_mode():
+            hidden = gpt2.model(Sequences.from_lists([np.array(ids)]))
+            logits = gpt2.model.predict(hidden[-1:])[0, : gpt2.tokenizer.vocab_size]
+        ids.append(int(logits.argmax()))
+    assert cut.ids == ids[room:]
+    much = Sampling(greedy=True, max_tokens=gpt2.max_length)
+    with pytest.raises(UserError, match="leave no room for a prompt"):
+        writer.generate(["a"], much, reserve=True)
 
 
 def test_an_empty_prompt_starts_from_the_begin_token(gpt2: PretrainedDecoder) -> None:

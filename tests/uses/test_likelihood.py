@@ -15,7 +15,6 @@ from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.nn.sequences import Sequences
 from selfsup.uses.evaluating import evaluate_texts
-from selfsup.uses.greedy import greedy
 from selfsup.uses.likelihood import bits_per_byte, encode_pairs, rolling, score, windows
 from selfsup.uses.shared_prefix import groups
 from tests.uses.tiny_decoder import tiny_decoder
@@ -127,24 +126,6 @@ def test_bad_input(decoder: PretrainedDecoder) -> None:
         bits_per_byte(decoder, ["a b"], stride=60)
     with pytest.raises(UserError, match="there is no text"):
         bits_per_byte(decoder, [""])
-
-
-def test_greedy_writing(decoder: PretrainedDecoder) -> None:
-    prompts = [_LONG, f"{_LONG}And", "The", "", _LONG * 6, _LONG]
-    found = greedy(decoder, prompts, 6)
-    assert found == [greedy(decoder, [p], 6)[0] for p in prompts]
-    assert found[4].cut > 0
-    ((context, _),) = encode_pairs(decoder, [("The", " x")])
-    ids = list(context)
-    for _ in range(found[2].tokens):
-        with torch.inference_mode():
-            hidden = decoder.model(Sequences.from_lists([np.array(ids)]))
-            ids.append(int(decoder.model.predict(hidden[-1:]).argmax()))
-    assert found[2].text == decoder.tokenizer.decode(ids)[3:]
-    stop = found[0].text[2:3]
-    assert greedy(decoder, [_LONG], 6, [stop])[0].text == found[0].text.partition(stop)[0]
-    with pytest.raises(UserError, match="no room for a prompt"):
-        greedy(decoder, ["a"], 96)
 
 
 def test_evaluate(

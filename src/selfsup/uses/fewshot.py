@@ -19,8 +19,9 @@ from selfsup.data.keys import below, hash64
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.tasks.prompts import Example, PromptTask
-from selfsup.uses.greedy import greedy
+from selfsup.uses.generate import complete
 from selfsup.uses.likelihood import BATCH_TOKENS, Likelihood, encode_pairs, score
+from selfsup.uses.sampling import Sampling
 
 Normalize = Literal["none", "tokens", "bytes"]
 Labels = Literal["true", "shuffled"]
@@ -226,7 +227,8 @@ def measure(
     prompts = [task.prompt(examples, e.input) for e in asked]
     if not task.chooses:
         stop = [task.layout.ending] if task.layout.ending else []
-        written = greedy(pretrained, prompts, max_tokens, stop, batch_tokens=batch_tokens)
+        how = Sampling(greedy=True, max_tokens=max_tokens, stop=tuple(stop))
+        written = complete(pretrained, prompts, how)
         answers = [one.text.strip() for one in written]
         right = [a == e.output.strip() for a, e in zip(answers, asked, strict=True)]
         return Measured({"exact": float(np.mean(right))}, None, answers)

@@ -184,13 +184,22 @@ class Writer:
         self._decodings: dict[bool, Decoding] = {}
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling | None = None, *, cut: bool = True
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling | None = None,
+        *,
+        cut: bool = True,
+        reserve: bool = False,
     ) -> Iterator[Piece]:
-        """As the function of that name."""
+        """As the function of that name.
+
+        With `reserve`, prompts are cut so that `max_tokens` fit behind them, as EleutherAI's harness does:
+        the context never moves.
+        """
         settings = sampling or Sampling()
         if not prompts:
             raise UserError("no prompt", mend="give a text to write on from")
-        ready = [self._prepare(p, i, settings, cut) for i, p in enumerate(prompts)]
+        ready = [self._prepare(p, i, settings, cut, reserve) for i, p in enumerate(prompts)]
         return self._pieces(ready, settings)
 
     def _decoding(self, rows: int) -> Decoding:
@@ -201,7 +210,9 @@ class Writer:
             )
         return self._decodings[alone]
 
-    def _prepare(self, text: str, number: int, settings: Sampling, cut: bool) -> _Row:
+    def _prepare(
+        self, text: str, number: int, settings: Sampling, cut: bool, reserve: bool
+    ) -> _Row:
         """A prompt's tokens, cut where they are too many."""
         tokenizer, longest = self.pretrained.tokenizer, self.pretrained.max_length
         ids: list[int] = tokenizer.encode(text).ids.tolist()
@@ -217,12 +228,16 @@ class Writer:
                 )
             ids = [tokenizer.begin_id]
         note = ""
-        if len(ids) > longest:
+        room = longest - settings.max_tokens if reserve else longest
+        if room < 1:
+            what = f"{settings.max_tokens} leave no room for a prompt: the model reads {longest}"
+            raise UserError(what, where="--max-tokens")
+        if len(ids) > room:
             said = f"has {len(ids)} tokens, the model reads {longest}"
             if not cut:
                 where = f"prompt {number + 1}"
                 raise UserError(said, where=where, mend="shorten it, or let it be cut")
-            kept = longest - min(settings.max_tokens, longest // 2)
+            kept = room if reserve else longest - min(settings.max_tokens, longest // 2)
             note = f"prompt {number + 1} {said}: its last {kept} are read"
             ids = ids[-kept:]
         return _Row(number, 0, ids, TokenText(tokenizer, ids, settings.stop), note)
@@ -289,7 +304,7 @@ class Writer:
         ]
 
     def _read(self, decoding: Decoding, cache: KeyValueCache, ids: list[list[int]]) -> Tensor:
-        """Logits (rows, vocabulary) of what follows; -inf where the tokenizer has no such token."""
+        """Logits (rows, the tokenizer's vocabulary) of what follows."""
         device = decoding.device
         if all(len(one) == 1 for one in ids):
             batch = continuation(torch.tensor(ids, device=device)[:, 0], cache.lengths)

@@ -18,10 +18,11 @@ from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.training.devices import choose_device
 from selfsup.training.progress import Progress
-from selfsup.uses.greedy import greedy
+from selfsup.uses.generate import Writer, join
 from selfsup.uses.judge_tasks import JudgeTask, find_task, read_rows, write_rows
 from selfsup.uses.likelihood import BATCH_TOKENS, rolling, score
 from selfsup.uses.run_folder import write_json
+from selfsup.uses.sampling import Sampling
 
 _WRITTEN = 256  # tokens that the harness lets a model write where a task says nothing
 
@@ -161,6 +162,7 @@ def adapter(pretrained: PretrainedDecoder, batch_tokens: int = BATCH_TOKENS) -> 
         UserError: the harness is not installed.
     """
     api = import_extra("lm_eval.api.model", "judge", "selfsup judge")
+    writer = Writer(pretrained)
 
     class Adapter(api.LM):  # type: ignore[misc, name-defined, unused-ignore]
         """The three questions of the harness."""
@@ -175,24 +177,26 @@ def adapter(pretrained: PretrainedDecoder, batch_tokens: int = BATCH_TOKENS) -> 
             return rolling(pretrained, texts, batch_tokens=batch_tokens)
 
         def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
-            return [
-                _written(pretrained, request.args[0], request.args[1], batch_tokens)
-                for request in requests
-            ]
+            return [_written(writer, request.args[0], request.args[1]) for request in requests]
 
     return Adapter()
 
 
-def _written(
-    pretrained: PretrainedDecoder, prompt: str, settings: Mapping[str, Any], batch_tokens: int
-) -> str:
+def _written(writer: Writer, prompt: str, settings: Mapping[str, Any]) -> str:
     if settings.get("do_sample") and float(settings.get("temperature") or 0) > 0:
         raise UserError("a task asks for samples; this adapter writes greedily", where="--tasks")
     stop = settings.get("until") or []
     stop = [stop] if isinstance(stop, str) else list(stop)
     most = int(settings.get("max_gen_toks") or settings.get("max_new_tokens") or _WRITTEN)
-    most = min(most, pretrained.max_length - 1)
-    return greedy(pretrained, [prompt], most, stop, batch_tokens=batch_tokens)[0].text
+    most = min(most, writer.pretrained.max_length - 1)
+    how = Sampling(greedy=True, max_tokens=most, stop=tuple(s for s in stop if s))
+    ids = join([prompt], writer.generate([prompt], how, reserve=True))[0].ids
+    text = writer.pretrained.tokenizer.decode(
+        ids
+    )  # unfinished characters too, as the harness has it
+    for one in stop:
+        text = text.partition(one)[0] if one else text
+    return text
 
 
 def ask_harness(

@@ -40,14 +40,10 @@ class Part:
 
     rows: list[int]
     """Their numbers."""
-    shared: list[int]
-    """Tokens of each that were read before, and are not in `hidden`."""
     starts: Tensor
     """(rows + 1,) where each one's other tokens begin in `hidden`, on the CPU."""
     hidden: Tensor
     """(N, hidden) vectors of the other tokens, one sequence after another."""
-    cache: KeyValueCache | None
-    """What was read, a row for each sequence, where it was asked for."""
 
 
 def groups(ids: Sequence[NDArray[np.int64]], most: Sequence[int]) -> list[Group]:
@@ -90,7 +86,6 @@ def read(
     most: Sequence[int],
     *,
     batch_tokens: int,
-    room: int | None = None,
 ) -> Iterator[Part]:
     """Read all sequences, common beginnings once.
 
@@ -99,33 +94,28 @@ def read(
         ids: token ids of each, at least one, at most as many as the model reads.
         most: of each, how many tokens may count as shared: at most its length - 1.
         batch_tokens: tokens read at once.
-        room: keep what was read in a cache with so many free places behind the longest one.
     """
-    pays, alone = [], []
+    pays: list[Group] = []
+    alone: list[int] = []
     for group in groups(ids, most):
         together = sum(len(ids[i]) for i in group.rows)
         if (len(group.rows) - 1) * group.shared >= _WORTH * together:
             pays.append(group)
         else:
-            alone += [Group(0, [row]) for row in group.rows]
-    if room is None:
-        for batch in by_length([len(ids[g.rows[0]]) for g in alone], batch_tokens):
-            rows = [alone[i].rows[0] for i in batch]
-            sequences = Sequences.from_lists([ids[i] for i in rows]).to(pretrained.device)
-            hidden = pretrained.model(sequences)
-            yield Part(rows, [0] * len(rows), sequences.starts, hidden, None)
-    else:
-        for chosen in _batches(alone, ids, batch_tokens, room):
-            yield from _read_tails(pretrained, ids, chosen, batch_tokens, room)
-    for chosen in _batches(pays, ids, _CACHED * batch_tokens, room or 0):
-        yield from _read_tails(pretrained, ids, chosen, _CACHED * batch_tokens, room)
+            alone += group.rows
+    for batch in by_length([len(ids[row]) for row in alone], batch_tokens):
+        rows = [alone[i] for i in batch]
+        sequences = Sequences.from_lists([ids[i] for i in rows]).to(pretrained.device)
+        yield Part(rows, sequences.starts, pretrained.model(sequences))
+    for chosen in _batches(pays, ids, _CACHED * batch_tokens):
+        yield from _read_tails(pretrained, ids, chosen, _CACHED * batch_tokens)
 
 
 def _batches(
-    found: Sequence[Group], ids: Sequence[NDArray[np.int64]], limit: int, room: int
+    found: Sequence[Group], ids: Sequence[NDArray[np.int64]], limit: int
 ) -> Iterator[list[Group]]:
     """Groups of like length whose rows fit side by side in a cache of `limit` tokens."""
-    longest = [max(len(ids[i]) for i in g.rows) + room for g in found]
+    longest = [max(len(ids[i]) for i in g.rows) for g in found]
     batch: list[Group] = []
     rows = widest = 0
     for number in np.argsort(-np.array(longest, np.int64), kind="stable").tolist():
@@ -146,16 +136,14 @@ def _read_tails(
     ids: Sequence[NDArray[np.int64]],
     together: Sequence[Group],
     limit: int,
-    room: int | None,
 ) -> Iterator[Part]:
-    """Read what the groups share (all share something, or none does), then what follows, in parts."""
+    """Read what the groups share, then what follows, in parts."""
     device = pretrained.device
-    capacity = max(len(ids[row]) for group in together for row in group.rows) + (room or 0)
+    capacity = max(len(ids[row]) for group in together for row in group.rows)
     dtype = next(pretrained.model.parameters()).dtype
     base = KeyValueCache(pretrained.config, len(together), capacity, device=device, dtype=dtype)
-    if together[0].shared:
-        heads = [ids[group.rows[0]][: group.shared] for group in together]
-        pretrained.model(Sequences.from_lists(heads).to(device), cache=base)
+    heads = [ids[group.rows[0]][: group.shared] for group in together]
+    pretrained.model(Sequences.from_lists(heads).to(device), cache=base)
     members = [(place, row) for place, group in enumerate(together) for row in group.rows]
     members.sort(key=lambda m: len(ids[m[1]]) - together[m[0]].shared)
     at_once = max(1, limit // capacity)
@@ -167,5 +155,4 @@ def _read_tails(
         tails = [ids[row][n:] for (_, row), n in zip(chosen, before, strict=True)]
         batch = continuations([torch.from_numpy(tail).to(device) for tail in tails], cache.lengths)
         hidden = pretrained.model(batch, cache=cache)
-        kept = cache if room is not None else None
-        yield Part([row for _, row in chosen], before, batch.starts, hidden, kept)
+        yield Part([row for _, row in chosen], batch.starts, hidden)
