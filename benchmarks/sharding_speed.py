@@ -16,7 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from selfsup.config import DataConfig, SourceConfig
+from selfsup.config import (
+    DataConfig,
+    SourceConfig,
+)
 from selfsup.data.admission import Admission, admitted_documents
 from selfsup.data.corpus import prepare_corpus
 from selfsup.data.tokenizers import load_tokenizer

@@ -70,7 +70,7 @@ def _settings(annotation: Any, path: str = "", without: str = "") -> Iterator[st
 
 
 def _default(value: Any) -> str:
-    from selfsup.config import Budget
+    from selfsup.train_config import Budget
 
     if isinstance(value, Budget):
         return str(value)

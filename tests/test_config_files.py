@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfsup import recipes
-from selfsup.config import PretrainConfig, SourceConfig
+from selfsup.config import (
+    PretrainConfig,
+    SourceConfig,
+)
 from selfsup.config_files import dump_yaml, load_config, read_yaml, schema, split_overrides
 from selfsup.errors import UserError
 

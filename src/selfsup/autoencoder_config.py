@@ -7,7 +7,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from selfsup.config import AdamWConfig, Budget, ScheduleConfig, Section, TrainConfig
+from selfsup.config_base import Section
+from selfsup.train_config import (
+    AdamWConfig,
+    Budget,
+    ScheduleConfig,
+    TrainConfig,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[int, Field(ge=1)]

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from selfsup.config import (
+from selfsup.config_base import Section
+from selfsup.train_config import (
     AdamWConfig,
     Budget,
     OptimizerConfig,
     ScheduleConfig,
-    Section,
     TrainConfig,
 )
 

@@ -6,21 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from selfsup.config import (
-    AdamWConfig,
     BytePairConfig,
     DataConfig,
     MaskedTokensConfig,
-    MuonConfig,
     NextTokenConfig,
     ObjectiveConfig,
     PretrainConfig,
     ReplacedTokensConfig,
-    ScheduleConfig,
-    TrainConfig,
     TransformerConfig,
     WordPieceConfig,
 )
 from selfsup.errors import UserError, nearest
+from selfsup.train_config import (
+    AdamWConfig,
+    MuonConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 
 # name: layers, width, heads.  tiny, mini and small have the shapes of Turc et al. 2019
 # ("Well-read students learn better"); base is BERT-base.

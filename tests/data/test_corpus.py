@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from selfsup.config import BytePairConfig, CharacterConfig, DataConfig, SourceConfig
+from selfsup.config import (
+    BytePairConfig,
+    CharacterConfig,
+    DataConfig,
+    SourceConfig,
+)
 from selfsup.data import corpus as module
 from selfsup.data.corpus import Split, open_corpus, prepare_corpus, training_sample
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from selfsup.config import DataConfig, SourceConfig
+from selfsup.config import (
+    DataConfig,
+    SourceConfig,
+)
 from selfsup.data.statistics import SCRIPTS, corpus_statistics, count_scripts
 from selfsup.errors import UserError
 

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from selfsup.config import DataConfig, SourceConfig, SymbolConfig
+from selfsup.config import (
+    DataConfig,
+    SourceConfig,
+    SymbolConfig,
+)
 from selfsup.data import symbol_files
 from selfsup.data.corpus import prepare_corpus
 from selfsup.data.sources import ReadReport, find_files, read_documents

@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 
 import selfsup
-from selfsup.config import BytePairConfig, TransformerConfig
+from selfsup.config import (
+    BytePairConfig,
+    TransformerConfig,
+)
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder, save_decoder

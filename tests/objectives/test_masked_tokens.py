@@ -11,7 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from selfsup.config import MaskedTokensConfig, TransformerConfig
+from selfsup.config import (
+    MaskedTokensConfig,
+    TransformerConfig,
+)
 from selfsup.data.corpus import Split
 from selfsup.data.keys import Key
 from selfsup.data.rows import PackedRows

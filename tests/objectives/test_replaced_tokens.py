@@ -14,7 +14,11 @@ import torch.nn.functional as F
 from tests.training.tiny import tiny_config, write_corpus
 
 import selfsup
-from selfsup.config import PretrainConfig, ReplacedTokensConfig, TransformerConfig
+from selfsup.config import (
+    PretrainConfig,
+    ReplacedTokensConfig,
+    TransformerConfig,
+)
 from selfsup.data.corpus import Split
 from selfsup.data.keys import Key
 from selfsup.data.rows import PackedRows

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfsup.config import BytePairConfig, CharacterConfig, WordPieceConfig
+from selfsup.config import (
+    BytePairConfig,
+    CharacterConfig,
+    WordPieceConfig,
+)
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.tasks.encoding import align_words, frame_texts, share_room
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-from selfsup.config import TransformerConfig, WordPieceConfig
+from selfsup.config import (
+    TransformerConfig,
+    WordPieceConfig,
+)
 from selfsup.data.tokenizers import train_tokenizer
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import save_model

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from selfsup.config import AdamWConfig, Budget, MuonConfig, ScheduleConfig
+from selfsup.train_config import (
+    AdamWConfig,
+    Budget,
+    MuonConfig,
+    ScheduleConfig,
+)
 from selfsup.training.optimizers import Muon, build_optimizers, orthogonalize, set_rate
 from selfsup.training.schedules import progress, rate
 

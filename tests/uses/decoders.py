@@ -7,7 +7,10 @@ from typing import Any
 
 import torch
 
-from selfsup.config import BytePairConfig, TransformerConfig
+from selfsup.config import (
+    BytePairConfig,
+    TransformerConfig,
+)
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder, save_decoder
 from selfsup.models.transformer import CausalLanguageModel

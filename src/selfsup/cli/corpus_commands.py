@@ -41,7 +41,11 @@ def train_tokenizer(
     as_json: Json = False,
 ) -> None:
     """Train a tokenizer and write it as a folder that the ecosystem opens."""
-    from selfsup.config import DataConfig, Section, TokenizerConfig
+    from selfsup.config import (
+        DataConfig,
+        TokenizerConfig,
+    )
+    from selfsup.config_base import Section
     from selfsup.config_files import load_config
 
     class Flags(Section):

@@ -15,7 +15,10 @@ from cyclopts import Group, Parameter
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
-    from selfsup.config import PretrainConfig, SourceConfig
+    from selfsup.config import (
+        PretrainConfig,
+        SourceConfig,
+    )
 
 _CORPUS = Group("Corpus", sort_key=1)
 _TRAINING = Group("Training", sort_key=2)

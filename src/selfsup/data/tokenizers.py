@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.config import FileTokenizerConfig, TokenizerConfig
+from selfsup.config import (
+    FileTokenizerConfig,
+    TokenizerConfig,
+)
+from selfsup.data.tokenizer_roles import (
+    FRAME_ROLES,
+    HUB_ROLES,
+    folds,
+    frame_id,
+    mark_special,
+    resolve_names,
+)
 from selfsup.data.tokenizer_training import (
     SPECIAL_TOKENS,
     Progress,
@@ -27,7 +38,6 @@ if TYPE_CHECKING:
     import tokenizers
 
 __all__ = [
-    "ROLES",
     "SPECIAL_TOKENS",
     "Encoded",
     "Tokenizer",
@@ -35,22 +45,6 @@ __all__ = [
     "train_tokenizer",
 ]
 
-ROLES = ("pad", "unknown", "cls", "sep", "mask")
-"""What the special tokens are for, in the order of `SPECIAL_TOKENS`."""
-
-_HUB_ROLES = dict(
-    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), ROLES, strict=True)
-)
-_FRAME_ROLES = {"bos_token": "begin", "eos_token": "end"}
-"""What decoders call the tokens around a text; only where a folder or `for_decoder` names them."""
-_USUAL_FRAMES = {"begin": ("<|endoftext|>", "<s>"), "end": ("<|endoftext|>", "</s>")}
-_USUAL_NAMES = {
-    "pad": ("[PAD]", "<pad>"),
-    "unknown": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "mask": ("[MASK]", "<mask>"),
-}
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "\n")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
@@ -88,17 +82,17 @@ class Tokenizer:
         inner.no_truncation()
         self.inner = inner
         vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
-        self.names = _resolve_names(vocabulary, names or {})
-        _add_special(inner, list(self.names.values()))
+        self.names = resolve_names(vocabulary, names or {})
+        mark_special(inner, list(self.names.values()))
         ids = {role: vocabulary[token] for role, token in self.names.items()}
         self.pad_id: int | None = ids.get("pad")
         self.unknown_id: int | None = ids.get("unknown")
         self.cls_id: int | None = ids.get("cls")
         self.sep_id: int | None = ids.get("sep")
         self.mask_id: int | None = ids.get("mask")
-        self.begin_id: int | None = _frame(vocabulary, ids, "begin", self.cls_id)
+        self.begin_id: int | None = frame_id(vocabulary, ids, "begin", self.cls_id)
         """What a decoder reads before a text."""
-        self.end_id: int | None = _frame(vocabulary, ids, "end", self.sep_id)
+        self.end_id: int | None = frame_id(vocabulary, ids, "end", self.sep_id)
         """What a decoder writes after a text."""
         self.vocab_size: int = max(vocabulary.values()) + 1
         """Rows that an embedding needs: the largest id + 1, also where ids have gaps."""
@@ -130,11 +124,11 @@ class Tokenizer:
     def byte_lengths(self) -> NDArray[np.int64] | None:
         """(vocab_size,) bytes of text in each token, 0 for special ones.
 
-        None where tokens do not add up to the text: WordPiece, and whatever folds letters.
+        None where tokens do not add up to the text: WordPiece, and whatever folds letters.  A space that
+        the tokenizer puts before a text counts as one of the text's.
         """
-        parts = (self._state.get("normalizer"), self._state.get("model") or {})
-        kind = parts[1].get("type")
-        if self._bytes is None and (kind == "WordPiece" or _folds(parts[0])):
+        kind = (self._state.get("model") or {}).get("type")
+        if kind == "WordPiece" or folds(self._state.get("normalizer")):
             return None
         lengths = np.zeros(self.vocab_size, np.int64)
         for id in self.ordinary_ids.tolist():
@@ -301,50 +295,11 @@ class Tokenizer:
         }
         settings |= {
             hub: self.names[role]
-            for hub, role in (_HUB_ROLES | _FRAME_ROLES).items()
+            for hub, role in (HUB_ROLES | FRAME_ROLES).items()
             if role in self.names
         }
         written = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")
-
-
-def _resolve_names(vocabulary: dict[str, int], given: dict[str, str]) -> dict[str, str]:
-    names: dict[str, str] = {}
-    for role in (*ROLES, *_FRAME_ROLES.values()):
-        candidates = (given[role],) if role in given else _USUAL_NAMES.get(role, ())
-        token = next((token for token in candidates if token in vocabulary), None)
-        if token is not None:
-            names[role] = token
-    return names
-
-
-def _frame(
-    vocabulary: dict[str, int], ids: dict[str, int], role: str, otherwise: int | None
-) -> int | None:
-    """A decoder's begin or end token: the named one, a usual one, or that of encoders."""
-    if role in ids:
-        return ids[role]
-    usual = (vocabulary[token] for token in _USUAL_FRAMES[role] if token in vocabulary)
-    return next(usual, otherwise)
-
-
-def _folds(normalizer: Any) -> bool:
-    """Whether a normalizer may change how many bytes a text has."""
-    if not isinstance(normalizer, dict):
-        return False
-    if normalizer.get("type") == "Sequence":
-        return any(_folds(part) for part in normalizer["normalizers"])
-    space = normalizer.get("pattern") == {"String": " "} and normalizer.get("content") == "▁"
-    return not (space or (normalizer.get("type") == "Prepend"))
-
-
-def _add_special(inner: tokenizers.Tokenizer, tokens: list[str]) -> None:
-    """Let the tokens be recognized in running text; ids do not change."""
-    from tokenizers import AddedToken
-
-    known = {token.content for token in inner.get_added_tokens_decoder().values() if token.special}
-    missing = [token for token in tokens if token not in known]
-    inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in missing])
 
 
 def _of_type(part: Any, kind: str) -> bool:
@@ -413,7 +368,7 @@ def load_tokenizer(path: Path, lowercase: bool = True) -> Tokenizer:
         raise UserError("no such tokenizer", where=str(path))
     names = {
         role: value["content"] if isinstance(value, dict) else str(value)
-        for hub, role in (_HUB_ROLES | _FRAME_ROLES).items()
+        for hub, role in (HUB_ROLES | FRAME_ROLES).items()
         if (value := settings.get(hub)) is not None
     }
     if file.suffix == ".txt":

@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selfsup.config import RopeScalingConfig, TransformerConfig
+from selfsup.config import (
+    RopeScalingConfig,
+    TransformerConfig,
+)
 from selfsup.errors import UserError
 from selfsup.models.checkpoint_names import (
     ACTIVATIONS,

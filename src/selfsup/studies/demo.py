@@ -17,15 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.config import (
-    AdamWConfig,
-    Budget,
     DataConfig,
     MaskedTokensConfig,
-    MuonConfig,
     PretrainConfig,
-    ScheduleConfig,
     SourceConfig,
-    TrainConfig,
     WordPieceConfig,
 )
 from selfsup.data.admission import is_heldout, text_key
@@ -40,6 +35,13 @@ from selfsup.studies.figures import draw_demo
 from selfsup.tasks.judge import read_answers
 from selfsup.tasks.task import TaskInfo
 from selfsup.tasks.texts import TextSet
+from selfsup.train_config import (
+    AdamWConfig,
+    Budget,
+    MuonConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from selfsup.training.progress import Progress, clock
 from selfsup.uses.fill import Filled, fill
 from selfsup.uses.finetuning import Sets, fit

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from selfsup.config import Budget, MuonConfig, ScheduleConfig, TrainConfig, TransformerConfig
+from selfsup.config import TransformerConfig
 from selfsup.data.keys import Key
 from selfsup.data.pair_files import read_pairs
 from selfsup.data.sampler import Sampler
@@ -32,6 +32,12 @@ from selfsup.studies.in_context_exam import InContextExamination
 from selfsup.studies.in_context_figures import draw_emergence, draw_shots
 from selfsup.studies.in_context_finding import card, ceilings, conclude
 from selfsup.studies.study_folder import open_folder
+from selfsup.train_config import (
+    Budget,
+    MuonConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
 from selfsup.training.checkpoints import written_whole
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.config import Section
+from selfsup.config_base import Section
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.finetune_config import LabelledConfig, SpanConfig, TaskKind
 from selfsup.models.task_hub import Answer

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from selfsup.config import TrainConfig
 from selfsup.data.files import import_extra
 from selfsup.data.keys import Key, hash64
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import Interrupted, NonFiniteLoss, UserError
 from selfsup.objectives.protocol import AnyObjective, Score
+from selfsup.train_config import TrainConfig
 from selfsup.training import checkpoints, distributed
 from selfsup.training.devices import (
     choose_device,

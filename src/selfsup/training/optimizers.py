@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selfsup.config import AdamWConfig, MuonConfig
+from selfsup.train_config import (
+    AdamWConfig,
+    MuonConfig,
+)
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024
 _ITERATIONS = 5

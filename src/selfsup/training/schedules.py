@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 
-from selfsup.config import Budget, ScheduleConfig
+from selfsup.train_config import (
+    Budget,
+    ScheduleConfig,
+)
 
 
 def progress(budget: Budget, *, steps: int, tokens: int, seconds: float) -> float:

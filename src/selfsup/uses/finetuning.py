@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from selfsup.config import TrainConfig
 from selfsup.data.sampler import Sampler
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig, with_budget
@@ -33,6 +32,7 @@ from selfsup.tasks.judge import Judge, read_answers
 from selfsup.tasks.reading import Parts, read_parts
 from selfsup.tasks.tagging import TagSet
 from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set
+from selfsup.train_config import TrainConfig
 from selfsup.training import checkpoints
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop

@@ -9,7 +9,6 @@ from typing import cast
 
 import numpy as np
 
-from selfsup.config import Budget
 from selfsup.data.keys import permute
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
@@ -18,6 +17,7 @@ from selfsup.tasks.glue import GlueTask, TaskFiles
 from selfsup.tasks.labelled import TextExample, label_set
 from selfsup.tasks.reading import Notes, Parts, Role, read_examples, read_parts
 from selfsup.tasks.task import AnySet, Examples, make_set
+from selfsup.train_config import Budget
 from selfsup.uses.finetuning import Sets, make_sets, set_notes
 
 

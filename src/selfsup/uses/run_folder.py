@@ -13,7 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from selfsup.config import PretrainConfig, Section
+from selfsup.config import PretrainConfig
+from selfsup.config_base import Section
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.checkpoint_names import family
