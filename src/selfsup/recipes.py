@@ -96,71 +96,59 @@ def electra(size: str) -> PretrainConfig:
     )
 
 
-_DECODER: dict[str, Any] = {
-    "causal": True,
-    "norm_position": "pre",
-    "norm_eps": 1e-5,
-    "embedding_norm": False,
-    "type_vocab_size": 0,
-    "pooler": False,
-}
-# GPT-2's and Llama's "small" is GPT-2's own smallest shape
+# "small" is GPT-2's own smallest shape
 _DECODER_SIZES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (12, 768, 12)}
 _DECODER_VOCABULARY = {"tiny": 4096, "mini": 8192, "small": 32768}
+_LLAMA_SHARED = {"tiny": 1, "mini": 2, "small": 4}
 
 
 def gpt2(size: str) -> PretrainConfig:
     """GPT-2 (Radford et al. 2019): norms before, learned positions, tanh-GELU, biases."""
-    layers, hidden, heads = _DECODER_SIZES[size]
-    return PretrainConfig(
-        recipe=f"gpt2-{size}",
-        data=DataConfig(length=256),
-        tokenizer=BytePairConfig(vocab_size=_DECODER_VOCABULARY[size]),
-        model=TransformerConfig(
-            hidden_size=hidden,
-            num_layers=layers,
-            num_heads=heads,
-            intermediate_size=4 * hidden,
-            max_length=1024,
-            activation="gelu_tanh",
-            **_DECODER,
-        ),
-        objective=NextTokenConfig(),
-        train=_decoder_training(size),
-    )
+    hidden = _DECODER_SIZES[size][1]
+    return _decoder(f"gpt2-{size}", size, intermediate_size=4 * hidden, activation="gelu_tanh")
 
 
 def llama(size: str) -> PretrainConfig:
     """After Llama (Touvron et al. 2023): RMSNorm, rotary, gated, grouped heads, no biases."""
+    return _decoder(
+        f"llama-{size}",
+        size,
+        num_kv_heads=_LLAMA_SHARED[size],
+        intermediate_size=_DECODER_SIZES[size][1] * 8 // 3 // 32 * 32,
+        activation="silu",
+        norm="rmsnorm",
+        positions="rotary",
+        gated=True,
+        bias=False,
+    )
+
+
+def _decoder(recipe: str, size: str, **shape: Any) -> PretrainConfig:
+    """What both kinds of decoders have in common."""
     layers, hidden, heads = _DECODER_SIZES[size]
     return PretrainConfig(
-        recipe=f"llama-{size}",
+        recipe=recipe,
         data=DataConfig(length=256),
         tokenizer=BytePairConfig(vocab_size=_DECODER_VOCABULARY[size]),
         model=TransformerConfig(
             hidden_size=hidden,
             num_layers=layers,
             num_heads=heads,
-            num_kv_heads=max(1, heads // 2 if size != "small" else heads // 3),
-            intermediate_size=hidden * 8 // 3 // 32 * 32,
             max_length=1024,
-            activation="silu",
-            norm="rmsnorm",
-            positions="rotary",
-            gated=True,
-            bias=False,
-            **_DECODER,
+            causal=True,
+            norm_position="pre",
+            norm_eps=1e-5,
+            embedding_norm=False,
+            type_vocab_size=0,
+            pooler=False,
+            **shape,
         ),
         objective=NextTokenConfig(),
-        train=_decoder_training(size),
-    )
-
-
-def _decoder_training(size: str) -> TrainConfig:
-    return TrainConfig(
-        batch_size=16 if size != "small" else 32,
-        optimizer=MuonConfig(),
-        schedule=ScheduleConfig(kind="trapezoid", warmup=0.05),
+        train=TrainConfig(
+            batch_size=32 if size == "small" else 16,
+            optimizer=MuonConfig(),
+            schedule=ScheduleConfig(kind="trapezoid", warmup=0.05),
+        ),
     )
 
 

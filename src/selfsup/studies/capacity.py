@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
+from selfsup.data.columns import as_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import read_observations
 from selfsup.errors import UserError
@@ -17,7 +18,7 @@ from selfsup.studies.detection_figures import draw_capacity
 from selfsup.studies.report import Page
 from selfsup.studies.study_folder import open_folder
 from selfsup.uses.detection.baselines import PrincipalComponents
-from selfsup.uses.detection.estimators import AutoEncoderDetector
+from selfsup.uses.detection.estimators import AutoEncoderTransformer
 from selfsup.uses.run_folder import write_json
 
 
@@ -48,31 +49,49 @@ def run(
         overwrite: whether an earlier study may go.
 
     Raises:
-        UserError: no labels, or kinds that are not there.
+        UserError: no labels, kinds that are not there, columns of words, or numbers below 1.
     """
+    for flag, value in (("--seeds", seeds), ("--steps", steps), ("--sizes", min(sizes))):
+        if value < 1:
+            raise UserError(f"must be at least 1, not {value}", where=flag)
+    rows, kinds = _read(data, labels, key)
+    chosen = _chosen(kinds, seen)
     out.mkdir(parents=True, exist_ok=True)
     settings = {
         "data": data,
-        "seen": list(seen),
+        "labels": labels,
+        "key": key,
+        "seen": chosen,
         "sizes": list(sizes),
         "seeds": seeds,
         "steps": steps,
     }
     open_folder(out, settings, overwrite)
     write_json(out / "study.json", settings)
-    rows, kinds = _read(data, labels, key)
-    names = sorted(set(kinds.tolist()))
-    chosen = list(seen) or names[: max(1, len(names) // 2)]
-    unknown = [name for name in chosen if name not in names]
-    if unknown or len(chosen) == len(names):
-        what = f"no kind '{unknown[0]}'" if unknown else "no kind is left to be found"
-        raise UserError(what, where="--seen", mend=f"there are {', '.join(names)}")
     cells = []
     for seed in range(seeds):
         random = np.random.default_rng(seed)
         own = random.permutation(np.flatnonzero(np.isin(kinds, chosen)))
         train, test = own[: len(own) // 2], own[len(own) // 2 :]
         cells += _sizes(rows, train, test, np.isin(kinds, chosen), sizes, seed, steps, hidden)
+    return _conclude(out, cells, sizes, chosen)
+
+
+def _chosen(kinds: NDArray[Any], seen: Sequence[str]) -> list[str]:
+    """The kinds that train."""
+    names = sorted(set(kinds.tolist()))
+    chosen = list(seen) or names[: max(1, len(names) // 2)]
+    unknown = [name for name in chosen if name not in names]
+    if unknown or len(set(chosen)) == len(names):
+        what = f"no kind '{unknown[0]}'" if unknown else "no kind is left to be found"
+        raise UserError(what, where="--seen", mend=f"there are {', '.join(names)}")
+    return chosen
+
+
+def _conclude(
+    out: Path, cells: list[dict[str, Any]], sizes: Sequence[int], chosen: list[str]
+) -> dict[str, Any]:
+    """Figure, page and result."""
     figure = draw_capacity(out, cells)
     middle = {s: _median(cells, s) for s in sizes}
     best = max(middle, key=lambda s: middle[s]["auroc"])
@@ -104,8 +123,16 @@ def _read(data: str, labels: str, key: str) -> tuple[NDArray[np.float64], NDArra
         rows = ImageSpec.fit(observations.values).transform(observations.values)
         return rows.reshape(len(rows), -1).astype(np.float64), np.array(observations.labels)
     values = observations.values
-    table = np.column_stack(list(values.values())) if isinstance(values, dict) else values
-    return np.asarray(table, np.float64), np.array(observations.labels)
+    if not isinstance(values, dict):
+        return np.asarray(values, np.float64), np.array(observations.labels)
+    columns = []
+    for name, column in values.items():
+        numbers = as_numbers(column)
+        if numbers is None or not np.isfinite(numbers).all():
+            what = f"column '{name}' holds words or gaps; this study reads numbers alone"
+            raise UserError(what, where=data, mend="leave it out of the file")
+        columns.append(numbers)
+    return np.column_stack(columns), np.array(observations.labels)
 
 
 def _sizes(
@@ -126,8 +153,7 @@ def _sizes(
     floor = PrincipalComponents().fit(rows[train]).strangeness(rows[both])
     cells = []
     for size in sizes:
-        detector = AutoEncoderDetector(
-            "reconstruction",
+        network = AutoEncoderTransformer(
             code_size=size,
             members=1,
             hidden=hidden,
@@ -136,7 +162,7 @@ def _sizes(
             scaling="common",
             random_state=seed,
         ).fit(rows[train])
-        guess = detector.inverse_transform(detector.transform(rows[both]))
+        guess = network.inverse_transform(network.transform(rows[both]))
         error = np.square(guess - rows[both]).mean(axis=1)
         cells.append(
             {

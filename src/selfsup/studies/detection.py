@@ -193,9 +193,7 @@ def _leaks(rows: Any, observations: Observations) -> list[str]:
 
 def _judge(detector: AutoEncoderDetector, rows: Any) -> Found:
     usual = detector.score_samples(rows)
-    below = np.searchsorted(detector.calibration_, -usual, side="left")
-    count = len(detector.calibration_)
-    return Found(-usual, (1 + count - below) / (count + 1), usual < detector.offset_)
+    return Found(-usual, detector.p_values_of(-usual), usual < detector.offset_)
 
 
 def _write_scores(

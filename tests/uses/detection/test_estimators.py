@@ -232,3 +232,38 @@ def test_a_broken_folder_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(settings))
     with pytest.raises(UserError, match="has shape"):
         load_detector(tmp_path)
+
+
+def flagged(detector: AutoEncoderDetector) -> float:
+    return float((detector.predict(rows(1000, 9)) == -1).mean())
+
+
+@pytest.mark.parametrize("how", ["few", "many", "twice", "in tens"])
+def test_false_alarms_are_as_many_as_were_asked_for(how: str) -> None:
+    """Every row that calibrates is judged by a member that has not seen it, nor a copy of it."""
+    detector = AutoEncoderDetector(steps=60, false_alarm_rate=0.1)
+    if how == "in tens":
+        for first in range(0, 400, 10):
+            detector.partial_fit(TRAIN[first : first + 10])
+    else:
+        train = {"few": TRAIN[:25], "many": TRAIN, "twice": np.repeat(TRAIN, 2, axis=0)}[how]
+        detector.fit(train)
+    slack = 0.15 if how == "few" else 0.06  # 25 rows: the rate itself has a deviation of 0.06
+    assert abs(flagged(detector) - 0.1) < slack
+    assert (detector.p_values(NEW) <= 0.1).mean() == pytest.approx(
+        (detector.predict(NEW) == -1).mean()
+    )
+
+
+def test_too_few_rows_for_the_rate_flag_nothing() -> None:
+    detector = AutoEncoderDetector(steps=20, false_alarm_rate=0.01).fit(TRAIN[:60])
+    assert detector.p_values(STRANGE).min() == pytest.approx(1 / 61)
+    assert (detector.predict(STRANGE) == 1).all()
+    assert np.isfinite(detector.decision_function(STRANGE)).all()
+
+
+def test_equal_rows_and_a_single_member() -> None:
+    detector = AutoEncoderDetector(steps=5).fit(np.ones((40, 3)))
+    assert detector.predict([[1.0, 1, 1], [9, 9, 9]]).tolist() == [1, -1]
+    with pytest.raises(UserError, match="members is 1"):
+        AutoEncoderDetector(members=1).fit(TRAIN)

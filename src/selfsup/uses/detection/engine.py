@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,9 +81,7 @@ class Engine:
     def learn(self, rows: Rows) -> None:
         """Train on rows (rows, width), and take some as references; may be called again."""
         plan = self.plan
-        folds = np.full(len(rows), -1, np.int64)
-        if plan.members > 1 and len(rows) >= 4 * plan.members:
-            folds = self.random.permutation(len(rows)) % plan.members
+        folds = self._folds(rows)
         train_ensemble(
             self.model.float(),
             rows,
@@ -96,6 +95,20 @@ class Engine:
         self.model.double()
         self._keep(rows, folds)
         self._measure()
+
+    def _folds(self, rows: Rows) -> NDArray[np.int64]:
+        """(rows,) which member leaves a row out, drawn by the row's content: its copies share its fold,
+        also in later calls.  -1, none, where a member would be left without rows.
+        """
+        if self.plan.members < 2:
+            return np.full(len(rows), -1, np.int64)
+        key = int(self.plan.seed).to_bytes(8, "little", signed=True)
+        digests = (
+            hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest()
+            for row in np.ascontiguousarray(rows + 0.0)  # -0 is 0
+        )
+        folds = np.array([int.from_bytes(d, "little") % self.plan.members for d in digests])
+        return folds if len(np.unique(folds)) > 1 else np.full(len(rows), -1, np.int64)
 
     def _keep(self, rows: Rows, folds: NDArray[np.int64]) -> None:
         """A uniform sample of all rows seen so far (Vitter 1985, by blocks)."""
@@ -230,11 +243,7 @@ class Engine:
         has not seen it, so that training rows are not taken for more usual than they are.
         """
         by_member = self.score(rows)
-        known: dict[bytes, int] = {}
-        for row, fold in zip(self.references, self.folds.tolist(), strict=True):
-            found = known.setdefault(row.tobytes(), fold)
-            if found != fold:
-                known[row.tobytes()] = -1  # its twin is seen by every member
+        known = dict(zip((row.tobytes() for row in self.references), self.folds, strict=True))
         folds = np.array([known.get(row.tobytes(), -1) for row in np.ascontiguousarray(rows)])
         own = by_member[np.arange(len(rows)), np.maximum(folds, 0)]
         return np.asarray(np.where(folds >= 0, own, by_member.mean(axis=1)))

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from selfsup.errors import UserError, nearest
 from selfsup.uses.detection.base import AutoEncoderEstimator
@@ -137,6 +138,11 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             raise UserError(f"contamination is {self.contamination:g}, it must lie in (0, 0.5]")
         if not 0 <= self.trimming < 0.5:
             raise UserError(f"trimming is {self.trimming:g}, it must lie in [0, 0.5)")
+        if int(self.members) < 2:
+            what = (
+                f"members is {self.members}, a detector needs two: each judges rows it has not seen"
+            )
+            raise UserError(what)
         if not 0 < self.false_alarm_rate < 1:
             raise UserError(f"false_alarm_rate is {self.false_alarm_rate:g}, it must lie in (0, 1)")
 
@@ -186,10 +192,13 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             ours = -self.engine_.total(scaled)
             self.offset_ = float(np.percentile(ours, 100 * self.contamination))
             return
-        # the smallest score whose p-value is at most the rate; none: beyond all that was seen
+        # the smallest score whose p-value is at most the rate
         count = len(self.calibration_)
         beyond = int(np.floor(self.false_alarm_rate * (count + 1))) - 1
-        last = self.calibration_[count - 1 - max(beyond, 0)]
+        if beyond < 0:  # too few rows for any p-value to be that small
+            self.offset_ = -float(np.finfo(np.float64).max)
+            return
+        last = self.calibration_[count - 1 - beyond]
         self.offset_ = -float(np.nextafter(last, np.inf))
 
     # ---- answers -------------------------------------------------------------------------------
@@ -212,7 +221,12 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
         not seen it (cross-conformal, Vovk 2015), the row itself counted.
         """
         strange = -self.score_samples(X)
-        below = np.searchsorted(self.calibration_, strange, side="left")
+        return self.p_values_of(strange)
+
+    def p_values_of(self, strangeness: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(rows,) the p-values of scores that were computed already: minus `score_samples`."""
+        check_is_fitted(self, "calibration_")
+        below = np.searchsorted(self.calibration_, strangeness, side="left")
         count = len(self.calibration_)
         return np.asarray((1 + count - below) / (count + 1))
 
