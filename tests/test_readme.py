@@ -54,7 +54,10 @@ def test_the_readmes_commands_and_code_run(
         words = shortened(shlex.split(line)[2:])
         assert main(words) == 0, (line, capsys.readouterr().err)
         ran.append(words[0])
-    assert ran == ["data", "pretrain", "fill", "embed", "finetune", "predict", "info"]
+    assert ran == [
+        *("data", "pretrain", "fill", "embed", "finetune", "predict", "info"),
+        *("pretrain", "generate"),
+    ]
     assert np.load("vectors.npy").shape[0] == 2
     assert json.loads((tmp_path / "runs/mine/result.json").read_text())["steps"] == 3
     assert json.loads((tmp_path / "runs/labels/result.json").read_text())["labels"] == ["no", "yes"]

@@ -36,7 +36,8 @@ class ObservationConfig(Section):
     categorical: tuple[str, ...] = ()
     """Columns of numbers that are codes of categories."""
     scaling: Literal["robust", "standard", "none"] = "robust"
-    """How a table's numbers are brought to one scale: by median and quartiles, or mean and deviation."""
+    """How a table's numbers are brought to one scale: by median and quartiles, or mean and deviation;
+    beyond five scales they grow as a logarithm.  `none`: they stay as they are."""
     missing: Literal["impute", "refuse"] = "impute"
     """Gaps in a table: the median and a mark, or an error with row and column."""
     infinite: Literal["refuse", "missing"] = "refuse"
@@ -189,6 +190,12 @@ class ResidualVQConfig(VQConfig):
     """Vectors in each codebook."""
     depth: Annotated[int, Field(ge=1, le=32)] = 4
     """Codebooks."""
+
+    @model_validator(mode="after")
+    def _together(self) -> ResidualVQConfig:
+        if self.normalize:
+            raise ValueError("what is left over has a length: residual-vq needs normalize false")
+        return self
 
 
 BottleneckConfig = Annotated[

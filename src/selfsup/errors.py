@@ -36,3 +36,13 @@ def nearest(name: str, known: list[str]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else ""
+
+
+def at_least(least: int, value: float, where: str) -> None:
+    """Refuse a number below the least that makes sense.
+
+    Raises:
+        UserError: it is.
+    """
+    if value < least:
+        raise UserError(f"must be at least {least}, not {value:g}", where=where)

@@ -98,8 +98,8 @@ def test_gain_probe_and_components_know_their_controls() -> None:
 @pytest.mark.parametrize(
     ("verb", "words", "message"),
     [
-        ("dimensions", ["--sizes", "2,x"], "are no numbers"),
-        ("dimensions", ["--sizes", "2.5"], "are no whole numbers"),
+        ("dimensions", ["--sizes", "2,x"], "'x' is no whole number"),
+        ("dimensions", ["--sizes", "2.5"], "'2.5' is no whole number"),
         ("dimensions", ["--sizes", "0"], "whole numbers from 1"),
         ("dimensions", ["--seeds", "0"], "at least 1"),
         ("codebook", ["--quantizers", "vp"], "did you mean 'vq'"),

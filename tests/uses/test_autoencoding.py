@@ -237,7 +237,7 @@ def test_pictures_of_many_sizes_are_scaled_in_training_and_in_use(
     train = ["pretrain", "one-hot-autoencoder", "--data", str(folder), "--steps", "4",
              "--train.batch_size", "8", "--out", run]  # fmt: skip
     assert main(train) == 2
-    assert "--data.size PIXELS" in capsys.readouterr().err
+    assert "scaled to one size (`size`)" in capsys.readouterr().err
     assert main([*train, "--data.size", "8", "--data.color", "grey"]) == 0
     said = capsys.readouterr().err
     assert "examples  held out" in said
@@ -245,6 +245,9 @@ def test_pictures_of_many_sizes_are_scaled_in_training_and_in_use(
     asked = [run, "--data", str(folder), "-o", str(tmp_path / "c.csv"), "--json"]
     assert main(["cluster", *asked, *scale, "--labels", "folder"]) == 0
     assert json.loads(capsys.readouterr().out)["largest_class"] == 0.5
+    assert main(["cluster", *asked, *scale]) == 2
+    assert "exists already; --overwrite" in capsys.readouterr().err
+    asked = [*asked, "--overwrite"]
     assert main(["cluster", *asked, "--size", "8"]) == 2
     assert "with 3 channels, the model takes 8 x 8 with 1 channel" in capsys.readouterr().err
     assert main(["cluster", *asked, "--size", "3"]) == 2
@@ -269,7 +272,7 @@ def test_parquet_trains_and_columns_are_left_out_in_use(
     assert main([*asked, "--ignore", "number"]) == 0
     assert np.load(tmp_path / "z.npy").shape == (90, 2)
     capsys.readouterr()
-    assert main([*asked, "--ignore", "numbr"]) == 2
+    assert main([*asked, "--overwrite", "--ignore", "numbr"]) == 2
     assert "did you mean 'number'?" in capsys.readouterr().err
 
 
@@ -303,3 +306,75 @@ def test_likelihood_by_importance_sampling_meets_the_integral(digits: Path) -> N
                                   codes.log_likelihood(model, x, draws=40)[:2])  # fmt: skip
     with pytest.raises(UserError, match="likelihoods need a VAE"):
         codes.log_likelihood(prepare(tiny(digits)).model, x)
+
+
+def test_a_finished_run_does_not_answer_for_other_data(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        np.save(tmp_path / f"{name}.npy", random.random((60, 4)))
+    first, second = (tiny(tmp_path / f"{name}.npy") for name in ("a", "b"))
+    done = train_autoencoder(first, tmp_path / "run", quiet=True)
+    moved = (tmp_path / "a.npy").rename(tmp_path / "moved.npy")
+    assert train_autoencoder(tiny(moved), tmp_path / "run", quiet=True) == done
+    with pytest.raises(UserError, match="a run on other data lies here"):
+        train_autoencoder(second, tmp_path / "run", quiet=True)
+
+
+def test_sixteen_bits_are_scaled_and_thirty_two_refused(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="the extra media is not installed")
+    from selfsup.data.images import read_pictures
+
+    ramp = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1040
+    image.fromarray(ramp).save(tmp_path / "a.png")
+    read = read_pictures([tmp_path / "a.png"])
+    assert np.array_equal(read[0, 0], ramp // 257)
+    image.fromarray(ramp.astype(np.float32)).save(tmp_path / "b.tiff")
+    with pytest.raises(UserError, match="32 bits a pixel"):
+        read_pictures([tmp_path / "b.tiff"])
+
+
+def test_sorted_files_are_held_out_and_looked_at_evenly(tmp_path: Path) -> None:
+    """Rows sorted by class: the first of the held-out ones, which are scored, are of all of them."""
+    kinds = np.repeat(np.arange(10), 100)
+    table = np.stack([kinds, np.random.default_rng(0).random(1000)], 1)
+    np.save(tmp_path / "a.npy", table)
+    prepared = prepare(tiny(tmp_path / "a.npy"))
+    assert len(set(kinds[prepared.heldout[:60]])) >= 8
+    assert len(set(kinds[prepared.train[:60]])) >= 8
+
+
+def test_the_floor_of_a_table_leaves_gaps_out(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    values = np.where(random.random((400, 2)) < 0.5, np.nan, random.normal(7, 1, (400, 2)))
+    np.save(tmp_path / "a.npy", values)
+    config = tiny(tmp_path / "a.npy")
+    data = config.data.model_copy(update={"scaling": "none"})
+    prepared = prepare(config.model_copy(update={"data": data}))
+    assert prepared.baseline == pytest.approx(1, abs=0.5)  # a gap as 0 would be 49 away
+
+
+def test_no_scaling_is_none(tmp_path: Path) -> None:
+    values = np.linspace(-1000, 1000, 60).reshape(30, 2)
+    np.save(tmp_path / "a.npy", values)
+    config = tiny(tmp_path / "a.npy")
+    data = config.data.model_copy(update={"scaling": "none"})
+    prepared = prepare(config.model_copy(update={"data": data}))
+    assert np.allclose(prepared.model.spec.transform(values), values)
+
+
+def test_held_out_images_lie_in_the_range_of_the_run(tmp_path: Path) -> None:
+    for seed in range(4):  # the bright one is held out in one run or another
+        images = np.random.default_rng(seed).normal(size=(40, 8, 8))
+        images[seed] *= 30
+        np.save(tmp_path / f"{seed}.npy", images)
+        prepared = prepare(tiny(tmp_path / f"{seed}.npy"))
+        read = prepared.objective.read(np.arange(40))
+        assert read.min() >= 0
+        assert read.max() <= 1
+
+
+def test_residual_codebooks_do_not_compare_directions() -> None:
+    value = autoencoder_recipes.get("residual-vq").model_dump()
+    value["bottleneck"]["normalize"] = True
+    with pytest.raises(ValueError, match="residual-vq needs normalize false"):
+        AutoEncoderConfig.model_validate(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Model, named_settings, own_names
-from selfsup.errors import UserError
+from selfsup.cli.flags import Json, Model, Overwrite, check_output, named_settings, own_names, words
+from selfsup.errors import UserError, at_least
 
 if TYPE_CHECKING:
     from selfsup.autoencoder_config import AutoEncoderConfig, ObservationConfig
@@ -59,7 +60,7 @@ def read_examples(
     flags = reading or ReadingFlags()
     if flags.size is not None and flags.size < 4:
         raise UserError(f"must be at least 4, not {flags.size}", where="--size")
-    ignored = tuple(name.strip() for name in flags.ignore.split(",") if name.strip())
+    ignored = tuple(words(flags.ignore))
     return ObservationConfig(
         path=data,
         key=flags.key,
@@ -171,9 +172,11 @@ def encode(
         bool, Parameter(negative="", help="Write whole numbers instead of vectors.")
     ] = False,
     reading: ReadingFlags | None = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Turn examples into codes, an .npy file."""
+    check_output(output, ".npy", overwrite)
     from selfsup.cli.commands import save_array
     from selfsup.uses import codes
     from selfsup.uses.autoencoding import code_indices
@@ -191,6 +194,7 @@ def decode(
     /,
     *,
     output: Output,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Turn codes back into examples: an .npy file of images, or a .csv of rows."""
@@ -201,17 +205,14 @@ def decode(
     from selfsup.uses import codes as using
 
     opened = load_autoencoder(model)
+    images = isinstance(opened.spec, ImageSpec)
+    check_output(output, ".npy" if images else ".csv", overwrite)
     decoded = using.decode(opened, read_array(codes))
     if isinstance(opened.spec, ImageSpec):
         save_array(opened.spec.inverse(decoded), output)
     else:
-        import csv
-
         table = opened.spec.inverse(decoded)
-        with output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(table)
-            writer.writerows(zip(*table.values(), strict=True))
+        _write_csv(output, list(table), zip(*table.values(), strict=True))
     render.show({"output": output, "examples": len(decoded)}, as_json=as_json)
 
 
@@ -223,14 +224,17 @@ def reconstruct(
     output: Output,
     count: Annotated[int, Parameter(help="Images in the gallery [12].")] = 12,
     reading: ReadingFlags | None = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw images above what comes back of them, a PNG."""
+    check_output(output, ".png", overwrite)
     import numpy as np
 
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
+    at_least(1, count, "--count")
     opened, x = _open(model, data, reading, rows=count)
     _images(opened)
     back = codes.reconstruct(opened, x)
@@ -252,15 +256,17 @@ def sample(
     count: Annotated[int, Parameter(help="How many [64].")] = 64,
     seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
     reading: ReadingFlags | None = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw new images from a prior over codes, a PNG."""
+    check_output(output, ".png", overwrite)
     from selfsup.models.autoencoder_hub import load_autoencoder
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
-    if count < 1:
-        raise UserError(f"must be at least 1, not {count}", where="--count")
+    at_least(1, count, "--count")
+    at_least(0, seed, "--seed")
     opened = load_autoencoder(model)
     _images(opened)
     known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
@@ -280,13 +286,17 @@ def interpolate(
     pairs: Annotated[int, Parameter(help="Rows [6].")] = 6,
     steps: Annotated[int, Parameter(help="Images in a row [9].")] = 9,
     reading: ReadingFlags | None = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw what lies between examples, a PNG."""
+    check_output(output, ".png", overwrite)
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
-    opened, x = _open(model, data, reading, rows=max(2 * pairs, 2))
+    at_least(1, pairs, "--pairs")
+    at_least(2, steps, "--steps")
+    opened, x = _open(model, data, reading, rows=2 * pairs)
     _images(opened)
     save_gallery(output, codes.interpolate(opened, x, steps))
     render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
@@ -300,12 +310,15 @@ def traverse(
     output: Output,
     dimensions: Annotated[int, Parameter(help="Rows, those that vary most [10].")] = 10,
     reading: ReadingFlags | None = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw what each number of a code changes, a PNG."""
+    check_output(output, ".png", overwrite)
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
+    at_least(1, dimensions, "--dimensions")
     opened, x = _open(model, data, reading, rows=2000)
     _images(opened)
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
@@ -321,11 +334,11 @@ def cluster(
     output: Output,
     labels: Annotated[str, Parameter(help="The true classes, to compare with.")] = "",
     reading: ReadingFlags | None = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Give each example its class, a .csv file; a picture of the classes beside it."""
-    import csv
-
+    check_output(output, ".csv", overwrite)
     import numpy as np
 
     from selfsup.models.autoencoder_hub import load_autoencoder
@@ -336,10 +349,7 @@ def cluster(
     observations = _read(data, reading, labels)
     x = codes.inputs(opened, observations)
     found = codes.classes(opened, x)
-    with output.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["example", "class"])
-        writer.writerows(enumerate(found.tolist()))
+    _write_csv(output, ["example", "class"], enumerate(found.tolist()))
     result: dict[str, Any] = {"output": output, "classes_used": len(np.unique(found))}
     if x.ndim == 4:
         picture = output.with_suffix(".png")
@@ -352,3 +362,14 @@ def cluster(
     if observations.labels is not None:
         result |= codes.compare_classes(found, observations.labels)
     render.show(result, as_json=as_json)
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    import csv
+
+    from selfsup.data.files import whole_file
+
+    with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)

@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.autoencoder_commands import Examples, ReadingFlags, read_examples
-from selfsup.cli.flags import Json, Out, Overwrite, Quiet
+from selfsup.cli.flags import Json, Out, Overwrite, Quiet, numbers, words
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,13 +55,6 @@ def _plan(
     )
 
 
-def _numbers(text: str, flag: str) -> list[float]:
-    try:
-        return [float(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        raise UserError(f"'{text}' are no numbers", where=flag, mend="like 2,8,32") from None
-
-
 def dimensions(
     *,
     data: Examples,
@@ -76,13 +69,11 @@ def dimensions(
 
     The same command again goes on where it stopped.
     """
-    given = _numbers(sizes, "--sizes")
-    if any(size != int(size) for size in given):
-        raise UserError(f"'{sizes}' are no whole numbers", where="--sizes", mend="like 2,8,32")
+    given = numbers(sizes, "--sizes", int, what="whole number")
     from selfsup.studies import dimensions as made
 
     plan = _plan(data, reading, study, "", "dimensions", as_json)
-    result = made.run(plan, [int(size) for size in given] or made.SIZES)
+    result = made.run(plan, given or made.SIZES)
     render.show(result, as_json=as_json, title=str(plan.out))
 
 
@@ -104,7 +95,7 @@ def codebook(
     from selfsup.studies import codebook as made
 
     plan = _plan(data, reading, study, "", "codebook", as_json)
-    names = [word.strip() for word in quantizers.split(",") if word.strip()]
+    names = words(quantizers)
     result = made.run(plan, names or tuple(made.QUANTIZERS))
     render.show(result, as_json=as_json, title=str(plan.out))
 
@@ -130,5 +121,7 @@ def denoising(
     from selfsup.studies import denoising as made
 
     plan = _plan(data, reading, study, labels, "denoising", as_json)
-    result = made.run(plan, _numbers(noises, "--noises") or made.NOISES, code_size)
+    result = made.run(
+        plan, numbers(noises, "--noises", float, "0,0.2,0.4") or made.NOISES, code_size
+    )
     render.show(result, as_json=as_json, title=str(plan.out))

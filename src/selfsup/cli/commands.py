@@ -6,7 +6,6 @@ Nothing heavy is imported before a verb runs, so that `--help` answers at once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -26,7 +25,7 @@ from selfsup.cli.flags import (
     Verbose,
     resolve,
 )
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 
 if TYPE_CHECKING:
     from selfsup.uses.fill import Filled
@@ -47,17 +46,21 @@ def demo(
     /,
     *,
     out: Out = None,
-    minutes: Annotated[float, Parameter(help="Time for pre-training [3].")] = 3.0,
+    minutes: Annotated[
+        float | None, Parameter(help="Time for pre-training, of the story of a text [3].")
+    ] = None,
     quick: Annotated[bool, Parameter(negative="", help="A small taste, under a minute.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Tell the whole story in minutes, on data that is here already."""
-    if not minutes > 0:
-        raise UserError(f"must be greater than 0, not {minutes:g}", where="--minutes")
     silent = quiet or as_json
+    if minutes is not None and not minutes > 0:
+        raise UserError(f"must be greater than 0, not {minutes:g}", where="--minutes")
     if what == "autoencoder":
+        if minutes is not None:
+            raise UserError("the auto-encoders count steps", where="--minutes", mend="leave it out")
         from selfsup.studies import autoencoder_demo
 
         folder = out or Path("runs/demo-autoencoder")
@@ -67,7 +70,7 @@ def demo(
     from selfsup.studies.demo import run_demo
 
     folder = out or Path("runs/demo")
-    result = run_demo(folder, minutes, quick=quick, overwrite=overwrite, quiet=silent)
+    result = run_demo(folder, minutes or 3.0, quick=quick, overwrite=overwrite, quiet=silent)
     if as_json:
         render.print_json(result)
         return
@@ -150,8 +153,7 @@ def fill(
     as_json: Json = False,
 ) -> None:
     """Fill the blanks of texts, with probabilities."""
-    if top < 1:
-        raise UserError(f"must be at least 1, not {top}", where="--top")
+    at_least(1, top, "--top")
     given = [*texts, *(_texts(input, column) if input else ())]
     if not given:
         raise UserError("no text", mend='give "a text with [MASK]", or --input FILE')
@@ -195,8 +197,8 @@ def embed(
         raise UserError("must end in .npy", where=f"--output {output}")
     if output.exists() and not overwrite:
         raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
-    if batch_tokens is not None and batch_tokens < 1:
-        raise UserError(f"must be at least 1, not {batch_tokens}", where="--batch-tokens")
+    if batch_tokens is not None:
+        at_least(1, batch_tokens, "--batch-tokens")
     texts = _texts(input, column)
     from selfsup.models.hub import load_encoder
     from selfsup.uses import embed as embedding
@@ -285,8 +287,7 @@ def next_sentence(
     quiet: Quiet = False,
 ) -> None:
     """Does next-sentence prediction help?  Trains with and without it at equal tokens."""
-    if seeds < 1:
-        raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
+    at_least(1, seeds, "--seeds")
     flags = corpus or CorpusFlags()
     config = resolve(
         recipe,
@@ -338,20 +339,9 @@ def _show_filled(filled: Sequence[Filled]) -> None:
 
 def save_array(array: Any, path: Path) -> None:
     """Writes beside and renames, so that a half-written file never bears the name."""
-    import os
-
     import numpy as np
 
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
-    finally:
-        with suppress(OSError):
-            beside.unlink(missing_ok=True)
+    from selfsup.data.files import whole_file
+
+    with whole_file(path) as beside, beside.open("wb") as file:
+        np.save(file, array)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Model, Out, Overwrite, Quiet
+from selfsup.cli.flags import Json, Model, Out, Overwrite, Quiet, numbers, unescaped, words
 from selfsup.errors import UserError
 
 _TASK = Group("Task", sort_key=0)
@@ -67,7 +67,7 @@ def fewshot(
     it is written.  Beside it: the most frequent answer, and the same prompts
     with shuffled labels.  The same command again goes on where it stopped.
     """
-    counts = _counts(shots)
+    counts = numbers(shots, "--shots", int, "0,1,2,4,8", "number of examples")
     from selfsup.studies import fewshot as study
 
     result = study.run(
@@ -84,8 +84,8 @@ def fewshot(
             batch_tokens=batch_tokens,
         ),
         test_file=test,
-        separator=_unescaped(separator),
-        ending=_unescaped(ending),
+        separator=None if separator is None else unescaped(separator),
+        ending=None if ending is None else unescaped(ending),
         device=device,
         overwrite=overwrite,
         quiet=quiet or as_json,
@@ -102,23 +102,6 @@ def fewshot(
         render.note(line)
     render.print_text(f"{result['finding']}\n")
     render.print_text(f"{result['figure']}\n")
-
-
-def _counts(text: str) -> list[int]:
-    counts = []
-    for word in text.replace(" ", ",").split(","):
-        if word:
-            try:
-                counts.append(int(word))
-            except ValueError:
-                what = f"'{word}' is no number of examples"
-                raise UserError(what, where="--shots", mend="like 0,1,2,4,8") from None
-    return counts
-
-
-def _unescaped(text: str | None) -> str | None:
-    r"""`\n` and `\t` as a shell hands them over."""
-    return None if text is None else text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 def judge(
@@ -162,7 +145,7 @@ def judge(
         raise UserError("is missing", where="--data", mend="name the folder of the tasks' files")
     result = judging.judge(
         model,
-        [name for name in tasks.replace(" ", ",").split(",") if name],
+        words(tasks.replace(" ", ",")),
         data,
         limit=limit,
         own=own,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Out, Overwrite
+from selfsup.cli.flags import Json, Out, Overwrite, numbers, words
 from selfsup.errors import UserError
 
 _DATA = Group("Data", sort_key=1)
@@ -91,7 +91,7 @@ def fit(
         "device": device,
         "random_state": seed,
     }
-    chosen = [name.strip() for name in columns.split(",") if name.strip()]
+    chosen = words(columns)
     result = detection.fit(
         data,
         out,
@@ -152,17 +152,14 @@ def capacity(
     """How able may a detector be?  The code's size against finding kinds never seen."""
     from selfsup.studies import capacity as study
 
-    try:
-        numbers = [int(word) for word in sizes.split(",") if word.strip()]
-    except ValueError:
-        raise UserError(f"'{sizes}' are no sizes", where="--sizes", mend="like 2,8,32") from None
     result = study.run(
         data,
         labels,
         out or Path("runs/capacity"),
         key=key,
-        seen=[word.strip() for word in seen.split(",") if word.strip()],
-        sizes=numbers or (1, 2, 4, 8, 16, 32, 64, 128, 256),
+        seen=words(seen),
+        sizes=numbers(sizes, "--sizes", int, what="whole number")
+        or (1, 2, 4, 8, 16, 32, 64, 128, 256),
         seeds=seeds,
         steps=steps,
         overwrite=overwrite,

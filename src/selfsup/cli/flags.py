@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Group, Parameter
 
@@ -270,3 +270,55 @@ def own_names(names: Mapping[str, str] = _LONG_NAMES) -> Iterator[None]:
     except UserError as error:
         where = names.get(error.where, error.where)
         raise UserError(error.what, where=where, mend=error.mend) from None
+
+
+def words(text: str) -> list[str]:
+    """What a flag lists, parted by commas; a name may hold spaces."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+_N = TypeVar("_N", int, float)
+
+
+def numbers(
+    text: str, flag: str, kind: type[_N], like: str = "2,8,32", what: str | None = None
+) -> list[_N]:
+    """Numbers that a flag lists.
+
+    Args:
+        text: as it was given.
+        flag: for messages.
+        kind: int or float.
+        like: an example, for messages.
+        what: what each is, for messages; else a number, or a whole number.
+
+    Raises:
+        UserError: a word that is none.
+    """
+    found = []
+    for word in words(text.replace(" ", ",")):
+        try:
+            found.append(kind(word))
+        except ValueError:
+            name = what or ("whole number" if kind is int else "number")
+            raise UserError(f"'{word}' is no {name}", where=flag, mend=f"like {like}") from None
+    return found
+
+
+def unescaped(text: str) -> str:
+    r"""`\n` and `\t` as a shell hands them over."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
+
+
+def check_output(output: Path | None, suffix: str, overwrite: bool) -> None:
+    """Refuse an output file of another kind, or one that is there.
+
+    Raises:
+        UserError: it is.
+    """
+    if output is None:
+        return
+    if output.suffix != suffix:
+        raise UserError(f"must end in {suffix}", where=f"--output {output}")
+    if output.exists() and not overwrite:
+        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")

@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.commands import Input, TextColumn, _texts
-from selfsup.cli.flags import Json, Model, Overwrite
+from selfsup.cli.flags import Json, Model, Overwrite, check_output, unescaped
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def generate(
     top_p: Annotated[float, _choice("Only the fewest that have this probability [1].")] = 1.0,
     min_p: Annotated[float, _choice("Only those with this share of the best one's [0].")] = 0.0,
     repetition_penalty: Annotated[float, _choice("Above 1: fewer repetitions [1].")] = 1.0,
-    stop: Annotated[list[str] | None, _choice("A text at which to end; may be repeated.")] = None,
+    stop: Annotated[
+        list[str] | None, _choice("A text at which to end, as `\\n`; may be repeated.")
+    ] = None,
     samples: Annotated[int, _choice("Texts for each prompt [1].")] = 1,
     seed: Annotated[int, _choice("Of every draw [0].")] = 0,
     precision: Annotated[
@@ -71,7 +73,7 @@ def generate(
 
     One text is shown as it is written; several in their order, when all are done.
     """
-    _check_output(output, ".jsonl", overwrite)
+    check_output(output, ".jsonl", overwrite)
     prompts = [*(prompt or ()), *(_texts(input, column) if input else ())]
     if not prompts:
         raise UserError("no prompt", mend='give --prompt "a text", or --input FILE')
@@ -88,7 +90,7 @@ def generate(
         top_p=top_p,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
-        stop=tuple(stop or ()),
+        stop=tuple(unescaped(one) for one in stop or ()),
         samples=samples,
         seed=seed,
     )
@@ -122,21 +124,12 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model as another runtime reads it."""
-    _check_output(output, f".{to}", overwrite)
+    check_output(output, f".{to}", overwrite)
     from selfsup.models.decoder_hub import load_decoder
     from selfsup.uses.export import export_gguf
 
     result = export_gguf(load_decoder(model), output, type)
     render.show(result, as_json=as_json, title=str(output))
-
-
-def _check_output(output: Path | None, suffix: str, overwrite: bool) -> None:
-    if output is None:
-        return
-    if output.suffix != suffix:
-        raise UserError(f"must end in {suffix}", where=f"--output {output}")
-    if output.exists() and not overwrite:
-        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
 
 
 def _stream(prompt: str, pieces: Iterator[Piece]) -> None:
@@ -169,7 +162,7 @@ def _show(written: Sequence[Written]) -> None:
 
 def _write_lines(output: Path, written: Sequence[Written]) -> None:
     """One JSON object a line; written beside and renamed."""
-    from selfsup.uses.export import whole_file
+    from selfsup.data.files import whole_file
 
     with whole_file(output) as beside:
         lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in written)

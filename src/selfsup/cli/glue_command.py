@@ -20,6 +20,7 @@ from selfsup.cli.flags import (  # the flags of FineFlags are looked up in this 
     Quiet,
     Seed,  # noqa: F401
     Settings,  # noqa: F401
+    words,
 )
 from selfsup.cli.task_commands import FineFlags, resolve_finetune
 
@@ -80,7 +81,7 @@ def glue(
         data,
         out or Path("runs") / "glue",
         config=config,
-        tasks=[name.strip() for name in tasks.split(",") if name.strip()],
+        tasks=words(tasks),
         seeds=seeds,
         limit=limit,
         overwrite=overwrite,

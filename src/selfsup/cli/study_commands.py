@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import DeviceName, Json, Out, Overwrite, PrecisionName, Quiet
+from selfsup.cli.flags import DeviceName, Json, Out, Overwrite, PrecisionName, Quiet, numbers, words
 from selfsup.cli.task_commands import (
     FineFlags,
     LayoutFlags,
@@ -79,17 +79,11 @@ def curves(
 
 def _counts(text: str) -> list[int]:
     """`16,64,all` as numbers; `all` is `curve_samples.ALL`."""
-    counts = []
-    for word in text.replace(" ", ",").split(","):
-        if word == "all":
-            counts.append(sys.maxsize)
-        elif word:
-            try:
-                counts.append(int(word))
-            except ValueError:
-                what = f"'{word}' is no number of labels"
-                raise UserError(what, where="--labels", mend="like 16,64,256,all") from None
-    return counts
+    like, what = "16,64,256,all", "number of labels"
+    given = words(text.replace(" ", ","))
+    return [
+        sys.maxsize if w == "all" else numbers(w, "--labels", int, like, what)[0] for w in given
+    ]
 
 
 def alphabets(
@@ -190,7 +184,7 @@ def in_context(
     folder = out or Path("runs/in-context")
     settings = study.Settings(
         budget=budget,
-        families=tuple(name for name in families.replace(" ", "").split(",") if name),
+        families=tuple(words(families.replace(" ", ","))),
         layers=layers,
         width=width,
         device=device or "auto",

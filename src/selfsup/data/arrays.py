@@ -62,7 +62,10 @@ def read_array(path: Path, key: str = "") -> NDArray[Any]:
 def array_names(path: Path) -> list[str]:
     """The names of the arrays in an `.npz` file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise UserError("it holds a single array, as .npy files do", where=str(path))
+        with opened as file:
             return list(file.files)
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise UserError(f"not a whole .npz file ({error})", where=str(path)) from None
@@ -77,7 +80,7 @@ def _chosen(names: list[str], key: str, path: Path) -> str:
         raise UserError(f"there is no array '{key}'", where=str(path), mend=mend)
     if len(names) != 1:
         what = f"it holds {len(names)} arrays ({known})"
-        raise UserError(what, where=str(path), mend="choose one with --data.key NAME")
+        raise UserError(what, where=str(path), mend="choose one by its name (`key`)")
     return names[0]
 
 

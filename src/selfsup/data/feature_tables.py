@@ -64,6 +64,10 @@ class CategoryColumn:
     categories: tuple[str | None, ...]
 
 
+LIMIT = 5.0
+"""Scales beyond which numbers grow as a logarithm."""
+
+
 class FeatureTable:
     """Learns how a table becomes a matrix, and back.
 
@@ -85,7 +89,7 @@ class FeatureTable:
         self,
         *,
         scaling: Scaling = "robust",
-        limit: float = 5.0,
+        limit: float = LIMIT,
         missing: Missing = "impute",
         infinite: Literal["refuse", "missing"] = "refuse",
         categorical: Sequence[str] = (),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import glob
 import importlib
 import io
+import os
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
@@ -279,3 +281,24 @@ def read_strict_lines(path: Path, report: ReadReport) -> Iterator[tuple[int, str
             assert problem is not None
             raise problem
         yield number, text
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write into; it gets the name when all went well.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
+    finally:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)

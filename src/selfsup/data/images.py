@@ -169,7 +169,7 @@ def read_pictures(
             raise UserError(
                 f"it has {_size(arrays[-1].shape)}, '{files[0].name}' {_size(arrays[0].shape)}",
                 where=str(file),
-                mend="scale all to one size with --data.size PIXELS",
+                mend="let them be scaled to one size (`size`), or scale them first",
             )
     return np.stack(arrays)
 
@@ -182,6 +182,11 @@ def _read_picture(library: Any, file: Path, size: int | None) -> Any:
     except (OSError, ValueError, SyntaxError) as error:
         what = f"cannot be read as a picture ({error})"
         raise UserError(what, where=str(file), mend="remove it, or mend it") from None
+    if picture.mode.startswith("I;16"):  # 16 bits a pixel; `convert` would cut them off at 255
+        picture = library.fromarray((np.asarray(picture) // 257).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        what = "has 32 bits a pixel, and its range is not known"
+        raise UserError(what, where=str(file), mend="save it with 8 or 16 bits, or give an array")
     if size is None:
         return picture
     if picture.mode in ("P", "RGBA", "CMYK"):

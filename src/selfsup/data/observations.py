@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.arrays import array_names, is_array_file, read_array
 from selfsup.data.columns import as_columns, as_texts, no_such_column
-from selfsup.data.feature_tables import FeatureTable
+from selfsup.data.feature_tables import LIMIT, FeatureTable
 from selfsup.data.images import ImageSpec, channels_first, find_pictures, read_pictures
 from selfsup.data.keys import uniform
 from selfsup.data.tables import TABLE_SUFFIXES, read_table
@@ -146,6 +146,7 @@ def fit_spec(observations: Observations, config: ObservationConfig) -> Spec:
         return ImageSpec.fit(observations.values)
     table = FeatureTable(
         scaling=config.scaling,
+        limit=0.0 if config.scaling == "none" else LIMIT,
         missing=config.missing,
         infinite=config.infinite,
         categorical=config.categorical,
@@ -194,8 +195,9 @@ def split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
     """Which examples are trained on and which are held out, by content, and a digest of them all.
 
-    Equal examples fall on the same side.  Where the share of few examples is none, the one with
-    the smallest draw is held out.
+    Both in an order that is drawn by their content too, so that the first so many are a fair sample of
+    files that are sorted.  Equal examples fall on the same side.  Where the share of few examples is
+    none, the one with the smallest draw is held out.
 
     Raises:
         UserError: fewer than two different examples.
@@ -209,4 +211,5 @@ def split(
         what = "fewer than two different examples: none would be left to train on"
         raise UserError(what, where=observations.where)
     whole = hashlib.sha256(content.tobytes()).hexdigest()[:16]
-    return np.flatnonzero(~held), np.flatnonzero(held), whole
+    order = np.argsort(drawn, kind="stable")
+    return order[~held[order]], order[held[order]], whole

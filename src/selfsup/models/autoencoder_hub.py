@@ -77,13 +77,3 @@ def load_autoencoder(name: str | Path, device: str = "cpu") -> AutoEncoder:
         for tensor_name, parameter in own.items():
             parameter.copy_(tensors[tensor_name])
     return model.eval().to(device)
-
-
-def is_autoencoder(name: str | Path) -> bool:
-    """Whether a folder holds an auto-encoder."""
-    path = Path(name).expanduser()
-    for folder in (path / "model", path):
-        file = folder / "config.json"
-        if file.is_file():
-            return bool(read_json(file).get("model_type") == MODEL_TYPE)
-    return False

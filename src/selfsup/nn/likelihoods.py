@@ -88,7 +88,7 @@ class TableLikelihood(Likelihood):
         """(batch, units) of each number, each mark and each category, in the order of the blocks."""
         output = output.float()
         numbers = self._nats(output[:, : self.numbers], target[:, : self.numbers])
-        parts = [numbers * self._known(target)]
+        parts = [numbers * self.known(target)]
         if self.gaps:
             marks = [mark for _, mark in self.gaps]
             parts.append(
@@ -101,7 +101,7 @@ class TableLikelihood(Likelihood):
             parts.append(-(logs * target[:, start:stop]).sum(-1, keepdim=True))
         return torch.cat(parts, 1)
 
-    def _known(self, target: Tensor) -> Tensor:
+    def known(self, target: Tensor) -> Tensor:
         """(batch, numbers) 0 where a number is marked as missing, else 1."""
         known = torch.ones_like(target[:, : self.numbers])
         for number, mark in self.gaps:
@@ -125,6 +125,6 @@ class TableLikelihood(Likelihood):
         if not self.numbers:
             errors = (self.mean(output) - target) ** 2
             return errors.sum(1), torch.full_like(errors[:, 0], errors.shape[1])
-        known = self._known(target)
+        known = self.known(target)
         errors = (output[:, : self.numbers].float() - target[:, : self.numbers]) ** 2
         return (errors * known).sum(1), known.sum(1)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.keys import permute
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.task_hub import Answer
 from selfsup.tasks.labelled import TextExample, class_weights
@@ -158,8 +158,7 @@ def label_counts(
             first *= GROWTH
         return (*counts, available), []
     for count in asked:
-        if count < 1:
-            raise UserError(f"must be at least 1, not {count}", where="--labels")
+        at_least(1, count, "--labels")
         if count < least:
             mend = f"use {least} or more"
             raise UserError(f"{count} labels are too few ({why})", where="--labels", mend=mend)

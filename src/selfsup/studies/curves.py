@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import load_encoder
 from selfsup.studies import curve_report
@@ -84,8 +84,7 @@ def run(
 
 
 def _check(config: FinetuneConfig, seeds: int, scratch_lr: float) -> None:
-    if seeds < 1:
-        raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
+    at_least(1, seeds, "--seeds")
     if scratch_lr < 0:
         raise UserError(f"must not be negative, not {scratch_lr:g}", where="--scratch-lr")
     if config.scratch or config.frozen:

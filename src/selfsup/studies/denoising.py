@@ -12,7 +12,7 @@ from selfsup.autoencoder_config import GaussianNoiseConfig
 from selfsup.data.keys import Key
 from selfsup.data.observations import Observations
 from selfsup.data.sampler import Examples
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.objectives.corruption import corrupt
 from selfsup.studies.autoencoder_cells import (
     Cell,
@@ -55,8 +55,7 @@ def run(plan: Plan, noises: Sequence[float] = NOISES, size: int = 64) -> dict[st
     """
     if not noises or min(noises) < 0:
         raise UserError("noises are numbers from 0", where="--noises", mend="like 0,0.2,0.4")
-    if size < 1:
-        raise UserError(f"must be at least 1, not {size}", where="--code-size")
+    at_least(1, size, "--code-size")
     observations = begin(plan, noises=list(noises), size=size)
     wanted = [{"noise": noise, "seed": seed} for noise in noises for seed in range(plan.seeds)]
     rows = cells(plan, wanted, lambda what: _cell(plan, observations, size, what))

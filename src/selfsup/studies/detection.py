@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.columns import as_texts
+from selfsup.data.files import whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
 from selfsup.errors import UserError
@@ -201,7 +202,7 @@ def _write_scores(
 ) -> None:
     names = detector.column_names()
     count = min(_TOP, len(names))
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["row", "score", "p_value", "flag", *([] if images else ["columns"])])
         for first in range(0, len(found.strange), 4096):

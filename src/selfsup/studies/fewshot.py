@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.studies.fewshot_figure import draw_shots
 from selfsup.studies.fewshot_finding import finding
@@ -60,12 +60,9 @@ class Settings:
         for count in self.shots:
             if count < 0:
                 raise UserError(f"must not be negative, not {count}", where="--shots")
-        if self.draws < 1:
-            raise UserError(f"must be at least 1, not {self.draws}", where="--draws")
-        if self.max_tokens < 1:
-            raise UserError(f"must be at least 1, not {self.max_tokens}", where="--max-tokens")
-        if self.batch_tokens < 1:
-            raise UserError(f"must be at least 1, not {self.batch_tokens}", where="--batch-tokens")
+        at_least(1, self.draws, "--draws")
+        at_least(1, self.max_tokens, "--max-tokens")
+        at_least(1, self.batch_tokens, "--batch-tokens")
 
 
 def run(
@@ -186,6 +183,7 @@ class _Model:
         self.name, self.pretrained, self.task, self.chosen = name, pretrained, task, chosen
         self.pool, self.folder, self.display = parts.pool, folder, display
         self.digest = pretrained.digest
+        self.writer = fewshot.writer_for(pretrained, chosen.batch_tokens)
         self.notes: list[str] = []
         self.left_out: list[dict[str, Any]] = []
         self.asked = self._that_fit(parts.asked)
@@ -265,6 +263,7 @@ class _Model:
             normalize=self.chosen.normalize,
             max_tokens=self.chosen.max_tokens,
             batch_tokens=self.chosen.batch_tokens,
+            writer=self.writer,
         )
         point: dict[str, Any] = {"shots": count, "draw": draw, "labels": labels}
         point |= {**measured.accuracy, "right_nats": measured.right_nats}

@@ -24,7 +24,7 @@ from selfsup.data.pair_files import read_pairs
 from selfsup.data.sampler import Sampler
 from selfsup.data.task_families import Arithmetic, Family, Lookup, Pairs, Strings
 from selfsup.data.task_rows import TaskRows
-from selfsup.errors import UserError, nearest
+from selfsup.errors import UserError, at_least, nearest
 from selfsup.models.decoder_hub import save_decoder
 from selfsup.models.transformer import CausalLanguageModel, parameter_count
 from selfsup.objectives.in_context import InContext
@@ -167,8 +167,7 @@ def run(
         UserError: a setting or a file that cannot be used, or a folder with another study.
         Interrupted: stopped; the same call goes on.
     """
-    if seeds < 1:
-        raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
+    at_least(1, seeds, "--seeds")
     folder, chosen = Path(out), settings or Settings()
     for name in chosen.families:
         if name not in _FAMILIES:

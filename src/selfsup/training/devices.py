@@ -73,9 +73,10 @@ def choose_device(name: str) -> torch.device:
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of a plain matrix product, the best of a few; takes about a fifth of a second."""
     best = 0.0
+    generator = torch.Generator(device).manual_seed(0)  # the global one stays as it is
     # the small one first: without units for it, bf16 can be a hundred times slower than fp32
     for size in (256, 4096) if device.type == "cuda" else (256, 1024):
-        a = torch.randn(size, size, device=device).to(dtype)
+        a = torch.randn(size, size, device=device, generator=generator).to(dtype)
         began = time.perf_counter()
         for _ in range(8):
             started = time.perf_counter()

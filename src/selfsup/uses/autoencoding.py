@@ -22,6 +22,7 @@ from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build, parameter_counts, settle
 from selfsup.models.autoencoder_hub import save_autoencoder
+from selfsup.nn.likelihoods import TableLikelihood
 from selfsup.objectives.reconstruction import Reconstruction
 from selfsup.training import checkpoints
 from selfsup.training.devices import Precision
@@ -33,6 +34,7 @@ from selfsup.training.state import Outcome
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
+    check_same_data,
     read_result,
     write_environment,
     write_json,
@@ -63,7 +65,8 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     """
     found = observations if observations is not None else read_observations(config.data)
     train, heldout, digest = split(found, config.data.heldout)
-    spec = fit_spec(found.take(train), config.data)
+    # a range of pixels is that of the whole run, so that held-out images lie in it
+    spec = fit_spec(found if found.images else found.take(train), config.data)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
     objective = Reconstruction(
@@ -74,7 +77,7 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
         agreement=config.objective.agreement,
         where=found.where,
     )
-    baseline = _mean_error(reader, train, heldout, model)
+    baseline = _mean_error(reader, train, heldout[: config.train.evaluate_rows], model)
     return Prepared(config, model, objective, train, heldout, digest, baseline)
 
 
@@ -94,11 +97,15 @@ def _mean_error(
     heldout: NDArray[np.int64],
     model: AutoEncoder,
 ) -> float:
-    mean = read(train[:5000]).mean(0, dtype=np.float64)
-    x = read(heldout[:1024])
-    if isinstance(model.spec, FeatureTable) and model.spec.numbers:
-        x, mean = x[:, : len(model.spec.numbers)], mean[: len(model.spec.numbers)]
-    return float(((x - mean) ** 2).mean())
+    rows, x = read(train[:5000]).astype(np.float64), read(heldout).astype(np.float64)
+    likelihood = model.likelihood
+    if not isinstance(likelihood, TableLikelihood) or not likelihood.numbers:
+        return float(((x - rows.mean(0)) ** 2).mean())
+    # of numbers that are there, as the model's error is
+    here, there = (likelihood.known(torch.from_numpy(part)).numpy() for part in (rows, x))
+    numbers = likelihood.numbers
+    mean = (rows[:, :numbers] * here).sum(0) / np.maximum(here.sum(0), 1)
+    return float((((x[:, :numbers] - mean) ** 2) * there).sum() / max(there.sum(), 1))
 
 
 @dataclass(frozen=True)
@@ -231,9 +238,10 @@ def train_autoencoder(
         raise UserError(what, where="train.processes", mend="set it to 1")
     with locked(folder):
         check_run_folder(folder, config, overwrite)
-        if (folder / "result.json").is_file():
-            return read_result(folder)
         prepared = prepare(config)
+        if (folder / "result.json").is_file():
+            check_same_data(folder, prepared.digest)
+            return read_result(folder)
         loop = make_loop(prepared, folder, quiet)
         _announce(prepared, loop, quiet)
         write_json(folder / "config.json", config.model_dump(mode="json"))

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.keys import below, hash64
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.tasks.prompts import Example, PromptTask
-from selfsup.uses.generate import complete
+from selfsup.uses.generate import Writer, join
 from selfsup.uses.likelihood import BATCH_TOKENS, Likelihood, encode_pairs, score
 from selfsup.uses.sampling import Sampling
 
@@ -68,8 +68,8 @@ def part(task: PromptTask, test: PromptTask | None, *, limit: int | None, seed: 
     Raises:
         UserError: one example alone, or a test file of another kind.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"must be at least 1, not {limit}", where="--limit")
+    if limit is not None:
+        at_least(1, limit, "--limit")
     if test is not None:
         if test.chooses != task.chooses:
             what = "has choices, the task has none" if test.chooses else "has no choices"
@@ -208,6 +208,7 @@ def measure(
     normalize: Normalize = "bytes",
     max_tokens: int = 32,
     batch_tokens: int = BATCH_TOKENS,
+    writer: Writer | None = None,
 ) -> Measured:
     """Ask about each example behind the shown ones.
 
@@ -223,12 +224,14 @@ def measure(
         normalize: which answers `answers` holds; `accuracy` has all.
         max_tokens: of a written answer.
         batch_tokens: tokens read at once.
+        writer: writes the answers, where one is here already (see `writer_for`).
     """
     prompts = [task.prompt(examples, e.input) for e in asked]
     if not task.chooses:
         stop = [task.layout.ending] if task.layout.ending else []
         how = Sampling(greedy=True, max_tokens=max_tokens, stop=tuple(stop))
-        written = complete(pretrained, prompts, how)
+        writer = writer or writer_for(pretrained, batch_tokens)
+        written = join(prompts, writer.generate(prompts, how))
         answers = [one.text.strip() for one in written]
         right = [a == e.output.strip() for a, e in zip(answers, asked, strict=True)]
         return Measured({"exact": float(np.mean(right))}, None, answers)
@@ -251,6 +254,11 @@ def measure(
         for way, answers in picked.items()
     }
     return Measured(accuracy, float(np.mean(nats)), picked[normalize])
+
+
+def writer_for(pretrained: PretrainedDecoder, batch_tokens: int) -> Writer:
+    """A writer of as many texts side by side as fill so many tokens at most."""
+    return Writer(pretrained, batch=max(1, batch_tokens // pretrained.max_length))
 
 
 def best(found: Sequence[Likelihood], normalize: Normalize) -> int:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.models.decoding import Decoding
 from selfsup.nn.cache import KeyValueCache, continuation, continuations
@@ -174,8 +174,7 @@ class Writer:
         if precision not in {"fp32", "bf16", "auto"}:
             mend = "use fp32, bf16 or auto"
             raise UserError(f"unknown precision '{precision}'", where="--precision", mend=mend)
-        if batch < 1:
-            raise UserError(f"must be at least 1, not {batch}", where="--batch")
+        at_least(1, batch, "--batch")
         self.pretrained = model if isinstance(model, PretrainedDecoder) else load_decoder(model)
         self.int8, self.batch = int8, batch
         self.dtype = torch.float32

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.data.files import ReadReport, read_strict_lines
-from selfsup.errors import Interrupted, UserError
+from selfsup.errors import Interrupted, UserError, at_least
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.tasks.glue import GlueTask, TaskFiles, choose_tasks, find_tasks, task_score
@@ -161,10 +161,9 @@ def run_glue(
 
 def _checked(config: FinetuneConfig, seeds: int, limit: int | None) -> FinetuneConfig:
     """The settings that all trainings share."""
-    if seeds < 1:
-        raise UserError(f"must be at least 1, not {seeds}", where="--seeds")
-    if limit is not None and limit < 1:
-        raise UserError(f"must be at least 1, not {limit}", where="--limit")
+    at_least(1, seeds, "--seeds")
+    if limit is not None:
+        at_least(1, limit, "--limit")
     if not 0 < config.epochs <= MOST_EPOCHS:
         what = f"must be above 0 and at most {MOST_EPOCHS}, not {config.epochs:g}"
         raise UserError(what, where="--epochs")

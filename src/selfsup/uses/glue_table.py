@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from selfsup.data.files import whole_file
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.tasks.glue import SERVER_FILES, averages
 
@@ -159,9 +159,8 @@ def write_table(path: Path, result: Mapping[str, Any]) -> None:
         lines += ["", "Missing:", "", *(f"- {x['task']}: {x['why']}" for x in result["missing"])]
     if result["notes"]:
         lines += ["", "Notes:", "", *(f"- {note}" for note in result["notes"])]
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    with whole_file(path) as beside:
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfsup.data.files import import_extra
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.training.devices import choose_device
 from selfsup.training.progress import Progress
@@ -57,8 +57,8 @@ def judge(
     Raises:
         UserError: no decoder, an unknown task, a missing or broken file, or no harness.
     """
-    if limit is not None and limit < 1:
-        raise UserError(f"must be at least 1, not {limit}", where="--limit")
+    if limit is not None:
+        at_least(1, limit, "--limit")
     if not tasks:
         raise UserError("names no task", where="--tasks")
     if out is not None and (out / "result.json").exists() and not overwrite:

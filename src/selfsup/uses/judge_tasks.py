@@ -174,14 +174,31 @@ def read_rows(task: JudgeTask, folder: Path, limit: int | None) -> list[dict[str
         missing = [key for key in task.keys if key not in row]
         if missing:
             raise UserError(f"a row of '{task.name}' without '{missing[0]}'", where=where)
-        options = row.get("choices") or row.get("context_options")
-        if options and not 0 <= int(row["gold"]) < len(options):
-            what = f"gold is {row['gold']}, there are {len(options)} answers"
-            raise UserError(what, where=where)
-        rows.append({key: row[key] for key in task.keys})
+        rows.append(_checked({key: row[key] for key in task.keys}, where))
     if not rows:
         raise UserError("holds no row", where=str(found[0]))
     return rows
+
+
+def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row whose texts are texts and whose `gold` counts among its answers."""
+    for key, value in row.items():
+        several = key in ("choices", "context_options")
+        if several and not (value and isinstance(value, list)):
+            raise UserError(f"'{key}' is no list of texts", where=where)
+        texts = value if several else [] if key == "gold" else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise UserError(f"'{key}' holds something that is no text", where=where)
+    if "gold" not in row:
+        return row
+    options = row.get("choices") or row["context_options"]
+    try:
+        gold = int(row["gold"])
+    except (TypeError, ValueError):
+        raise UserError(f"gold is '{row['gold']}', no number", where=where) from None
+    if not 0 <= gold < len(options):
+        raise UserError(f"gold is {gold}, there are {len(options)} answers", where=where)
+    return {**row, "gold": gold}
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:

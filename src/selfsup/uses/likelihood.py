@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.nn.cross_entropy import CHUNK, at_least_float32
 from selfsup.uses import shared_prefix
@@ -195,8 +195,7 @@ def score_rows(
     Returns:
         (rows,) nats, at most 0; (rows,).
     """
-    if batch_tokens < 1:
-        raise UserError(f"must be at least 1, not {batch_tokens}", where="--batch-tokens")
+    at_least(1, batch_tokens, "--batch-tokens")
     sums, greedy = np.zeros(len(rows)), np.ones(len(rows), np.bool_)
     inputs = [row.ids[:-1] for row in rows]
     most = [len(row.ids) - row.scored - 1 for row in rows]  # what guesses the first is needed

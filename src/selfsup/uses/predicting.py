@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from selfsup.errors import UserError
+from selfsup.data.files import whole_file
+from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
@@ -60,8 +60,7 @@ class Predictor:
         precision: str = "auto",
         batch_tokens: int = TOKENS_AT_ONCE,
     ) -> None:
-        if batch_tokens < 1:
-            raise UserError(f"must be at least 1, not {batch_tokens}", where="--batch-tokens")
+        at_least(1, batch_tokens, "--batch-tokens")
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.opened = load_finetuned(name, self.device)
@@ -184,17 +183,9 @@ def predict_file(
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=False)
     rows = predictor.predict(examples)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        with open(beside, "w", encoding="utf-8") as handle:
-            for row in rows:
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(beside, output)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
     result = {"kind": "predict", "examples": len(rows), "output": str(output)}
     return result | ({"notes": notes.lines} if notes.lines else {})
 

@@ -45,6 +45,7 @@ from selfsup.uses.kinds import (
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
+    check_same_data,
     draw_losses,
     model_card,
     read_result,
@@ -237,11 +238,14 @@ def _worker(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) 
 def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, Any]:
     display = Progress(quiet=quiet, title="")
     try:
-        if (folder / "result.json").is_file():
-            display.say(f"{folder} has finished already; --overwrite starts anew")
-            return read_result(folder)
+        finished = (folder / "result.json").is_file()
         if distributed.rank() == 0:
             prepared = prepare(config, display)
+            if finished:
+                check_same_data(folder, str(prepared.corpus.meta["digest"]))
+        if finished:
+            display.say(f"{folder} has finished already; --overwrite starts anew")
+            return read_result(folder)
         distributed.wait()
         if distributed.rank() > 0:
             prepared = prepare(config, display)

@@ -15,6 +15,7 @@ from typing import Any
 
 from selfsup.config import PretrainConfig
 from selfsup.config_base import Section
+from selfsup.data.files import whole_file
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.checkpoint_names import family
@@ -28,10 +29,9 @@ FREE_SETTINGS = ("device", "processes", "keep", "save_every", "log_every", "tens
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON beside and rename, so that the file is never half there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with whole_file(path) as beside:
+        written = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        beside.write_text(written, encoding="utf-8")
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -41,6 +41,21 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise UserError("no result.json: this run has not finished", where=str(folder))
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def check_same_data(folder: Path, digest: str) -> None:
+    """Refuse a run that was made with other data than what has this digest."""
+    file = folder / "environment.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))["data"]["digest"]
+    except (OSError, ValueError, KeyError):
+        return  # a run of an older kind, which did not say
+    if known != digest:
+        raise UserError(
+            "a run on other data lies here",
+            where=str(folder),
+            mend="--overwrite starts anew, or choose another --out",
+        )
 
 
 def differing(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> str:

@@ -95,6 +95,8 @@ class AutoEncoderEstimator(
             seed = int(np.random.default_rng().integers(2**31))
         elif isinstance(random, (int, np.integer)):
             seed = int(random)
+            if seed < 0:
+                raise UserError(f"random_state is {seed}, it must be at least 0")
         else:
             seed = int(random.randint(2**31))
         subsets, size = self._subsets()
