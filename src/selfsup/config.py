@@ -41,6 +41,9 @@ class DataConfig(Section):
     """Tokens in one row of a batch, special tokens included."""
     min_characters: Annotated[int, Field(ge=0)] = 1
     """Shorter documents are dropped and counted."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What to do with a document that came before, letter for letter.  Keep them where how often one
+    comes is to be learned, as with codes."""
     cache: str = ""
     """Folder for token shards; empty: `$SELFSUP_HOME/corpora`."""
 
@@ -77,6 +80,16 @@ class CharacterConfig(Section):
     """At most this much text is read to find the characters."""
 
 
+class WordsConfig(Section):
+    """One token a word, where spaces part words: notes, units of speech, codes of images."""
+
+    kind: Literal["words"] = "words"
+    vocab_size: Annotated[int, Field(ge=6)] = 8192
+    """At most this many entries: the most frequent words; the rest become [UNK]."""
+    sample_megabytes: Annotated[float, Field(gt=0)] = 50.0
+    """At most this much text is read to find the words."""
+
+
 class SymbolConfig(Section):
     """A given alphabet, or k-mers over it: DNA, proteins, notes."""
 
@@ -98,7 +111,12 @@ class FileTokenizerConfig(Section):
 
 
 TokenizerConfig = Annotated[
-    WordPieceConfig | BytePairConfig | CharacterConfig | SymbolConfig | FileTokenizerConfig,
+    WordPieceConfig
+    | BytePairConfig
+    | CharacterConfig
+    | WordsConfig
+    | SymbolConfig
+    | FileTokenizerConfig,
     Field(discriminator="kind"),
 ]
 

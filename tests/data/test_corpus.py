@@ -117,6 +117,9 @@ def test_sources_and_digest(tmp_path: Path) -> None:
     assert np.bincount(sources).tolist() == [100, 300]
     assert [source["documents"] for source in corpus.meta["sources"]] == [100, 300]
     assert corpus.meta["duplicates"] == 50
+    kept = prepare_corpus(both.model_copy(update={"duplicates": "keep"}), TOKENIZER)
+    assert kept.meta["duplicates"] == 0
+    assert [source["documents"] for source in kept.meta["sources"]] == [100, 350]
     digests = [
         prepare_corpus(_data(tmp_path / name, texts), TOKENIZER).meta["digest"]
         for name, texts in [("e.jsonl", TEXTS), ("f.jsonl", TEXTS), ("g.jsonl", TEXTS[1:])]

@@ -20,6 +20,7 @@ from selfsup.config import (
     SymbolConfig,
     TokenizerConfig,
     WordPieceConfig,
+    WordsConfig,
 )
 from selfsup.data import tokenizers as module
 from selfsup.data.tokenizers import SPECIAL_TOKENS, Tokenizer, load_tokenizer, train_tokenizer
@@ -38,6 +39,7 @@ CONFIGS: list[TokenizerConfig] = [
     WordPieceConfig(vocab_size=300),
     BytePairConfig(vocab_size=400),
     CharacterConfig(vocab_size=100),
+    WordsConfig(vocab_size=200),
     SymbolConfig(),
     SymbolConfig(alphabet="ACGT", k=3),
 ]
@@ -125,6 +127,16 @@ def test_characters_most_frequent_first() -> None:
     made = train_tokenizer(CharacterConfig(vocab_size=8), ["aaa b cc\n", "cab c  "])
     assert [made.token(id) for id in range(5, 8)] == [" ", "a", "c"]
     assert made.encode("ab", special=False).ids.tolist() == [6, 1]
+
+
+def test_words() -> None:
+    made = train_tokenizer(WordsConfig(vocab_size=8), ["17 3  17\n[MASK] c#4", "3 17 9"])
+    assert [made.token(id) for id in range(5, made.vocab_size)] == ["17", "3", "9"]
+    found = made.encode("17 9\n3 c#4", special=False)
+    assert found.ids.tolist() == [5, 7, 6, 1]
+    assert found.words.tolist() == [0, 1, 2, 3]
+    assert made.decode([5, 7, 6]) == "17 9 3"
+    assert made.byte_lengths is None
 
 
 def test_symbols() -> None:

@@ -175,16 +175,29 @@ def encode(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Turn examples into codes, an .npy file."""
-    check_output(output, ".npy", overwrite)
+    """Turn examples into codes: an .npy file, or a .txt file with a line of words each.
+
+    Words are for discrete codes; a decoder that learns them is a prior to sample from.
+    """
+    check_output(output, (".npy", ".txt"), overwrite)
     from selfsup.cli.commands import save_array
+    from selfsup.data.files import whole_file
     from selfsup.uses import codes
     from selfsup.uses.autoencoding import code_indices
+    from selfsup.uses.code_words import CodeWords
 
     opened, x = _open(model, data, reading)
-    found = code_indices(opened, x) if indices else codes.encode(opened, x)
-    save_array(found, output)
-    result = {"output": output, "examples": len(found), "code": list(found.shape[1:])}
+    result: dict[str, Any] = {"output": output, "examples": len(x)}
+    if output.suffix == ".txt":
+        words = CodeWords(opened)
+        lines = words.write(code_indices(opened, x))
+        with whole_file(output) as beside:
+            beside.write_text("".join(f"{line}\n" for line in lines))
+        result["words"] = words.length
+    else:
+        found = code_indices(opened, x) if indices else codes.encode(opened, x)
+        save_array(found, output)
+        result["code"] = list(found.shape[1:])
     render.show(result, as_json=as_json)
 
 
@@ -249,11 +262,15 @@ def sample(
     *,
     output: Output,
     prior: Annotated[
-        Literal["auto", "gaussian", "mixture"],
-        Parameter(help="A VAE's own, or a mixture fitted on the codes of --data [auto]."),
+        str,
+        Parameter(
+            help="gaussian: a VAE's own; mixture: fitted on the codes of --data; of discrete codes the "
+            "folder of a decoder trained on them [auto]."
+        ),
     ] = "auto",
     data: Annotated[str, Parameter(name=["--data", "-d"], help="Examples, for a mixture.")] = "",
     count: Annotated[int, Parameter(help="How many [64].")] = 64,
+    temperature: Annotated[float, Parameter(help="Of a decoder's draws [1].")] = 1.0,
     seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
     reading: ReadingFlags | None = None,
     overwrite: Overwrite = False,
@@ -270,7 +287,9 @@ def sample(
     opened = load_autoencoder(model)
     _images(opened)
     known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
-    drawn = codes.sample(opened, count, prior=prior, codes=known, seed=seed)
+    drawn = codes.sample(
+        opened, count, prior=prior, codes=known, temperature=temperature, seed=seed
+    )
     across = max(1, round(count**0.5))
     rows = drawn[: count // across * across].reshape(-1, across, *opened.input_shape)
     save_gallery(output, rows)

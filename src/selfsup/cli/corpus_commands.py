@@ -24,7 +24,7 @@ def train_tokenizer(
     *,
     corpus: CorpusFlags | None = None,
     kind: Annotated[
-        Literal["wordpiece", "bpe", "characters", "symbols"],
+        Literal["wordpiece", "bpe", "characters", "words", "symbols"],
         Parameter(help="How text is cut [wordpiece]."),
     ] = "wordpiece",
     vocab_size: Annotated[int | None, Parameter(help="Entries, special ones included.")] = None,

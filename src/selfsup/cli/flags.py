@@ -310,7 +310,7 @@ def unescaped(text: str) -> str:
     return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
-def check_output(output: Path | None, suffix: str, overwrite: bool) -> None:
+def check_output(output: Path | None, suffix: str | tuple[str, ...], overwrite: bool) -> None:
     """Refuse an output file of another kind, or one that is there.
 
     Raises:
@@ -318,7 +318,8 @@ def check_output(output: Path | None, suffix: str, overwrite: bool) -> None:
     """
     if output is None:
         return
-    if output.suffix != suffix:
-        raise UserError(f"must end in {suffix}", where=f"--output {output}")
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    if output.suffix not in suffixes:
+        raise UserError(f"must end in {' or '.join(suffixes)}", where=f"--output {output}")
     if output.exists() and not overwrite:
         raise UserError("exists already", where=str(output), mend="--overwrite replaces it")

@@ -53,7 +53,7 @@ def place_of(key: bytes) -> float:
 
 
 def admitted_documents(data: DataConfig, admission: Admission) -> Iterator[Admitted]:
-    """The documents of all sources, without exact duplicates, empty and short ones.
+    """The documents of all sources, without empty and short ones, nor exact duplicates unless kept.
 
     Whether a document is held out depends on its text alone, so adding data moves none across.
 
@@ -77,10 +77,11 @@ def admitted_documents(data: DataConfig, admission: Admission) -> Iterator[Admit
                 admission.too_short += 1
                 continue
             key = text_key(text)
-            if key in seen:
-                admission.duplicates += 1
-                continue
-            seen.add(key)
+            if data.duplicates == "drop":
+                if key in seen:
+                    admission.duplicates += 1
+                    continue
+                seen.add(key)
             place = place_of(key)
             admission.lowest = min(admission.lowest, place)
             yield Admitted(text, key, number, place < data.heldout)

@@ -161,7 +161,7 @@ def data_fingerprint(data: DataConfig) -> str:
         elif source.path.startswith("hub:"):
             stamps.append(source.path)
         sources.append([stamps, source.unit, source.column, source.on_bad_row])
-    parts = [sources, data.heldout, data.min_characters]
+    parts = [sources, data.heldout, data.min_characters, data.duplicates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.keys import Key, below, permute, uniform
 from selfsup.data.task_families import Family, Shown
+from selfsup.data.tokenizer_training import whole_words
 from selfsup.data.tokenizers import Tokenizer
 
 BEGIN, END, PAD, UNKNOWN = "<s>", "</s>", "<pad>", "<unk>"
@@ -21,15 +22,11 @@ _FAMILY, _TASK, _QUESTION, _SHUFFLE = 1, 2, 3, 4  # what a draw is for
 
 def make_tokenizer(families: Sequence[Family]) -> Tokenizer:
     """One token a symbol; in a text, symbols are parted by spaces."""
-    from tokenizers import Tokenizer as Inner
-    from tokenizers import models, pre_tokenizers, processors
+    from tokenizers import processors
 
     symbols = dict.fromkeys(symbol for family in families for symbol in family.symbols)
     entries = [PAD, UNKNOWN, BEGIN, END, ARROW, STOP, *symbols]
-    inner = Inner(
-        models.WordLevel({entry: id for id, entry in enumerate(entries)}, unk_token=UNKNOWN)
-    )
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    inner = whole_words(entries, UNKNOWN)
     inner.post_processor = processors.TemplateProcessing(
         single=f"{BEGIN} $A",
         pair=f"{BEGIN} $A $B:1",

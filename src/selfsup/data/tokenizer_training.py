@@ -1,4 +1,4 @@
-"""Making tokenizers: WordPiece, byte-level BPE, characters, and fixed alphabets.
+"""Making tokenizers: WordPiece, byte-level BPE, characters, words, and fixed alphabets.
 
 This is the workshop behind `tokenizers.py`, which holds the face.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -16,6 +16,7 @@ from selfsup.config import (
     CharacterConfig,
     SymbolConfig,
     WordPieceConfig,
+    WordsConfig,
 )
 from selfsup.errors import UserError
 
@@ -38,7 +39,7 @@ _ALPHABET_COVERAGE = 0.9999
 _LONGEST_MERGE = 32
 
 
-TrainableConfig = WordPieceConfig | BytePairConfig | CharacterConfig | SymbolConfig
+TrainableConfig = WordPieceConfig | BytePairConfig | CharacterConfig | WordsConfig | SymbolConfig
 
 
 def build_tokenizer(
@@ -50,6 +51,8 @@ def build_tokenizer(
     watched = _watched(texts, progress)
     if isinstance(config, CharacterConfig):
         return _characters(config, watched)
+    if isinstance(config, WordsConfig):
+        return _words(config, watched)
     if isinstance(config, WordPieceConfig):
         sample = list(watched)
         inner = _wordpiece(config.vocab_size, config.lowercase, sample)
@@ -226,13 +229,33 @@ def _single_symbols(vocabulary: Iterable[str], pattern: str) -> tokenizers.Token
     return inner
 
 
-def _characters(config: CharacterConfig, texts: Iterable[str]) -> tokenizers.Tokenizer:
+def _most_frequent(symbols: Iterable[Iterable[str]], vocab_size: int) -> list[str]:
+    """The symbols of all texts that fit into a vocabulary beside the special ones."""
     counts: Counter[str] = Counter()
-    for text in texts:
+    for text in symbols:
         counts.update(text)
-    ranked = sorted(counts, key=lambda character: (-counts[character], character))
-    kept = ranked[: config.vocab_size - len(SPECIAL_TOKENS)]
-    return _framed(_single_symbols(kept, r"[\s\S]"))
+    ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+    return ranked[: vocab_size - len(SPECIAL_TOKENS)]
+
+
+def _characters(config: CharacterConfig, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    return _framed(_single_symbols(_most_frequent(texts, config.vocab_size), r"[\s\S]"))
+
+
+def _words(config: WordsConfig, texts: Iterable[str]) -> tokenizers.Tokenizer:
+    kept = _most_frequent((text.split() for text in texts), config.vocab_size)
+    return _framed(whole_words([*SPECIAL_TOKENS, *(w for w in kept if w not in SPECIAL_TOKENS)]))
+
+
+def whole_words(entries: Sequence[str], unknown: str = "[UNK]") -> tokenizers.Tokenizer:
+    """A tokenizer for given words that spaces part, without a frame."""
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import models, pre_tokenizers
+
+    ids = {entry: id for id, entry in enumerate(entries)}
+    inner = Inner(models.WordLevel(ids, unk_token=unknown))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return inner
 
 
 def _symbols(config: SymbolConfig) -> tokenizers.Tokenizer:

@@ -124,11 +124,12 @@ class Tokenizer:
     def byte_lengths(self) -> NDArray[np.int64] | None:
         """(vocab_size,) bytes of text in each token, 0 for special ones.
 
-        None where tokens do not add up to the text: WordPiece, and whatever folds letters.  A space that
-        the tokenizer puts before a text counts as one of the text's.
+        None where tokens do not add up to the text: WordPiece, whole words, and whatever folds letters.
+        A space that the tokenizer puts before a text counts as one of the text's.
         """
         kind = (self._state.get("model") or {}).get("type")
-        if kind == "WordPiece" or folds(self._state.get("normalizer")):
+        apart = _of_type(self._state.get("pre_tokenizer"), "WhitespaceSplit")  # drops spaces
+        if kind == "WordPiece" or apart or folds(self._state.get("normalizer")):
             return None
         lengths = np.zeros(self.vocab_size, np.int64)
         for id in self.ordinary_ids.tolist():
@@ -277,7 +278,7 @@ class Tokenizer:
             return False
         if splitter is not None and _of_type(splitter, "ByteLevel"):
             return not splitter["add_prefix_space"] and bool(splitter.get("use_regex", True))
-        return _of_type(splitter, "BertPreTokenizer")
+        return _of_type(splitter, "BertPreTokenizer") or _of_type(splitter, "WhitespaceSplit")
 
     def save(self, folder: Path, max_length: int = 512) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers' AutoTokenizer reads.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,14 @@ from selfsup.data.keys import uniform
 from selfsup.data.observations import Observations
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder
+from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.objectives.corruption import normal_draws
 from selfsup.uses.autoencoding import code_indices
+from selfsup.uses.code_words import sample_indices
 
 Floats = NDArray[np.float32]
+Prior = PretrainedDecoder | Path | str
+"""`auto`, `gaussian`, `mixture`, or a decoder (of a folder, if a string)."""
 _BATCH = 256
 _SAMPLE, _LIKELIHOOD = 7, 8
 """What draws are for, among keyed draws."""
@@ -87,9 +92,10 @@ def sample(
     model: AutoEncoder,
     count: int,
     *,
-    prior: Literal["auto", "gaussian", "mixture"] = "auto",
+    prior: Prior = "auto",
     codes: Floats | None = None,
     components: int = 10,
+    temperature: float = 1.0,
     seed: int = 0,
 ) -> Floats:
     """New examples: codes drawn from a prior, and decoded.
@@ -97,15 +103,28 @@ def sample(
     Args:
         model: the auto-encoder.
         count: how many.
-        prior: `gaussian`, the standard normal that a VAE was trained towards, or `mixture`, Gaussians
-            fitted on `codes`; `auto`: the first for a VAE, else the second.
+        prior: `gaussian`, the standard normal that a VAE was trained towards; `mixture`, Gaussians
+            fitted on `codes`; `auto`: the first for a VAE, else the second.  Of discrete codes: a decoder
+            that was trained on them as words (`code_words`), or its folder.
         codes: (examples, *code_shape) of training examples, for `mixture`.
         components: Gaussians in the mixture.
+        temperature: of a decoder's draws.
         seed: of the draws.
 
     Raises:
-        UserError: `gaussian` without a VAE, or `mixture` without codes or of discrete ones.
+        UserError: `gaussian` without a VAE, `mixture` without codes, either of discrete ones, or a
+            decoder that was not trained on this model's codes.
     """
+    if prior not in ("auto", "gaussian", "mixture"):
+        return decode(
+            model, sample_indices(model, prior, count, temperature=temperature, seed=seed)
+        )
+    if model.bottleneck.sizes:
+        raise UserError(
+            f"{prior} is for real numbers, this model's codes are discrete",
+            where="--prior",
+            mend="give a decoder trained on `selfsup encode MODEL --output codes.txt`",
+        )
     vae = model.config.bottleneck.kind == "gaussian"
     if prior == "auto":
         prior = "gaussian" if vae else "mixture"
@@ -115,9 +134,6 @@ def sample(
             raise UserError(what, where="--prior", mend="use mixture, with --data of examples")
         drawn = uniform(seed, _SAMPLE, np.arange(count)[:, None], np.arange(model.code_numbers))
         return decode(model, normal_draws(drawn).reshape(count, *model.code_shape))
-    if model.bottleneck.sizes:
-        what = "a mixture of Gaussians is for continuous codes, this model's are discrete"
-        raise UserError(what, where="--prior")
     if codes is None or len(codes) < 2:
         raise UserError("a mixture is fitted on codes", where="--prior", mend="give --data")
     from sklearn.mixture import GaussianMixture

@@ -189,17 +189,24 @@ class Writer:
         *,
         cut: bool = True,
         reserve: bool = False,
+        allowed: Sequence[Tensor] | None = None,
     ) -> Iterator[Piece]:
         """As the function of that name.
 
-        With `reserve`, prompts are cut so that `max_tokens` fit behind them, as EleutherAI's harness does:
-        the context never moves.
+        Args:
+            prompts, sampling, cut: as there.
+            reserve: cut prompts so that `max_tokens` fit behind them, as EleutherAI's harness does: the
+                context never moves.
+            allowed: for each token that is written, (vocabulary,) 0 where it may be and minus infinity where
+                it may not; as many as `max_tokens`.
         """
         settings = sampling or Sampling()
         if not prompts:
             raise UserError("no prompt", mend="give a text to write on from")
         ready = [self._prepare(p, i, settings, cut, reserve) for i, p in enumerate(prompts)]
-        return self._pieces(ready, settings)
+        if allowed is not None:
+            allowed = [one.to(self.pretrained.device) for one in allowed]
+        return self._pieces(ready, settings, allowed)
 
     def _decoding(self, rows: int) -> Decoding:
         alone = rows == 1
@@ -241,14 +248,20 @@ class Writer:
             ids = ids[-kept:]
         return _Row(number, 0, ids, TokenText(tokenizer, ids, settings.stop), note)
 
-    def _pieces(self, ready: list[_Row], settings: Sampling) -> Iterator[Piece]:
+    def _pieces(
+        self, ready: list[_Row], settings: Sampling, allowed: Sequence[Tensor] | None
+    ) -> Iterator[Piece]:
         together = max(1, self.batch // settings.samples)
         decoding = self._decoding(min(together, len(ready)) * settings.samples)
         for first in range(0, len(ready), together):
-            yield from self._write(decoding, ready[first : first + together], settings)
+            yield from self._write(decoding, ready[first : first + together], settings, allowed)
 
     def _write(
-        self, decoding: Decoding, prompts: list[_Row], settings: Sampling
+        self,
+        decoding: Decoding,
+        prompts: list[_Row],
+        settings: Sampling,
+        allowed: Sequence[Tensor] | None,
     ) -> Iterator[Piece]:
         """Write on from some prompts, side by side; rows that are over make room."""
         ends, limit = self.pretrained.end_ids, settings.max_tokens
@@ -266,6 +279,8 @@ class Writer:
             numbers, samples, places = zip(
                 *((r.prompt, r.sample, r.written) for r in rows), strict=True
             )
+            if allowed is not None:
+                logits = logits + allowed[places[0]]  # rows that are not over have written as much
             chosen = choose(logits, settings, numbers, samples, places, seen)
             if seen is not None:
                 seen[torch.arange(len(rows), device=seen.device), chosen] = True

@@ -1,0 +1,136 @@
+"""Discrete codes as words: a decoder that was trained on them is a prior over codes.
+
+An example's codes become one line of words, in the order of its places, and whatever reads text reads
+them: `selfsup pretrain gpt2-mini --tokenizer.kind words` learns how codes follow one another (the second
+stage of van den Oord et al. 2017), and what it writes is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfsup.errors import UserError, at_least
+from selfsup.models.autoencoder import AutoEncoder
+from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
+from selfsup.uses.generate import Writer, join
+from selfsup.uses.sampling import Sampling
+
+_MOST = 4096
+"""Kinds of words up to which the columns of a place are one word."""
+_BATCH = 128
+
+Indices = NDArray[np.int64]
+
+
+class CodeWords:
+    """How a model's codes are written as words.
+
+    A place is one word, `17`, where there are few kinds of them (a codebook; a grid of few levels);
+    else each of its columns is one, `2:17` (residual codebooks, binary codes).
+
+    Args:
+        model: an auto-encoder with discrete codes.
+
+    Raises:
+        UserError: its codes are real numbers.
+    """
+
+    def __init__(self, model: AutoEncoder) -> None:
+        sizes = model.bottleneck.sizes
+        if not sizes:
+            raise UserError("its codes are real numbers: they are no words")
+        self.sizes, self.places = sizes, model.places
+        self.together = math.prod(sizes) <= _MOST
+        self._shape = model.code_shape[:-1]
+
+    @property
+    def length(self) -> int:
+        """Words of an example."""
+        return self.places * (1 if self.together else len(self.sizes))
+
+    @property
+    def kinds(self) -> list[list[str]]:
+        """The words that may stand at each place in turn; then the first ones again."""
+        if self.together:
+            return [[str(i) for i in range(math.prod(self.sizes))]]
+        return [[f"{c}:{i}" for i in range(size)] for c, size in enumerate(self.sizes)]
+
+    def write(self, indices: Indices) -> list[str]:
+        """A line for each example.
+
+        Args:
+            indices: (count, …, columns), as `code_indices` gives them.
+        """
+        flat = indices.reshape(len(indices), self.places, len(self.sizes))
+        if self.together:
+            numbers: Any = np.ravel_multi_index(tuple(np.moveaxis(flat, -1, 0)), self.sizes)
+            return [" ".join(map(str, row)) for row in numbers.tolist()]
+        columns = [f"{c}:" for c in range(len(self.sizes))] * self.places
+        rows: Any = flat.reshape(len(flat), self.length).tolist()
+        return [" ".join(f"{c}{i}" for c, i in zip(columns, row, strict=True)) for row in rows]
+
+    def read(self, numbers: Indices) -> Indices:
+        """(count, …, columns) indices of (count, length) numbers of words among their kinds."""
+        if self.together:
+            flat = np.stack(np.unravel_index(numbers, self.sizes), -1)
+        else:
+            flat = numbers.reshape(len(numbers), self.places, len(self.sizes))
+        return flat.reshape(len(numbers), *self._shape, len(self.sizes)).astype(np.int64)
+
+
+def sample_indices(
+    model: AutoEncoder,
+    prior: PretrainedDecoder | str | Path,
+    count: int,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    seed: int = 0,
+) -> Indices:
+    """(count, …, columns) codes that a decoder writes from nothing.
+
+    At each place only words of that place's kind may stand, so every line is a code; nothing else is
+    cut unless asked.  Words that the decoder never saw have no probability.
+
+    Args:
+        model: an auto-encoder with discrete codes.
+        prior: a decoder that was trained on lines of `CodeWords.write`.
+        count: how many.
+        temperature, top_k: as in `Sampling`.
+        seed: of the draws.
+
+    Raises:
+        UserError: the decoder knows none of the words, or reads fewer tokens than a code has words.
+    """
+    at_least(1, count, "--count")
+    words = CodeWords(model)
+    decoder = prior if isinstance(prior, PretrainedDecoder) else load_decoder(prior)
+    where = f"--prior {prior}" if isinstance(prior, str | Path) else "prior"
+    if words.length >= decoder.max_length:
+        what = f"reads {decoder.max_length} tokens, a code has {words.length} words"
+        mend = f"train it with --data.length {words.length + 1} or more"
+        raise UserError(what, where=where, mend=mend)
+    masks, numbers = [], np.full(decoder.tokenizer.vocab_size, -1)
+    known: dict[str, int] = decoder.tokenizer.inner.get_vocab()
+    for kind in words.kinds:
+        found = {i: known[word] for i, word in enumerate(kind) if word in known}
+        if not found:
+            what = f"knows no word like '{kind[0]}': it was not trained on this model's codes"
+            mend = "train it on what `selfsup encode MODEL --output codes.txt` writes"
+            raise UserError(what, where=where, mend=mend)
+        mask = torch.full((decoder.tokenizer.vocab_size,), -torch.inf)
+        mask[list(found.values())] = 0
+        numbers[list(found.values())] = list(found)
+        masks.append(mask)
+    settings = Sampling(max_tokens=words.length, temperature=temperature, top_k=top_k, seed=seed)
+    allowed = [masks[i % len(masks)] for i in range(words.length)]
+    prompts = [""] * count
+    pieces = Writer(decoder, batch=_BATCH).generate(prompts, settings, allowed=allowed)
+    written: list[Any] = [one.ids for one in join(prompts, pieces)]
+    return words.read(numbers[np.array(written, np.int64)])
