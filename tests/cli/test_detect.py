@@ -78,6 +78,30 @@ def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "images of 12 x 8 with 1 channel, the model takes 12 x 12" in capsys.readouterr().err
 
 
+def test_pictures_are_scored_as_they_were_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The size and the channels are said once, at fitting."""
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(24):
+        pixels = random.integers(0, 100, (10 + i % 3, 14, 3)).astype(np.uint8)
+        image.fromarray(pixels).save(folder / f"{i:02}.png")
+    fit = ["detect", "fit", "--data", str(folder), "--out", str(tmp_path / "det")]
+    assert main(fit) == 2
+    assert "scaled to one size (`size`)" in capsys.readouterr().err
+    assert main([*fit, "--size", "3"]) == 2
+    assert "--size: must be at least 4" in capsys.readouterr().err
+    assert main([*fit, "--size", "8", "--color", "grey"]) == 0
+    out = tmp_path / "scores.csv"
+    assert (
+        main(["detect", "score", str(tmp_path / "det"), "--data", str(folder), "-o", str(out)]) == 0
+    )
+    assert len(out.read_text().splitlines()) == 25
+
+
 def test_labels_among_the_columns_are_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

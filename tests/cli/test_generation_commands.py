@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.uses.decoders import folder
@@ -55,6 +56,24 @@ def test_several_come_in_order(model: str, tmp_path: Path, capsys: Capture) -> N
     ]
     assert main([*words, "--output", str(target)]) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_stop_is_written_as_shells_hand_it_over(
+    model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.uses import generate
+
+    seen: list[tuple[str, ...]] = []
+    write = generate.Writer.generate
+
+    def watched(self: generate.Writer, prompts: list[str], sampling: Any, **more: Any) -> Any:
+        seen.append(sampling.stop)
+        return write(self, prompts, sampling, **more)
+
+    monkeypatch.setattr(generate.Writer, "generate", watched)
+    words = ("generate", model, "--prompt", "a", "--max-tokens", "2", "--stop")
+    run(capsys, *words, r"\n\n", "--stop", r"a\tb")
+    assert seen == [("\n\n", "a\tb")]
 
 
 @pytest.mark.parametrize(

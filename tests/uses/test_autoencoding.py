@@ -93,7 +93,7 @@ def test_the_loss_is_the_bound_for_each_value(digits: Path) -> None:
     p, x = torch.sigmoid(output), batch.clean
     nats = -(x * p.log() + (1 - x) * (1 - p).log()).sum()
     kl = code.stats["kl"].sum()
-    assert float(score.loss_sum) == pytest.approx(float(nats + kl) / 64, rel=1e-4)
+    assert float(score.loss_sum.detach()) == pytest.approx(float(nats + kl) / 64, rel=1e-4)
     assert float(score.metrics["negative_bound"].total) == pytest.approx(float(nats + kl), rel=1e-4)
     assert math.isclose(float(score.count), 5)
 
@@ -378,3 +378,46 @@ def test_residual_codebooks_do_not_compare_directions() -> None:
     value["bottleneck"]["normalize"] = True
     with pytest.raises(ValueError, match="residual-vq needs normalize false"):
         AutoEncoderConfig.model_validate(value)
+
+
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("reconstruct --data X --count 0", "--count"),
+        ("sample --count 0", "--count"),
+        ("sample --seed -1", "--seed"),
+        ("interpolate --data X --pairs 0", "--pairs"),
+        ("interpolate --data X --steps 1", "--steps"),
+        ("traverse --data X --dimensions 0", "--dimensions"),
+    ],
+)
+def test_numbers_of_the_verbs_have_a_least(
+    line: str, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is opened: neither the model nor the data is there."""
+    verb, *rest = line.split()
+    assert main([verb, str(tmp_path / "run"), *rest, "-o", str(tmp_path / "a.png")]) == 2
+    err = capsys.readouterr().err
+    assert f"{flag}: must be at least" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "suffix"),
+    [
+        ("encode", ".npy"),
+        ("reconstruct", ".png"),
+        ("sample", ".png"),
+        ("interpolate", ".png"),
+        ("traverse", ".png"),
+        ("cluster", ".csv"),
+    ],
+)
+def test_nothing_is_replaced_unasked(
+    verb: str, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / f"kept{suffix}"
+    file.write_text("mine")
+    assert main([verb, str(tmp_path / "run"), "--data", "X", "-o", str(file)]) == 2
+    assert "exists already; --overwrite replaces it" in capsys.readouterr().err
+    assert file.read_text() == "mine"

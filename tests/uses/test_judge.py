@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from selfsup.cli.app import main
+from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.uses.judge import adapter, ask_harness, own_scores
 from selfsup.uses.judge_tasks import TASKS, find_task, read_rows
@@ -110,6 +111,37 @@ def test_rolling_and_writing_equal_the_harness(decoder: PretrainedDecoder, tmp_p
     asked = [Instance("generate_until", {}, (x, settings), 0) for x in ("The quick", "A dog")]
     found, wanted = ours.generate_until(asked), peer.generate_until(asked)
     assert [x.strip() for x in found] == [x.strip() for x in wanted]
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        (
+            "piqa",
+            {"query": "a", "choices": ["x", "y"], "gold": 2},
+            "gold is 2, there are 2 answers",
+        ),
+        ("piqa", {"query": "a", "choices": ["x", "y"], "gold": -1}, "gold is -1"),
+        ("piqa", {"query": "a", "choices": ["x", "y"], "gold": "x"}, "gold is 'x', no number"),
+        ("piqa", {"query": "a", "choices": "xy", "gold": 0}, "'choices' is no list of texts"),
+        ("piqa", {"query": "a", "choices": [], "gold": 0}, "'choices' is no list of texts"),
+        ("piqa", {"query": "a", "choices": ["x", 3], "gold": 0}, "'choices' holds something"),
+        ("piqa", {"query": 7, "choices": ["x", "y"], "gold": 0}, "'query' holds something"),
+        ("piqa", {"query": "a", "gold": 0}, "without 'choices'"),
+        ("blimp", {"sentence_good": None, "sentence_bad": "b"}, "'sentence_good' holds something"),
+    ],
+)
+def test_a_bad_row_is_named(name: str, row: dict[str, Any], message: str, tmp_path: Path) -> None:
+    task = find_task(name)
+    good = {"query": "a", "choices": ["x", "y"], "gold": "1"}
+    good |= {"sentence_good": "a", "sentence_bad": "b"}
+    file = tmp_path / f"{task.file}.jsonl"
+    file.write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(UserError, match="jsonl:2: ") as caught:
+        read_rows(task, tmp_path, None)
+    assert message in str(caught.value)
+    (read,) = read_rows(task, tmp_path, 1)
+    assert read.get("gold", 1) == 1
 
 
 def test_the_command(

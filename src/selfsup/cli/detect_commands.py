@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
+from selfsup.cli.autoencoder_commands import ReadingFlags, read_examples
 from selfsup.cli.flags import Json, Out, Overwrite, numbers, words
 from selfsup.errors import UserError
 
@@ -25,9 +26,6 @@ DataPath = Annotated[
 LabelColumn = Annotated[
     str, Parameter(group=_DATA, help="Not learned from; scores are measured with it [none].")
 ]
-KeyName = Annotated[
-    str, Parameter(group=_DATA, help="The array of an .npz file that holds several.")
-]
 
 
 def fit(
@@ -35,7 +33,7 @@ def fit(
     data: DataPath,
     columns: Annotated[str, Parameter(group=_DATA, help="Only these: `a,b,c` [all].")] = "",
     label_column: LabelColumn = "",
-    key: KeyName = "",
+    reading: ReadingFlags | None = None,
     train_data: Annotated[
         Literal["clean", "contaminated"],
         Parameter(group=_DETECTOR, help="Whether all rows are normal, or some may not be [clean]."),
@@ -92,15 +90,8 @@ def fit(
         "random_state": seed,
     }
     chosen = words(columns)
-    result = detection.fit(
-        data,
-        out,
-        settings=settings,
-        columns=chosen,
-        label_column=label_column,
-        key=key,
-        overwrite=overwrite,
-    )
+    source = read_examples(data, reading, label_column)
+    result = detection.fit(source, out, settings=settings, columns=chosen, overwrite=overwrite)
     for warning in result["warnings"]:
         render.note(f"warning: {warning}")
     render.show(result, as_json=as_json, title=str(out))
@@ -138,7 +129,7 @@ def capacity(
     labels: Annotated[
         str, Parameter(group=_DATA, help="The kinds: a column, a key, an IDX file, or `folder`.")
     ],
-    key: KeyName = "",
+    reading: ReadingFlags | None = None,
     seen: Annotated[
         str, Parameter(group=_DATA, help="Kinds that train: `0,1,2` [the first half].")
     ] = "",
@@ -153,10 +144,8 @@ def capacity(
     from selfsup.studies import capacity as study
 
     result = study.run(
-        data,
-        labels,
+        read_examples(data, reading, labels),
         out or Path("runs/capacity"),
-        key=key,
         seen=words(seen),
         sizes=numbers(sizes, "--sizes", int, what="whole number")
         or (1, 2, 4, 8, 16, 32, 64, 128, 256),

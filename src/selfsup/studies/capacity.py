@@ -23,11 +23,9 @@ from selfsup.uses.run_folder import write_json
 
 
 def run(
-    data: str,
-    labels: str,
+    data: ObservationConfig,
     out: Path,
     *,
-    key: str = "",
     seen: Sequence[str] = (),
     sizes: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256),
     seeds: int = 3,
@@ -38,10 +36,8 @@ def run(
     """Train plain auto-encoders with codes of several sizes on some kinds, and look for the others.
 
     Args:
-        data: images or a numeric table with labels.
-        labels: where the kinds are (see `ObservationConfig.labels`).
+        data: images or a numeric table; its `labels` are the kinds.
         out: the study's folder.
-        key: the array of an `.npz` file.
         seen: kinds that train; none: the first half of them.
         sizes: of the code.
         seeds: trainings of each size.
@@ -54,13 +50,11 @@ def run(
     for flag, value in (("--seeds", seeds), ("--steps", steps), ("--sizes", min(sizes))):
         if value < 1:
             raise UserError(f"must be at least 1, not {value}", where=flag)
-    rows, kinds = _read(data, labels, key)
+    rows, kinds = _read(data)
     chosen = _chosen(kinds, seen)
     out.mkdir(parents=True, exist_ok=True)
     settings = {
-        "data": data,
-        "labels": labels,
-        "key": key,
+        "data": data.model_dump(mode="json"),
         "seen": chosen,
         "sizes": list(sizes),
         "seeds": seeds,
@@ -115,8 +109,8 @@ def _conclude(
     return result
 
 
-def _read(data: str, labels: str, key: str) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    observations = read_observations(ObservationConfig(path=data, labels=labels, key=key))
+def _read(data: ObservationConfig) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    observations = read_observations(data)
     if observations.labels is None:
         raise UserError("the kinds are missing", where="--labels", mend="name where they are")
     if observations.images:
@@ -130,7 +124,7 @@ def _read(data: str, labels: str, key: str) -> tuple[NDArray[np.float64], NDArra
         numbers = as_numbers(column)
         if numbers is None or not np.isfinite(numbers).all():
             what = f"column '{name}' holds words or gaps; this study reads numbers alone"
-            raise UserError(what, where=data, mend="leave it out of the file")
+            raise UserError(what, where=data.path, mend="leave it out: --ignore")
         columns.append(numbers)
     return np.column_stack(columns), np.array(observations.labels)
 

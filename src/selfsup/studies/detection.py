@@ -50,24 +50,21 @@ class Found(NamedTuple):
 
 
 def fit(
-    data: str,
+    data: ObservationConfig,
     out: Path,
     *,
     settings: dict[str, Any],
     columns: Sequence[str] = (),
-    label_column: str = "",
-    key: str = "",
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Train a detector on a file or folder and write it with a report.
 
     Args:
-        data: a table, an array, IDX, or a folder of pictures.
+        data: a table, an array, IDX, or a folder of pictures, and how it is read; its labels are left
+            out of training, the report measures with them.
         out: the detector's folder.
         settings: of `AutoEncoderDetector`.
         columns: only these; none: all.
-        label_column: left out of training; the report measures with it.
-        key: the array of an `.npz` file.
         overwrite: whether an earlier detector may go.
 
     Raises:
@@ -77,14 +74,15 @@ def fit(
     if others and not overwrite:
         mend = "choose another --out, or --overwrite"
         raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
-    observations = _read(data, label_column, key)
+    observations = read_observations(data)
     rows, spec = _rows(_chosen(observations, columns), None)
     warnings = _leaks(rows, observations)
     scaling = "columns" if spec is None else "common"
     detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
     spec_state = None if spec is None else spec.state()
-    save_detector(out, detector, images=spec_state, label_column=label_column, key=key)
-    result = _report(out, detector, rows, observations, spec, f"A detector from {data}")
+    reading = {"key": data.key, "size": data.size, "color": data.color}
+    save_detector(out, detector, images=spec_state, reading=reading)
+    result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
     result = {"detector": str(out), "warnings": warnings, **result}
     write_json(out / "result.json", result)
     return result
@@ -97,7 +95,7 @@ def score(
 
     Args:
         folder: what `fit` made.
-        data: with the same columns; named ones in any order.
+        data: with the same columns, named ones in any order; read as in training.
         output: a CSV file: row, score, p-value, flag, the columns that made it.
         label_column: measured with, where given.
         overwrite: whether the file may be replaced.
@@ -108,7 +106,8 @@ def score(
     if output.exists() and not overwrite:
         raise UserError("it exists", where=str(output), mend="use --overwrite or another name")
     detector, kept = load_detector(folder)
-    observations = _read(data, label_column, str(kept.get("key") or ""))
+    reading = dict(kept.get("reading") or {})
+    observations = read_observations(ObservationConfig(path=data, labels=label_column, **reading))
     image_state = kept.get("images")
     spec = None if image_state is None else ImageSpec.from_state(image_state)
     rows, spec = _rows(observations, spec, known=True)
@@ -123,10 +122,6 @@ def score(
 
 
 # ---- reading -----------------------------------------------------------------------------------
-
-
-def _read(data: str, label_column: str, key: str) -> Observations:
-    return read_observations(ObservationConfig(path=data, labels=label_column, key=key))
 
 
 def _chosen(observations: Observations, columns: Sequence[str]) -> Observations:

@@ -57,6 +57,7 @@ class AutoEncoderEstimator(
             self.table_ = None
             if named:
                 impute = self.missing == "impute"
+                # standardized, so that float32 keeps what differs between rows; `scale_` follows
                 self.table_ = FeatureTable(
                     scaling="standard",
                     limit=0.0,
