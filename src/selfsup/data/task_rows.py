@@ -64,7 +64,7 @@ class TaskRows:
         """Examples one after another, behind a begin token.
 
         Only where an input has several symbols a sign parts it from its output: behind one symbol the
-        answer is its next token, which is learned four times as fast (docs/log.md).
+        answer is its next token.
         """
         ids, answers = [self.ids[BEGIN]], [False]
         arrow, stop = self.ids[ARROW], self.ids[STOP]
