@@ -1,0 +1,159 @@
+"""Training an auto-encoder of images, beside pythae: the same networks, batches and numbers of steps.
+
+pythae is not in the extra `bench` (its last release is of 2023): install it into a folder of its own,
+`pip install --no-deps --target DIR pythae cloudpickle imageio`, and name that in PYTHONPATH.  MNIST's
+training images, squared error, Adam, one thread; processor time, interleaved, medians.  Ours evaluates
+and saves at its end, the peer keeps its best weights each epoch, as both do by themselves.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from selfsup import autoencoder_recipes
+from selfsup.autoencoder_config import (
+    AutoEncoderConfig,
+    ConvolutionalConfig,
+    DenseConfig,
+)
+from selfsup.data.arrays import read_array
+from selfsup.data.observations import Observations
+from selfsup.nn.convolutions import build_decoder, build_encoder
+from selfsup.uses.autoencoding import make_loop, prepare
+
+from _common import arguments, finish
+
+NETWORKS = {
+    "convolutional": ConvolutionalConfig(activation="relu"),
+    "dense": DenseConfig(widths=(512,), activation="relu", norm=False),
+}
+CODE, BATCH = 16, 64
+
+
+def ours(
+    images: NDArray[np.uint8], network: Any, steps: int, precision: str
+) -> Callable[[], dict[str, float]]:
+    value = autoencoder_recipes.get("autoencoder").model_dump(mode="json")
+    value["network"] = network.model_dump(mode="json")
+    value["bottleneck"]["size"] = CODE
+    value["objective"]["likelihood"] = "squared"
+    value["train"] |= {
+        "budget": f"{steps} steps",
+        "batch_size": BATCH,
+        "evaluate_every": 1.0,
+        "device": "cpu",
+        "precision": precision,
+    }
+    config = AutoEncoderConfig.model_validate(value)
+
+    def run() -> dict[str, float]:
+        prepared = prepare(config, Observations(images, None, "mnist"))
+        loop = make_loop(prepared, None, True)
+        started = time.process_time()
+        loop.run()
+        seconds = time.process_time() - started
+        loop.take_best()
+        return {"seconds": seconds, "error": error(prepared.model, images)}
+
+    return run
+
+
+def peer(images: NDArray[np.uint8], network: Any, epochs: int) -> Callable[[], dict[str, float]]:
+    from pythae.models import AE, AEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.pipelines import TrainingPipeline
+    from pythae.trainers import BaseTrainerConfig
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = build_encoder(network, (1, 28, 28), CODE)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return ModelOutput(embedding=self.inner(x))
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = build_decoder(network, CODE, (1, 28, 28))
+
+        def forward(self, z: torch.Tensor) -> Any:
+            return ModelOutput(reconstruction=self.inner(z))
+
+    def run() -> dict[str, float]:
+        model = AE(AEConfig((1, 28, 28), CODE), Encoder(), Decoder())
+        with tempfile.TemporaryDirectory() as folder:
+            settings = BaseTrainerConfig(
+                folder,
+                per_device_train_batch_size=BATCH,
+                num_epochs=epochs,
+                learning_rate=1e-3,
+                no_cuda=True,
+            )
+            pipeline = TrainingPipeline(model=model, training_config=settings)
+            started = time.process_time()
+            pipeline(train_data=images.astype(np.float32) / 255)
+            seconds = time.process_time() - started
+        inner = torch.nn.Sequential(model.encoder.inner, model.decoder.inner)
+        return {"seconds": seconds, "error": error(inner, images)}
+
+    return run
+
+
+@torch.no_grad()
+def error(model: torch.nn.Module, images: NDArray[np.uint8]) -> float:
+    """Mean squared error on some training images, so that none wins by learning less."""
+    x = torch.from_numpy(images[:2000].astype(np.float32) / 255)
+    back = model(x)
+    back = back[0] if isinstance(back, tuple) else back
+    return float(((back - x) ** 2).mean())
+
+
+def main() -> None:
+    args = arguments(__doc__, images=6400, epochs=3, rounds=3)
+    torch.set_num_threads(1)
+    file = args.data / "image" / "mnist" / "train-images-idx3-ubyte.gz"
+    images = read_array(Path(file))[: 1600 if args.quick else args.images, None]
+    epochs, rounds = (1, 1) if args.quick else (args.epochs, args.rounds)
+    steps = epochs * -(-len(images) // BATCH)
+    figures: dict[str, Any] = {"images": len(images), "epochs": epochs, "rounds": rounds}
+    for name, network in NETWORKS.items():
+        sides = {
+            "fp32": ours(images, network, steps, "fp32"),
+            "auto": ours(images, network, steps, "auto"),
+            "pythae": peer(images, network, epochs),
+        }
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, run in sides.items():
+                found[side].append(run())
+                print(name, side, found[side][-1], file=sys.stderr, flush=True)
+        seconds = {s: statistics.median(r["seconds"] for r in rows) for s, rows in found.items()}
+        figures[name] = {
+            "images_per_processor_second": {
+                side: round(epochs * len(images) / value, 1) for side, value in seconds.items()
+            },
+            "times_the_peer": {
+                side: round(seconds["pythae"] / seconds[side], 2) for side in ("fp32", "auto")
+            },
+            "squared_error": {
+                side: round(statistics.median(r["error"] for r in rows), 5)
+                for side, rows in found.items()
+            },
+        }
+    finish("autoencoder_speed", args, figures)
+
+
+if __name__ == "__main__":
+    main()
