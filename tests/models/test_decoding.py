@@ -55,10 +55,12 @@ def test_int8_errs_by_half_a_step_at_most(rows: int) -> None:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(24, 32), torch.randn(24), torch.randn(rows, 32)
     product = Int8Product(weight, bias)
+    wide = Int8Product(weight, bias, 16)
     step = weight.abs().amax(1) / 127
     assert float(((product.weight * step[:, None] - weight).abs() / step[:, None]).max()) <= 0.501
     wanted = torch.nn.functional.linear(x, weight, bias)
     assert float((product(x) - wanted).norm() / wanted.norm()) < 0.02
+    assert float((wide(x) - product(x)).norm() / wanted.norm()) < 0.01  # how it is laid out
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -24,7 +24,7 @@ Product = Callable[[Tensor], Tensor]
 """(N, inputs) to (N, outputs)."""
 
 _MANY = 8
-"""Rows from which an int8 weight is widened once instead of at each row."""
+"""Rows from which int8 weights are widened once instead of at each row."""
 
 
 class Decoding:
@@ -55,7 +55,7 @@ class Decoding:
 
         def prepared(weight: Tensor, bias: Tensor | None = None) -> Product:
             if int8:
-                return Int8Product(weight, bias)
+                return Int8Product(weight, bias, rows)
             return make_product(weight, bias, dtype, rows)
 
         with torch.inference_mode():
@@ -189,20 +189,27 @@ class Int8Product:
     Args:
         weight: (outputs, inputs).
         bias: (outputs,).
+        rows: texts that are written side by side; on a CPU the integers of many are held in bfloat16 too,
+            since widening them anew for each token costs more than reading them.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, rows: int = 1) -> None:
         full = weight.detach().float()
         scale = full.abs().amax(1).clamp_min(1e-12) / 127
         self.weight = (full / scale[:, None]).round_().to(torch.int8)
         self.scale = scale.to(torch.bfloat16)
         self.bias = None if bias is None else bias.detach()
+        self.wide: Product | None = None
+        if rows >= _MANY and weight.device.type == "cpu":
+            self.wide = make_product(self.weight, None, torch.bfloat16, rows)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, inputs) to (N, outputs), of x's type."""
         half = x.to(torch.bfloat16)
         if len(x) < _MANY and x.device.type == "cpu":
             out = torch.ops.aten._weight_int8pack_mm(half, self.weight, self.scale)
+        elif self.wide is not None:
+            out = self.wide(half) * self.scale
         else:
             out = F.linear(half, self.weight.to(torch.bfloat16)) * self.scale
         out = cast(Tensor, out).to(x.dtype)
