@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,25 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def measure_apart(system: str, shape: str, source: str, steps: int) -> dict[str, Any] | None:
+    """The result of `--worker system|shape|source|steps` of this benchmark, in a process of its own.
+
+    None where it fails; then its last line is shown.
+    """
+    command = [sys.executable, sys.argv[0], "--worker", f"{system}|{shape}|{source}|{steps}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"  {system}: failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    print(
+        f"  {shape} {system:22s} {found['tokens_per_second']:10,.0f} tokens/s "
+        f"{found['peak_megabytes']:8,.0f} MB",
+        flush=True,
+    )
+    return found
 
 
 def finish(name: str, args: argparse.Namespace, figures: dict[str, Any]) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
 from _decoders import LENGTH, config, peer_model, train_plainly, train_with_trainer
 
-from _common import arguments, finish, peak_megabytes
+from _common import arguments, finish, measure_apart, peak_megabytes
 from _peers import prepared
 
 BATCH = 16
@@ -54,29 +52,14 @@ def work(system: str, shape: str, source: str, steps: int) -> dict[str, Any]:
     return found
 
 
-def measure(system: str, shape: str, source: str, steps: int) -> dict[str, Any] | None:
-    command = [sys.executable, __file__, "--worker", f"{system}|{shape}|{source}|{steps}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"  {system}: failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
-        return None
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    print(
-        f"  {shape} {system:22s} {found['tokens_per_second']:10,.0f} tokens/s "
-        f"{found['peak_megabytes']:8,.0f} MB",
-        flush=True,
-    )
-    return found
-
-
 def compare(shape: str, source: str, rounds: int, steps: int) -> dict[str, Any]:
     prepared(config(source, shape, heldout=0.1))  # once: the tokenizer and the shards
-    tried = {m: measure(m, shape, source, steps) for m in MODES if m != "Trainer defaults"}
+    tried = {m: measure_apart(m, shape, source, steps) for m in MODES if m != "Trainer defaults"}
     best = max((m for m in tried if tried[m]), key=lambda m: tried[m]["tokens_per_second"])  # type: ignore[index]
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "plain": [], best: []}
     for _ in range(rounds):
         for system, rows in runs.items():
-            found = measure(system, shape, source, steps)
+            found = measure_apart(system, shape, source, steps)
             if found:
                 rows.append(found)
     speed = {s: statistics.median(r["tokens_per_second"] for r in rows) for s, rows in runs.items()}

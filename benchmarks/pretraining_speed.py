@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 import time
 from typing import Any
 
-from _common import arguments, finish, imdb, peak_megabytes
+from _common import arguments, finish, imdb, measure_apart, peak_megabytes
 from _peers import SHAPES, config, peer_model, prepared, train_peer
 
 MODES: dict[str, dict[str, Any]] = {
@@ -51,31 +49,18 @@ def work(system: str, shape: str, source: str, steps: int) -> dict[str, Any]:
     return found
 
 
-def measure(system: str, shape: str, source: str, steps: int) -> dict[str, Any] | None:
-    command = [sys.executable, __file__, "--worker", f"{system}|{shape}|{source}|{steps}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"  {system}: failed: {done.stderr.strip().splitlines()[-1]}", flush=True)
-        return None
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    print(
-        f"  {shape} {system:14s} {found['tokens_per_second']:10,.0f} tokens/s "
-        f"{found['peak_megabytes']:8,.0f} MB",
-        flush=True,
-    )
-    return found
-
-
 def compare(shape: str, source: str, rounds: int, quick: bool) -> dict[str, Any]:
     ours_steps, their_steps = (10, 3) if quick else (40, 8)
     prepared(config(source, shape))  # once: the tokenizer and the shards
     modes = ["bf16"] if quick else ["bf16", "bf16 compiled"]
-    tried = {m: measure(m, shape, source, their_steps) for m in modes}
+    tried = {m: measure_apart(m, shape, source, their_steps) for m in modes}
     best = max((m for m in modes if tried[m]), key=lambda m: tried[m]["tokens_per_second"])  # type: ignore[index]
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "defaults": [], best: []}
     for _ in range(rounds):
         for system, rows in runs.items():
-            found = measure(system, shape, source, ours_steps if system == "ours" else their_steps)
+            found = measure_apart(
+                system, shape, source, ours_steps if system == "ours" else their_steps
+            )
             if found:
                 rows.append(found)
     middle = {

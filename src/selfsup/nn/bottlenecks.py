@@ -7,6 +7,7 @@ example, (batch, places, width) for a map.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -43,7 +44,7 @@ class Code:
     """What is worth a look: `kl` (batch,) unweighted, `probabilities` (batch, groups, classes), …"""
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(nn.Module, ABC):
     """What all bottlenecks have.
 
     Args:
@@ -61,6 +62,7 @@ class Bottleneck(nn.Module):
         self.width_in, self.width_out = width_in, width_out
         self.sizes, self.noise_size = sizes, noise_size
 
+    @abstractmethod
     def forward(self, h: Tensor, noise: Tensor | None = None) -> Code:
         """Let pass what may pass.
 
@@ -69,7 +71,6 @@ class Bottleneck(nn.Module):
             noise: (batch, …, noise_size) uniform in [0, 1); None: nothing is drawn, the code is the
                 likeliest one.
         """
-        raise NotImplementedError
 
     def lookup(self, indices: Tensor) -> Tensor:
         """(batch, …, width_out) what the decoder gets for given indices (batch, …, columns)."""

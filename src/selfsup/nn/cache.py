@@ -144,8 +144,8 @@ class _Layer:
     step: _Step
 
     def windowed(self, reach: int) -> _Layer:
-        """Decoders have no windows (their configuration refuses one)."""
-        raise NotImplementedError(f"a cache with a window of {reach}")
+        """Refused, as a decoder's configuration refuses windows."""
+        raise TypeError(f"decoders have no windows, one of {reach} was asked for")
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
         """Keep the new keys and values, and mix all that each query may see.
