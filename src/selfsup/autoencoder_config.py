@@ -140,6 +140,9 @@ class OneHotConfig(Section):
     balance: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the information between example and class: sure of each example, and all classes used
     (Krause et al. 2010; Hu et al. 2017)."""
+    evenness: Annotated[float, Field(ge=1)] = 1.0
+    """How much more it counts that all classes are used than that each example's is sure.  Above 1, classes
+    are made up less hastily (4 in Hu et al. 2017)."""
     style: Annotated[int, Field(ge=0)] = 0
     """Gaussian numbers beside the class, for what differs within it."""
     beta: Annotated[float, Field(ge=0)] = 1.0

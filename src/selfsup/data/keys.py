@@ -35,9 +35,13 @@ def hash64(*parts: ArrayLike) -> NDArray[np.uint64]:
     with np.errstate(over="ignore"):
         state = np.zeros((), np.uint64)
         for part in parts:
-            word = np.asarray(part).astype(np.uint64)
-            state = _mix((state + _GOLDEN) ^ _mix(word + _GOLDEN))
+            state = _more(state, np.asarray(part).astype(np.uint64))
     return np.asarray(state)
+
+
+def _more(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The hash of what `state` is the hash of, and another part."""
+    return _mix((state + _GOLDEN) ^ _mix(word + _GOLDEN))
 
 
 def uniform(*parts: ArrayLike) -> NDArray[np.float64]:
@@ -66,10 +70,11 @@ def permute(index: ArrayLike, size: int, *parts: int) -> NDArray[np.int64]:
     shift, mask = np.uint64(half), np.uint64((1 << half) - 1)
     value = np.atleast_1d(np.asarray(index, dtype=np.int64)).astype(np.uint64)
     todo = np.ones(value.shape, bool)
+    turns = hash64(*parts, np.arange(4)[:, None])  # what the hash of all but `right` is
     while todo.any():
         left, right = value[todo] >> shift, value[todo] & mask
-        for turn in range(4):
-            left, right = right, left ^ (hash64(*parts, turn, right) & mask)
+        for turn in turns:
+            left, right = right, left ^ (_more(turn, right) & mask)
         value[todo] = (left << shift) | right
         todo[todo] = value[todo] >= np.uint64(size)
     return value.astype(np.int64).reshape(np.shape(index))

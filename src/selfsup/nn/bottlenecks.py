@@ -161,14 +161,14 @@ class OneHot(Bottleneck):
 
     Gradients pass as if the vector were its probabilities (Jang et al. 2017, straight-through).
     The balance is the negative information between example and class, H(class | example) -
-    H(class), from the batch's mean probabilities (Krause et al. 2010); in training only, since it
-    belongs to a batch and not to an example.
+    H(class), from the batch's mean probabilities (Krause et al. 2010), where the second may count for
+    more (Hu et al. 2017); in training only, since it belongs to a batch and not to an example.
     """
 
     def __init__(self, config: OneHotConfig) -> None:
         self.groups, self.classes = config.groups, config.classes
         self.style, self.beta, self.balance = config.style, config.beta, config.balance
-        self.temperature = config.temperature
+        self.temperature, self.evenness = config.temperature, config.evenness
         hot = config.groups * config.classes
         drawn = hot if config.gumbel else 0
         super().__init__(
@@ -195,9 +195,8 @@ class OneHot(Bottleneck):
         z = (hard + soft - soft.detach()).flatten(-2)
         losses, stats = {}, {"probabilities": p}
         if self.balance and self.training:
-            losses["balance"] = self.balance * information_loss(p.reshape(-1, *shape[-2:])).expand(
-                len(h)
-            )
+            told = information_loss(p.reshape(-1, *shape[-2:]), self.evenness)
+            losses["balance"] = self.balance * told.expand(len(h))
         if self.style:
             mean, log_variance = split(h[..., hot:])
             kl = summed(divergence(mean, log_variance))
@@ -214,12 +213,13 @@ class OneHot(Bottleneck):
         return F.pad(hard, (0, self.style))
 
 
-def information_loss(p: Tensor) -> Tensor:
-    """H(class | example) - H(class) of a batch, summed over groups, nats.
+def information_loss(p: Tensor, evenness: float = 1.0) -> Tensor:
+    """H(class | example) - evenness · H(class) of a batch, summed over groups, nats.
 
     Args:
         p: (batch, groups, classes) probabilities.
+        evenness: 1: the negative information between example and class.
     """
     mean = p.mean(0)
     of_mean = -(mean * (mean + _TINY).log()).sum()
-    return -(p * (p + _TINY).log()).sum(-1).mean(0).sum() - of_mean
+    return -(p * (p + _TINY).log()).sum(-1).mean(0).sum() - evenness * of_mean

@@ -26,6 +26,7 @@ from selfsup.training.devices import (
     choose_device,
     choose_precision,
     keep_freed_memory,
+    seed_draws,
 )
 from selfsup.training.diagnosis import explain_non_finite
 from selfsup.training.evaluation import Examination
@@ -155,7 +156,7 @@ class Loop:
         tokens = 0
         for part in range(parts):
             batch = self.objective.batch(self.examples(part), Key(self.seed)).to(self.device)
-            torch.manual_seed(int(hash64(self.seed, self.state.step, part, self.rank)) >> 1)
+            seed_draws(int(hash64(self.seed, self.state.step, part, self.rank)) >> 1, self.device)
             last = part == parts - 1
             wait = nullcontext() if last or self.world == 1 else self.scored.no_sync()  # type: ignore[operator]
             with wait:
