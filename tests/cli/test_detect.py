@@ -96,10 +96,27 @@ def test_pictures_are_scored_as_they_were_read(
     assert "--size: must be at least 4" in capsys.readouterr().err
     assert main([*fit, "--size", "8", "--color", "grey"]) == 0
     out = tmp_path / "scores.csv"
-    assert (
-        main(["detect", "score", str(tmp_path / "det"), "--data", str(folder), "-o", str(out)]) == 0
-    )
+    score = ["detect", "score", str(tmp_path / "det"), "--data", str(folder), "-o"]
+    assert main([*score, str(out)]) == 0
     assert len(out.read_text().splitlines()) == 25
+    (tmp_path / "mine-report").mkdir()
+    assert main([*score, str(tmp_path / "mine.csv")]) == 2
+    assert "mine-report: exists already" in capsys.readouterr().err
+
+
+def test_channels_are_those_of_training(tmp_path: Path) -> None:
+    """Pictures with colour train; all grey ones are read with three channels then."""
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    for name, shape in (("colour", (9, 9, 3)), ("grey", (9, 9))):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            pixels = random.integers(0, 255, shape).astype(np.uint8)
+            image.fromarray(pixels).save(tmp_path / name / f"{i:02}.png")
+    det = str(tmp_path / "det")
+    assert main(["detect", "fit", "--data", str(tmp_path / "colour"), "--out", det]) == 0
+    score = ["detect", "score", det, "--data", str(tmp_path / "grey"), "-o"]
+    assert main([*score, str(tmp_path / "s.csv")]) == 0
 
 
 def test_labels_among_the_columns_are_warned_of(

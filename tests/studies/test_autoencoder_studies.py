@@ -103,6 +103,8 @@ def test_gain_probe_and_components_know_their_controls() -> None:
         ("dimensions", ["--sizes", "0"], "whole numbers from 1"),
         ("dimensions", ["--seeds", "0"], "at least 1"),
         ("codebook", ["--quantizers", "vp"], "did you mean 'vq'"),
+        ("denoising", ["--noises", "nan"], "'nan' is no number"),
+        ("denoising", ["--noises", "inf"], "'inf' is no number"),
         ("denoising", ["--noises", "-1"], "numbers from 0"),
         ("denoising", ["--size", "2"], "at least 4"),
     ],

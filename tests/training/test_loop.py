@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import re
@@ -301,6 +302,33 @@ def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
     write_corpus(data, seed=1)
     with pytest.raises(UserError, match="other data"):
         pretrain(tiny_config(data), tmp_path / "run", quiet=True)
+
+
+def test_a_finished_run_is_given_for_its_own_data_alone(tmp_path: Path) -> None:
+    data = write_corpus(tmp_path / "text.txt")
+    config = tiny_config(data, budget="2 steps")
+    first = pretrain(config, tmp_path / "run", quiet=True)
+    assert pretrain(config, tmp_path / "run", quiet=True) == first
+    write_corpus(data, seed=1)
+    with pytest.raises(UserError, match="a run on other data lies here"):
+        pretrain(config, tmp_path / "run", quiet=True)
+    data.unlink()  # nothing to compare with
+    assert pretrain(config, tmp_path / "run", quiet=True) == first
+
+
+def test_a_run_from_before_a_setting_was_there_goes_on(corpus: Path, tmp_path: Path) -> None:
+    config = tiny_config(corpus, budget="2 steps")
+    first = pretrain(config, tmp_path / "run", quiet=True)
+    file = tmp_path / "run" / "config.json"
+    old = json.loads(file.read_text())
+    del old["data"]["duplicates"]
+    file.write_text(json.dumps(old))
+    assert pretrain(config, tmp_path / "run", quiet=True) == first
+    changed = config.model_copy(
+        update={"data": config.data.model_copy(update={"duplicates": "keep"})}
+    )
+    with pytest.raises(UserError, match=r"another data\.duplicates"):
+        pretrain(changed, tmp_path / "run", quiet=True)
 
 
 def test_a_folder_with_other_things_is_left_alone(corpus: Path, tmp_path: Path) -> None:

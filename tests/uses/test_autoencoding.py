@@ -402,6 +402,22 @@ def test_numbers_of_the_verbs_have_a_least(
     assert len(err.splitlines()) == 1
 
 
+def test_the_picture_beside_classes_is_not_replaced(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "classes.png").write_text("mine")
+    line = ["cluster", str(tmp_path), "--data", str(digits), "-o", str(tmp_path / "classes.csv")]
+    assert main(line) == 2
+    assert "classes.png: exists already" in capsys.readouterr().err
+
+
+def test_an_empty_file_is_no_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "e.npz").write_bytes(b"")
+    line = ["detect", "fit", "--data", str(tmp_path / "e.npz"), "--out", str(tmp_path / "det")]
+    assert main(line) == 2
+    assert "not a whole .npz file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("verb", "suffix"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from selfsup.cli.app import main
+from selfsup.config import BytePairConfig
+from selfsup.data.tokenizers import train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.autoencoder_hub import load_autoencoder
@@ -69,14 +72,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, recipe, extra in [
         ("vq", "vq-autoencoder", ["--bottleneck.size", "8"]),
         ("residual", "residual-vq", ["--bottleneck.size", "8"]),
+        ("plain", "autoencoder", ["--code-size", "4"]),
     ]:
         run = str(folder / name)
         pretrain = ["pretrain", recipe, *data, "--steps", "8", *extra, *TRAIN, "--out", run]
         assert main(pretrain) == 0
+        if name == "plain":
+            break
         lines = str(folder / f"{name}.txt")
         assert main(["encode", run, *data, "-o", lines]) == 0
         prior = ["pretrain", "gpt2-tiny", "--data", lines, "--unit", "line", "--steps", "4"]
-        prior += ["--tokenizer.kind", "words", "--data.length", "32", "--data.heldout", "0.1"]
+        prior += ["--tokenizer.kind", "words", "--data.length", "80", "--data.heldout", "0.1"]
         prior += ["--data.duplicates", "keep"]
         assert main([*prior, *TRAIN, "--out", str(folder / f"{name}-prior")]) == 0
     return folder
@@ -133,15 +139,30 @@ def test_what_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "codes are discrete" in refused(*asked, "--prior", "gaussian")
     assert "trained on this model's codes" in refused(*asked, "--prior", f"{other}-prior")
     assert "--temperature" in refused(*asked, "--prior", f"{vq}-prior", "--temperature", "-1")
+    assert "real numbers have no words; use gaussian or mixture" in refused(
+        "sample", str(trained / "plain"), *out, "--prior", f"{vq}-prior"
+    )
     assert "must end in .npy or .txt" in refused("encode", vq, "--data", "x", "-o", "codes.csv")
     with pytest.raises(UserError, match="real numbers"):
         CodeWords(shaped((), 1))
     assert not (tmp_path / "new.png").exists()
 
 
-def test_a_prior_that_reads_too_little(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prior_that_reads_too_little(trained: Path) -> None:
+    """What counts is the length it was trained on, not the longest that its shape allows."""
     model = load_autoencoder(str(trained / "vq"))
     decoder = load_decoder(trained / "vq-prior")
-    monkeypatch.setattr(type(decoder), "max_length", model.places)
+    decoder.origin["length"] = model.places
     with pytest.raises(UserError, match=r"a code has \d+ words"):
         sample_indices(model, decoder, 1)
+
+
+def test_a_prior_that_parts_words_otherwise(trained: Path) -> None:
+    """Byte pairs know most of the words too, but a text's second word begins with its space."""
+    model = load_autoencoder(str(trained / "vq"))
+    lines = (trained / "vq.txt").read_text().splitlines()
+    decoder = load_decoder(trained / "vq-prior")
+    pairs = train_tokenizer(BytePairConfig(vocab_size=261 + 40), lines).for_decoder()
+    assert any(word in pairs.inner.get_vocab() for word in CodeWords(model).kinds[0])
+    with pytest.raises(UserError, match="as other tokens than these words; train it with"):
+        sample_indices(model, replace(decoder, tokenizer=pairs), 1)

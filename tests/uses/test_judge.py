@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,11 @@ def test_rolling_and_writing_equal_the_harness(decoder: PretrainedDecoder, tmp_p
         ),
         ("piqa", {"query": "a", "choices": ["x", "y"], "gold": -1}, "gold is -1"),
         ("piqa", {"query": "a", "choices": ["x", "y"], "gold": "x"}, "gold is 'x', no number"),
+        (
+            "piqa",
+            {"query": "a", "choices": ["x", "y"], "gold": math.inf},
+            "gold is 'inf', no number",
+        ),
         ("piqa", {"query": "a", "choices": "xy", "gold": 0}, "'choices' is no list of texts"),
         ("piqa", {"query": "a", "choices": [], "gold": 0}, "'choices' is no list of texts"),
         ("piqa", {"query": "a", "choices": ["x", 3], "gold": 0}, "'choices' holds something"),

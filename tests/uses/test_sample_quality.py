@@ -47,6 +47,11 @@ def test_precision_and_recall_tell_faults_apart() -> None:
     assert recall > 0.9
 
 
+def test_copies_lie_within_themselves() -> None:
+    many = np.repeat(RANDOM.normal(size=(40, 3)) * 100, 5, axis=0)
+    assert precision_recall(many, many) == (1.0, 1.0)
+
+
 def test_a_hand_worked_case() -> None:
     """Radii of 0, 1, 3, 10 on a line with one neighbour: 1, 1, 2, 7."""
     real = np.array([[0.0], [1.0], [3.0], [10.0]])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Model, Overwrite, check_output, named_settings, own_names, words
+from selfsup.cli.flags import Json, Model, Overwrite, named_settings, own_names, words
+from selfsup.data.files import check_output
 from selfsup.errors import UserError, at_least
 
 if TYPE_CHECKING:
@@ -58,8 +59,8 @@ def read_examples(
     from selfsup.autoencoder_config import ObservationConfig
 
     flags = reading or ReadingFlags()
-    if flags.size is not None and flags.size < 4:
-        raise UserError(f"must be at least 4, not {flags.size}", where="--size")
+    if flags.size is not None:
+        at_least(4, flags.size, "--size")
     ignored = tuple(words(flags.ignore))
     return ObservationConfig(
         path=data,
@@ -358,6 +359,8 @@ def cluster(
 ) -> None:
     """Give each example its class, a .csv file; a picture of the classes beside it."""
     check_output(output, ".csv", overwrite)
+    picture = output.with_suffix(".png")
+    check_output(picture, ".png", overwrite)
     import numpy as np
 
     from selfsup.models.autoencoder_hub import load_autoencoder
@@ -371,7 +374,6 @@ def cluster(
     _write_csv(output, ["example", "class"], enumerate(found.tolist()))
     result: dict[str, Any] = {"output": output, "classes_used": len(np.unique(found))}
     if x.ndim == 4:
-        picture = output.with_suffix(".png")
         rows = np.zeros((len(np.unique(found)), 10, *x.shape[1:]), np.float32)
         for row, label in zip(rows, np.unique(found), strict=True):
             members = x[found == label][:10]

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.autoencoder_commands import Examples, ReadingFlags, read_examples
 from selfsup.cli.flags import Json, Out, Overwrite, Quiet, numbers, words
-from selfsup.errors import UserError
+from selfsup.errors import at_least
 
 if TYPE_CHECKING:
     from selfsup.studies.autoencoder_cells import Plan
@@ -43,8 +43,8 @@ def _plan(
     from selfsup.studies.autoencoder_cells import Plan
 
     flags = flags or StudyFlags()
-    if flags.rows is not None and flags.rows < 2:
-        raise UserError(f"must be at least 2, not {flags.rows}", where="--rows")
+    if flags.rows is not None:
+        at_least(2, flags.rows, "--rows")
     return Plan(
         data=read_examples(data, reading, labels, flags.rows),
         out=flags.out or Path("runs") / verb,
@@ -69,7 +69,7 @@ def dimensions(
 
     The same command again goes on where it stopped.
     """
-    given = numbers(sizes, "--sizes", int, what="whole number")
+    given = numbers(sizes, "--sizes", int)
     from selfsup.studies import dimensions as made
 
     plan = _plan(data, reading, study, "", "dimensions", as_json)

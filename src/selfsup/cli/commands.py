@@ -25,6 +25,7 @@ from selfsup.cli.flags import (
     Verbose,
     resolve,
 )
+from selfsup.data.files import check_output
 from selfsup.errors import UserError, at_least
 
 if TYPE_CHECKING:
@@ -193,10 +194,7 @@ def embed(
 
     One row a text, in their order; an empty line is no text.
     """
-    if output.suffix != ".npy":
-        raise UserError("must end in .npy", where=f"--output {output}")
-    if output.exists() and not overwrite:
-        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
+    check_output(output, ".npy", overwrite)
     if batch_tokens is not None:
         at_least(1, batch_tokens, "--batch-tokens")
     texts = _texts(input, column)

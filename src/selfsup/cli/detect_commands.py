@@ -147,8 +147,7 @@ def capacity(
         read_examples(data, reading, labels),
         out or Path("runs/capacity"),
         seen=words(seen),
-        sizes=numbers(sizes, "--sizes", int, what="whole number")
-        or (1, 2, 4, 8, 16, 32, 64, 128, 256),
+        sizes=numbers(sizes, "--sizes", int) or (1, 2, 4, 8, 16, 32, 64, 128, 256),
         seeds=seeds,
         steps=steps,
         overwrite=overwrite,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -298,7 +299,10 @@ def numbers(
     found = []
     for word in words(text.replace(" ", ",")):
         try:
-            found.append(kind(word))
+            number = kind(word)
+            if not math.isfinite(number):
+                raise ValueError
+            found.append(number)
         except ValueError:
             name = what or ("whole number" if kind is int else "number")
             raise UserError(f"'{word}' is no {name}", where=flag, mend=f"like {like}") from None
@@ -308,18 +312,3 @@ def numbers(
 def unescaped(text: str) -> str:
     r"""`\n` and `\t` as a shell hands them over."""
     return text.replace("\\n", "\n").replace("\\t", "\t")
-
-
-def check_output(output: Path | None, suffix: str | tuple[str, ...], overwrite: bool) -> None:
-    """Refuse an output file of another kind, or one that is there.
-
-    Raises:
-        UserError: it is.
-    """
-    if output is None:
-        return
-    suffixes = (suffix,) if isinstance(suffix, str) else suffix
-    if output.suffix not in suffixes:
-        raise UserError(f"must end in {' or '.join(suffixes)}", where=f"--output {output}")
-    if output.exists() and not overwrite:
-        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")

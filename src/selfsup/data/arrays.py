@@ -67,7 +67,7 @@ def array_names(path: Path) -> list[str]:
             raise UserError("it holds a single array, as .npy files do", where=str(path))
         with opened as file:
             return list(file.files)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"not a whole .npz file ({error})", where=str(path)) from None
 
 

@@ -302,3 +302,18 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def check_output(output: Path | None, suffix: str | tuple[str, ...], overwrite: bool) -> None:
+    """Refuse an output file of another kind, or one that is there.
+
+    Raises:
+        UserError: it is.
+    """
+    if output is None:
+        return
+    suffixes = (suffix,) if isinstance(suffix, str) else suffix
+    if output.suffix not in suffixes:
+        raise UserError(f"must end in {' or '.join(suffixes)}", where=f"--output {output}")
+    if output.exists() and not overwrite:
+        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")

@@ -160,7 +160,7 @@ def read_pictures(
     library = import_extra("PIL.Image", "media", str(files[0]))
     pictures = [_read_picture(library, file, size) for file in files]
     if color == "auto":
-        color = "grey" if all(p.mode in ("1", "L", "I;16", "LA") for p in pictures) else "rgb"
+        color = "grey" if all(p.mode in ("1", "L", "LA") for p in pictures) else "rgb"
     arrays = []
     for file, picture in zip(files, pictures, strict=True):
         array = np.asarray(picture.convert("L" if color == "grey" else "RGB"))

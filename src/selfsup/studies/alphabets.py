@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from selfsup.data.keys import permute
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.task_hub import Answer
@@ -214,8 +214,8 @@ def run(
         For each start the median score with its range, beside a linear model over n-grams and the
         most frequent answer; how much the draw of words matters; and a sentence.
     """
-    if draws < 1 or seeds < 1:
-        raise UserError("must be at least 1", where="--draws" if draws < 1 else "--seeds")
+    at_least(1, draws, "--draws")
+    at_least(1, seeds, "--seeds")
     folder = Path(out)
     with locked(folder):
         return _run(config, folder, own, draws, seeds, overwrite, quiet)

@@ -17,7 +17,7 @@ from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, ObservationConfig
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.studies.study_folder import open_folder
 from selfsup.training.progress import Progress
@@ -52,8 +52,7 @@ def begin(plan: Plan, **own: Any) -> Observations:
         UserError: numbers below 1, another study in the folder, or no examples.
     """
     for flag in ("steps", "seeds"):
-        if getattr(plan, flag) < 1:
-            raise UserError(f"must be at least 1, not {getattr(plan, flag)}", where=f"--{flag}")
+        at_least(1, getattr(plan, flag), f"--{flag}")
     observations = read_observations(plan.data)
     settings = plan.settings(**own)
     plan.out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.columns import as_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import read_observations
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.studies.detection_figures import draw_capacity
 from selfsup.studies.report import Page
 from selfsup.studies.study_folder import open_folder
@@ -48,8 +48,7 @@ def run(
         UserError: no labels, kinds that are not there, columns of words, or numbers below 1.
     """
     for flag, value in (("--seeds", seeds), ("--steps", steps), ("--sizes", min(sizes))):
-        if value < 1:
-            raise UserError(f"must be at least 1, not {value}", where=flag)
+        at_least(1, value, flag)
     rows, kinds = _read(data)
     chosen = _chosen(kinds, seen)
     out.mkdir(parents=True, exist_ok=True)

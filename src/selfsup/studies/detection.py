@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.columns import as_texts
-from selfsup.data.files import whole_file
+from selfsup.data.files import check_output, whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
 from selfsup.errors import UserError
@@ -80,7 +80,10 @@ def fit(
     scaling = "columns" if spec is None else "common"
     detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
     spec_state = None if spec is None else spec.state()
-    reading = {"key": data.key, "size": data.size, "color": data.color}
+    color = data.color
+    if spec is not None and color == "auto":  # settled, whatever the pictures to score are
+        color = "grey" if spec.shape[0] == 1 else "rgb"
+    reading = {"key": data.key, "size": data.size, "color": color}
     save_detector(out, detector, images=spec_state, reading=reading)
     result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
     result = {"detector": str(out), "warnings": warnings, **result}
@@ -103,8 +106,9 @@ def score(
     Raises:
         UserError: data that do not fit the detector.
     """
-    if output.exists() and not overwrite:
-        raise UserError("it exists", where=str(output), mend="use --overwrite or another name")
+    place = output.parent / f"{output.stem}-report"
+    for made in (output, place):
+        check_output(made, made.suffix, overwrite)
     detector, kept = load_detector(folder)
     reading = dict(kept.get("reading") or {})
     observations = read_observations(ObservationConfig(path=data, labels=label_column, **reading))
@@ -114,7 +118,6 @@ def score(
     found = _judge(detector, rows)
     output.parent.mkdir(parents=True, exist_ok=True)
     _write_scores(output, detector, rows, found, images=spec is not None)
-    place = output.parent / f"{output.stem}-report"
     result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
     result = {"scores": str(output), **result}
     write_json(place / "result.json", result)

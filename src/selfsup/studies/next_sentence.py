@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from selfsup.config import PretrainConfig
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.hub import load_encoder
 from selfsup.studies.figures import draw_pairs
 from selfsup.training.devices import choose_device, choose_precision
@@ -47,8 +47,7 @@ def run(
             where="--minutes",
             mend="give --tokens or --steps",
         )
-    if seeds < 1:
-        raise UserError(f"seeds must be at least 1, not {seeds}", where="--seeds")
+    at_least(1, seeds, "--seeds")
     if config.objective.kind != "masked-tokens":
         what = f"asks about masked tokens, not '{config.objective.kind}'"
         raise UserError(what, where="--recipe", mend="use a bert-* or modernbert-* recipe")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from selfsup.data.files import whole_file
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 62rem;
@@ -119,9 +120,8 @@ class Page:
     def write(self, path: Path) -> None:
         """Write beside and rename, so that the page is never half there."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(self.html(), encoding="utf-8", errors="replace")
-        os.replace(temporary, path)
+        with whole_file(path) as beside:
+            beside.write_text(self.html(), encoding="utf-8", errors="replace")
 
 
 def said(value: Any) -> str:

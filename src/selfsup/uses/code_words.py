@@ -44,7 +44,8 @@ class CodeWords:
     def __init__(self, model: AutoEncoder) -> None:
         sizes = model.bottleneck.sizes
         if not sizes:
-            raise UserError("its codes are real numbers: they are no words")
+            mend = "use gaussian or mixture"
+            raise UserError("real numbers have no words", where="this model's codes", mend=mend)
         self.sizes, self.places = sizes, model.places
         self.together = math.prod(sizes) <= _MOST
         self._shape = model.code_shape[:-1]
@@ -90,7 +91,6 @@ def sample_indices(
     count: int,
     *,
     temperature: float = 1.0,
-    top_k: int | None = None,
     seed: int = 0,
 ) -> Indices:
     """(count, …, columns) codes that a decoder writes from nothing.
@@ -102,21 +102,36 @@ def sample_indices(
         model: an auto-encoder with discrete codes.
         prior: a decoder that was trained on lines of `CodeWords.write`.
         count: how many.
-        temperature, top_k: as in `Sampling`.
+        temperature: as in `Sampling`.
         seed: of the draws.
 
     Raises:
-        UserError: the decoder knows none of the words, or reads fewer tokens than a code has words.
+        UserError: the decoder knows none of the words at a place, does not read them whole, or was
+            trained on fewer tokens at once than a code has words.
     """
     at_least(1, count, "--count")
     words = CodeWords(model)
     decoder = prior if isinstance(prior, PretrainedDecoder) else load_decoder(prior)
     where = f"--prior {prior}" if isinstance(prior, str | Path) else "prior"
-    if words.length >= decoder.max_length:
-        what = f"reads {decoder.max_length} tokens, a code has {words.length} words"
-        mend = f"train it with --data.length {words.length + 1} or more"
+    reads = min(decoder.max_length, decoder.origin.get("length", decoder.max_length))
+    if words.length >= reads:
+        what = f"has read {reads} tokens at once, a code has {words.length} words"
+        mend = f"train it with --data.length {2 * words.length + 2} (and --model.max_length)"
         raise UserError(what, where=where, mend=mend)
-    masks, numbers = [], np.full(decoder.tokenizer.vocab_size, -1)
+    masks, numbers = _words_of(decoder, words, where)
+    settings = Sampling(max_tokens=words.length, temperature=temperature, seed=seed)
+    allowed = [masks[i % len(masks)] for i in range(words.length)]
+    prompts = [""] * count
+    pieces = Writer(decoder, batch=_BATCH).generate(prompts, settings, allowed=allowed)
+    written: list[Any] = [one.ids for one in join(prompts, pieces)]
+    return words.read(numbers[np.array(written, np.int64)])
+
+
+def _words_of(
+    decoder: PretrainedDecoder, words: CodeWords, where: str
+) -> tuple[list[torch.Tensor], Indices]:
+    """For each kind of word, 0 at its tokens and minus infinity elsewhere; each token's number there."""
+    masks, firsts, numbers = [], [], np.full(decoder.tokenizer.vocab_size, -1)
     known: dict[str, int] = decoder.tokenizer.inner.get_vocab()
     for kind in words.kinds:
         found = {i: known[word] for i, word in enumerate(kind) if word in known}
@@ -128,9 +143,9 @@ def sample_indices(
         mask[list(found.values())] = 0
         numbers[list(found.values())] = list(found)
         masks.append(mask)
-    settings = Sampling(max_tokens=words.length, temperature=temperature, top_k=top_k, seed=seed)
-    allowed = [masks[i % len(masks)] for i in range(words.length)]
-    prompts = [""] * count
-    pieces = Writer(decoder, batch=_BATCH).generate(prompts, settings, allowed=allowed)
-    written: list[Any] = [one.ids for one in join(prompts, pieces)]
-    return words.read(numbers[np.array(written, np.int64)])
+        firsts.append(next(word for word in kind if word in known))
+    line = " ".join(firsts * 2)
+    if decoder.tokenizer.encode(line, special=False).ids.tolist() != [known[w] for w in firsts * 2]:
+        what = f"reads '{line}' as other tokens than these words"
+        raise UserError(what, where=where, mend="train it with --tokenizer.kind words")
+    return masks, numbers

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from selfsup.data.images import ImageSpec
 from selfsup.data.keys import uniform
 from selfsup.data.observations import Observations
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.objectives.corruption import normal_draws
@@ -167,8 +167,7 @@ def log_likelihood(
         raise UserError("likelihoods need a VAE", mend="train one: selfsup pretrain vae")
     if model.config.likelihood == "squared":
         raise UserError("squared error is no density", mend="use gaussian or bernoulli")
-    if draws < 1:
-        raise UserError(f"must be at least 1, not {draws}", where="draws")
+    at_least(1, draws, "draws")
     model.eval()
     out = np.empty(len(x))
     for i in range(len(x)):

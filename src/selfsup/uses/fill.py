@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 from selfsup.models.hub import Pretrained
 from selfsup.nn.sequences import Sequences
 
@@ -62,8 +62,7 @@ def fill(
         )
     if tokenizer.mask_id is None:
         raise UserError("its tokenizer has no [MASK] token", where=str(pretrained.path))
-    if top < 1:
-        raise UserError(f"top must be at least 1, not {top}", where="--top")
+    at_least(1, top, "--top")
     prepared = [_prepare(pretrained, text, number, longest) for number, text in enumerate(texts)]
     results: list[Filled] = []
     for batch in _batches(prepared, batch_tokens):

@@ -180,7 +180,7 @@ class Writer:
         self.dtype = torch.float32
         if precision != "fp32":
             self.dtype = choose_precision(precision, self.pretrained.device).dtype
-        self._decodings: dict[bool, Decoding] = {}
+        self._decodings: dict[int, Decoding] = {}
 
     def generate(
         self,
@@ -209,12 +209,12 @@ class Writer:
         return self._pieces(ready, settings, allowed)
 
     def _decoding(self, rows: int) -> Decoding:
-        alone = rows == 1
-        if alone not in self._decodings:
-            self._decodings[alone] = Decoding(
-                self.pretrained.model, dtype=self.dtype, int8=self.int8, rows=rows
+        laid_out = 1 if rows == 1 else max(2, self.batch)
+        if laid_out not in self._decodings:
+            self._decodings[laid_out] = Decoding(
+                self.pretrained.model, dtype=self.dtype, int8=self.int8, rows=laid_out
             )
-        return self._decodings[alone]
+        return self._decodings[laid_out]
 
     def _prepare(
         self, text: str, number: int, settings: Sampling, cut: bool, reserve: bool

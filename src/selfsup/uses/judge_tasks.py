@@ -194,7 +194,7 @@ def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
     options = row.get("choices") or row["context_options"]
     try:
         gold = int(row["gold"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"gold is '{row['gold']}', no number", where=where) from None
     if not 0 <= gold < len(options):
         raise UserError(f"gold is {gold}, there are {len(options)} answers", where=where)

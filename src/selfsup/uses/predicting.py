@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from selfsup.data.files import whole_file
+from selfsup.data.files import check_output, whole_file
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned
@@ -178,8 +178,7 @@ def predict_file(
     """
     if output.is_dir():
         raise UserError("is a folder", where=str(output), mend="name a .jsonl file to write")
-    if output.exists() and not overwrite:
-        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")
+    check_output(output, output.suffix, overwrite)
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=False)
     rows = predictor.predict(examples)

@@ -18,6 +18,7 @@ from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, traini
 from selfsup.data.home import home
 from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
+from selfsup.data.sources import find_files
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.transformer import parameter_count
@@ -104,8 +105,8 @@ def _counter(display: Progress, what: str) -> Callable[[int], None]:
     return add
 
 
-def prepare(config: PretrainConfig, display: Progress) -> Prepared:
-    """Tokenizer, corpus, rows, objective and the order of examples."""
+def _read(config: PretrainConfig, display: Progress) -> tuple[PretrainConfig, Tokenizer, Corpus]:
+    """The tokenizer and the corpus, and the configuration with what `init` settles."""
     if not config.data.sources:
         raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
     if config.init:
@@ -120,6 +121,23 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     else:
         tokenizer = framed(get_tokenizer(config, display), config.objective)
     corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
+    return config, tokenizer, corpus
+
+
+def _check_finished(config: PretrainConfig, folder: Path, display: Progress) -> None:
+    """Refuse a finished run of other data.  Where the data are gone there is nothing to compare with."""
+    try:
+        for source in config.data.sources:
+            find_files(source)
+    except UserError:
+        return
+    corpus = _read(config, display)[2]
+    check_same_data(folder, str(corpus.meta["digest"]))
+
+
+def prepare(config: PretrainConfig, display: Progress) -> Prepared:
+    """Tokenizer, corpus, rows, objective and the order of examples."""
+    config, tokenizer, corpus = _read(config, display)
     counts = corpus.meta["splits"]
     display.say(
         f"corpus: {counts['train']['documents']:,} documents, {counts['train']['tokens']:,} tokens; "
@@ -240,9 +258,10 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
     try:
         finished = (folder / "result.json").is_file()
         if distributed.rank() == 0:
-            prepared = prepare(config, display)
             if finished:
-                check_same_data(folder, str(prepared.corpus.meta["digest"]))
+                _check_finished(config, folder, display)
+            else:
+                prepared = prepare(config, display)
         if finished:
             display.say(f"{folder} has finished already; --overwrite starts anew")
             return read_result(folder)
@@ -324,6 +343,7 @@ def _deliver(
         "minutes": result["minutes"],
         "heldout": dict(outcome.state.heldout),
         "data_digest": prepared.corpus.meta["digest"],
+        "length": prepared.config.data.length,
     }
     with checkpoints.written_whole(folder / "model") as new:
         card = model_card(prepared.config, result)

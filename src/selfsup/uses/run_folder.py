@@ -9,9 +9,12 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from selfsup.config import PretrainConfig
 from selfsup.config_base import Section
@@ -101,6 +104,8 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
         old = json.loads(kept.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         raise UserError("not valid JSON", where=str(kept), mend="use --overwrite") from None
+    with suppress(ValidationError):  # settings that the run did not know yet: their defaults
+        old = type(config).model_validate(old).model_dump(mode="json")
     new = config.model_dump(mode="json")
     for side in (old, new):
         for key in FREE_SETTINGS:

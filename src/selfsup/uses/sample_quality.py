@@ -92,6 +92,7 @@ def _share_within(
 
     nearest = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(points)
     radius = nearest.kneighbors()[0][:, -1]  # of each point, without itself
+    radius += 1e-6 * np.abs(points).max()  # the rounding of distances
     inside = [
         (pairwise_distances(asked[i : i + _ROWS], points) <= radius).any(1)
         for i in range(0, len(asked), _ROWS)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from selfsup.data.keys import uniform
-from selfsup.errors import UserError
+from selfsup.errors import UserError, at_least
 
 _PURPOSE = 0x67656E
 """Sets these draws apart from those that mask and shuffle with the same seed."""
@@ -52,17 +52,16 @@ class Sampling:
     """Of every draw; (seed, prompt, sample, token) decides alone."""
 
     def __post_init__(self) -> None:
-        _at_least("--max-tokens", self.max_tokens, 1)
-        _at_least("--samples", self.samples, 1)
+        at_least(1, self.max_tokens, "--max-tokens")
+        at_least(1, self.samples, "--samples")
         if self.top_k is not None:
-            _at_least("--top-k", self.top_k, 1)
+            at_least(1, self.top_k, "--top-k")
         _within("--temperature", self.temperature >= 0, self.temperature, "0 (greedy) or more")
         _within("--top-p", 0 < self.top_p <= 1, self.top_p, "above 0 and at most 1")
         _within("--min-p", 0 <= self.min_p < 1, self.min_p, "at least 0 and below 1")
         penalty = self.repetition_penalty
         _within("--repetition-penalty", penalty > 0, penalty, "above 0 (1: none)")
-        if self.seed < 0:
-            raise UserError(f"must be at least 0, not {self.seed}", where="--seed")
+        at_least(0, self.seed, "--seed")
         if "" in self.stop:
             raise UserError("an empty text stands everywhere", where="--stop")
 
@@ -70,11 +69,6 @@ class Sampling:
     def draws(self) -> bool:
         """Whether chance has a part."""
         return not self.greedy and self.temperature > 0
-
-
-def _at_least(where: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"must be at least {least}, not {value}", where=where)
 
 
 def _within(where: str, good: bool, value: float, wanted: str) -> None:
