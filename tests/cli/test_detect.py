@@ -117,6 +117,9 @@ def test_channels_are_those_of_training(tmp_path: Path) -> None:
     assert main(["detect", "fit", "--data", str(tmp_path / "colour"), "--out", det]) == 0
     score = ["detect", "score", det, "--data", str(tmp_path / "grey"), "-o"]
     assert main([*score, str(tmp_path / "s.csv")]) == 0
+    report = tmp_path / "s-report"
+    assert json.loads((report / "result.json").read_text())["threshold"] is None  # 12 rows: too few
+    assert "too few rows trained for a threshold" in (report / "report.html").read_text()
 
 
 def test_labels_among_the_columns_are_warned_of(

@@ -249,14 +249,20 @@ def _report(
     table = [
         _line(n, s, found.strange, truth) for n, s in {"ours": found.strange, **others}.items()
     ]
-    figure = draw_scores(folder, found.strange, -detector.offset_, truth)
+    threshold = -detector.offset_ if -detector.offset_ < np.finfo(np.float64).max else None
+    figure = draw_scores(folder, found.strange, threshold, truth)
     share = float(found.flagged.mean())
     lead = f"{share:.1%} of {len(places):,} rows are flagged."
+    if threshold is None:
+        rate = detector.false_alarm_rate
+        lead = (
+            f"No row is flagged: too few rows trained for a threshold with {rate:.2%} false alarms."
+        )
     if truth is not None:
         ours, best = table[0], max(table[1:], key=lambda row: row["auroc"])
         lead += f" AUROC {ours['auroc']:.1f}; the best floor is {best['detector']} with {best['auroc']:.1f}."
     page = Page(title, lead)
-    page.image(figure, "How strange the rows are; the line is the threshold.")
+    page.image(figure, "How strange the rows are; the line, where there is one, is the threshold.")
     page.heading("Beside the floors")
     page.text(
         "PCA, nearest neighbours and isolation forest learn from the detector's reference rows. "
@@ -277,7 +283,7 @@ def _report(
     return {
         "rows": total,
         "flagged_share": share,
-        "threshold": -detector.offset_,
+        "threshold": threshold,
         "table": table,
         "report": str(folder / "report.html"),
     }

@@ -13,13 +13,13 @@ from selfsup.studies.figures import BLUE, GREY, RED, _pyplot, _saved, _tidy
 
 
 def draw_scores(
-    out: Path, strange: NDArray[Any], threshold: float, truth: NDArray[Any] | None
+    out: Path, strange: NDArray[Any], threshold: float | None, truth: NDArray[Any] | None
 ) -> Path:
-    """A histogram of scores, by label where there are labels."""
+    """A histogram of scores, by label where there are labels, and the threshold where there is one."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
     positive = np.maximum(strange, 1e-9)
-    low, high = np.quantile(positive, 0.001), max(positive.max(), threshold)
+    low, high = np.quantile(positive, 0.001), max(positive.max(), threshold or 0.0)
     low = max(float(low), high * 1e-4)
     bins = np.geomspace(low, high * 1.05, 60)
     groups = [("rows", np.ones(len(strange), bool), BLUE)]
@@ -29,7 +29,8 @@ def draw_scores(
         weights = np.full(int(mask.sum()), 100 / max(1, mask.sum()))
         values = np.clip(positive[mask], low, None)
         axes.hist(values, bins, weights=weights, color=colour, alpha=0.55, label=name)
-    axes.axvline(threshold, color=GREY, ls="--", lw=1.2, label="threshold")
+    if threshold is not None:
+        axes.axvline(threshold, color=GREY, ls="--", lw=1.2, label="threshold")
     axes.set_xscale("log")
     _tidy(axes, "How strange the rows are", "score (log scale)", "% of each group")
     axes.legend(frameon=False, fontsize=9)
