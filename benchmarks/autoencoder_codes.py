@@ -152,8 +152,13 @@ def noisy(x: Images) -> Images:
 
 
 def filters(x: Images) -> dict[str, Callable[[Images], Images]]:
-    """Ways to denoise without a network; the principal components are those of x."""
+    """Ways to denoise without a network; the principal components are those of x.
+
+    Wavelets' coefficients are shrunk as scikit-image does it, which is told the noise's deviation
+    (BayesShrink, Chang et al. 2000; VisuShrink, Donoho and Johnstone 1994).
+    """
     from scipy import ndimage
+    from skimage.restoration import denoise_wavelet
     from sklearn.decomposition import PCA
 
     ways: dict[str, Callable[[Images], Images]] = {}
@@ -161,6 +166,11 @@ def filters(x: Images) -> dict[str, Callable[[Images], Images]]:
         ways[f"median {size}"] = lambda y, s=size: ndimage.median_filter(y, (1, 1, s, s))
     for width in (0.5, 0.75, 1.0, 1.5):
         ways[f"gaussian {width}"] = lambda y, w=width: ndimage.gaussian_filter(y, (0, 0, w, w))
+    for wavelet in ("haar", "db2", "sym4"):
+        for method in ("BayesShrink", "VisuShrink"):
+            ways[f"wavelets {wavelet} {method}"] = lambda y, w=wavelet, m=method: np.stack(
+                [denoise_wavelet(one[0], NOISE, wavelet=w, method=m)[None] for one in y]
+            ).astype(np.float32)
     flat = x.reshape(len(x), -1)
     for count in (16, 32, 64, 128):
         pca = PCA(count, svd_solver="randomized", random_state=0).fit(flat)
@@ -180,7 +190,7 @@ def denoising(folder: Path, steps: int, seeds: int, few: int) -> dict[str, Any]:
     trial, trial_seen = known[:1000], noisy(known[:1000])
     figures: dict[str, Any] = {"noise": NOISE, "images": len(x), "steps": steps, "seeds": seeds}
     figures["noisy"] = {"psnr": round(psnr(seen, x), 3)}
-    for kind in ("median", "gaussian", "components"):
+    for kind in ("median", "gaussian", "wavelets", "components"):
         names = [name for name in ways if name.startswith(kind)]
         best = max(names, key=lambda name: psnr(ways[name](trial_seen), trial))
         figures[kind] = {"setting": best, "psnr": round(psnr(ways[best](seen), x), 3)}
