@@ -120,6 +120,25 @@ def test_the_study(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         alphabets.run(other, out, own=str(encoder), draws=2, seeds=2, quiet=True)
 
 
+def test_the_floor_counts_symbols_and_not_their_spelling(encoder: Path, tmp_path: Path) -> None:
+    # As words, "-1" and "+1" were one and the same; as characters of their own they decide.
+    rng = random.Random(0)
+    path = tmp_path / "intervals.jsonl"
+    rows = []
+    for _ in range(60):
+        up = rng.random() < 0.5
+        steps = [rng.choice(["-2", "+2"]) for _ in range(5)] + ["+1" if up else "-1"] * 3
+        rows.append(json.dumps({"text": steps, "label": "up" if up else "down"}))
+    path.write_text("\n".join(rows) + "\n")
+    config = toy_config(encoder, "classify", path)
+    floors = alphabets.baselines(alphabets.read_material(config, 64))
+    assert floors["n-grams"] == 1.0
+    examples = read_symbols(str(path), LabelledConfig(), "classify", Notes())
+    (text, *_) = alphabets.letters(examples[:1], ["+2", "-2"])
+    assert len(text) == 8
+    assert len(set(text[5:])) == 1
+
+
 def row(start: str, score: float, seed: int = 0) -> dict[str, Any]:
     return {"start": start, "draw": 0, "seed": seed, "scores": {"accuracy": score}}
 

@@ -49,6 +49,8 @@ STARTS: dict[Start, str] = {
     "own": "pre-trained on sequences",
 }
 
+_FIRST_CHARACTER = 0xF0000  # of 65,534 for private use
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -318,9 +320,22 @@ def summary(scores: Sequence[float]) -> dict[str, float]:
     return {"median": float(np.median(scores)), "least": min(scores), "most": max(scores)}
 
 
+def letters(examples: Sequence[SymbolExample], alphabet: Sequence[str]) -> list[str]:
+    """Sequences as text whose characters are the symbols, so that n-grams of them can be counted.
+
+    Symbols that are single letters stay as they are; others (`-2`, `[66, 1.0]`) get a character without
+    case each, and what is not in the alphabet gets one more.
+    """
+    if all(len(s) == 1 for s in alphabet):
+        return [e.text for e in examples]
+    character = {symbol: chr(_FIRST_CHARACTER + 1 + i) for i, symbol in enumerate(alphabet)}
+    strange = chr(_FIRST_CHARACTER)
+    return ["".join(character.get(s, strange) for s in e.symbols) for e in examples]
+
+
 def baselines(material: Material) -> dict[str, float]:
     """The score of a linear model over n-grams of symbols, and of the most frequent answer."""
-    texts = [[e.text for e in part] for part in (material.train, material.test)]
+    texts = [letters(part, material.alphabet) for part in (material.train, material.test)]
     labels: list[Any] = [[e.label for e in part] for part in (material.train, material.test)]
     guesses = {
         "n-grams": tfidf_baseline(texts[0], labels[0], texts[1]),
