@@ -195,7 +195,7 @@ def test_split_overrides() -> None:
             "tokenizer: {kind: bpee}\n",
             (
                 "run.yaml:1: tokenizer: kind must be one of "
-                "wordpiece, bpe, characters, symbols, file, not 'bpee'; did you mean 'bpe'?"
+                "wordpiece, bpe, characters, words, symbols, file, not 'bpee'; did you mean 'bpe'?"
             ),
         ),
         (

@@ -54,7 +54,7 @@ def test_classes_one_text_at_a_time(pooling: str, weighted: bool) -> None:
             "pooler": torch.tanh(network.encoder.pooler(hidden[0])),  # type: ignore[misc]
         }[pooling]
         chances = network.output(vector).softmax(-1)
-        total -= float(chances[label].log()) * (1.0 if weights is None else weights[label])
+        total -= float(chances[label].detach().log()) * (1.0 if weights is None else weights[label])
     assert float(score.loss_sum) == pytest.approx(total, rel=1e-6)
     count = len(labels) if weights is None else weights[labels].sum()
     assert float(score.count) == pytest.approx(count)
