@@ -269,16 +269,7 @@ def _report(
         "'agreement' is the rank correlation with the detector; AUROC and AP need labels."
     )
     page.table(table)
-    page.heading("The strangest rows")
-    top = np.argsort(-found.strange)[:12]
-    shares = detector.explain(_take(part, top))
-    if spec is not None:
-        images = _take(part, top).reshape(len(top), *spec.shape)
-        heat = shares.reshape(len(top), *spec.shape).sum(axis=1)
-        picture = draw_heat_maps(folder, images, heat, places[top], found.strange[top])
-        page.image(picture, "Above the image, below where it is strange.")
-    else:
-        page.table(_strangest(detector, found, shares, places, top))
+    _show_strangest(page, folder, detector, part, found, places, spec)
     page.write(folder / "report.html")
     return {
         "rows": total,
@@ -304,6 +295,28 @@ def _line(
     else:
         row["agreement"] = None
     return row
+
+
+def _show_strangest(
+    page: Page,
+    folder: Path,
+    detector: AutoEncoderDetector,
+    part: Any,
+    found: Found,
+    places: NDArray[np.int64],
+    spec: ImageSpec | None,
+) -> None:
+    """The strangest rows with the columns that made them, or images with heat maps."""
+    page.heading("The strangest rows")
+    top = np.argsort(-found.strange)[:12]
+    shares = detector.explain(_take(part, top))
+    if spec is None:
+        page.table(_strangest(detector, found, shares, places, top))
+        return
+    images = _take(part, top).reshape(len(top), *spec.shape)
+    heat = shares.reshape(len(top), *spec.shape).sum(axis=1)
+    picture = draw_heat_maps(folder, images, heat, places[top], found.strange[top])
+    page.image(picture, "Above the image, below where it is strange.")
 
 
 def _strangest(
