@@ -16,6 +16,8 @@ def draw_scores(
     out: Path, strange: NDArray[Any], threshold: float | None, truth: NDArray[Any] | None
 ) -> Path:
     """A histogram of scores, by label where there are labels, and the threshold where there is one."""
+    from matplotlib.ticker import LogFormatter
+
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
     positive = np.maximum(strange, 1e-9)
@@ -32,6 +34,9 @@ def draw_scores(
     if threshold is not None:
         axes.axvline(threshold, color=GREY, ls="--", lw=1.2, label="threshold")
     axes.set_xscale("log")
+    plain = LogFormatter(minor_thresholds=(1.5, 0.6))  # 3, and not 3 x 10⁰
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_formatter(plain)
     _tidy(axes, "How strange the rows are", "score (log scale)", "% of each group")
     axes.legend(frameon=False, fontsize=9)
     table = [(i, float(s)) for i, s in enumerate(strange)]
