@@ -23,6 +23,7 @@ from selfsup.studies.curve_finding import (
     largest_saving,
     probe_note,
     rounded,
+    worst_saving,
 )
 from selfsup.studies.curve_samples import (
     ALL,
@@ -57,7 +58,7 @@ def test_it_pays_so_many_times_fewer() -> None:
     text = say(warm, cold)
     assert text == (
         "With 250 labels the pre-trained model matches random weights with 4,000 (accuracy 0.800): "
-        "16 times fewer; with all 4,000 it is 0.900."
+        "16 times fewer in every seed; with all 4,000 it is 0.900."
     )
 
 
@@ -92,6 +93,35 @@ def test_random_weights_that_only_guess_are_not_called_matched() -> None:
     assert "at least 62 times fewer" in text
 
 
+def test_the_worst_seed_is_told() -> None:
+    cold = seeds(0.5, 0.55, 0.6, 0.7, 0.8)
+    warm = seeds(0.6, 0.7, 0.8, 0.85, 0.9)
+    warm[2] = [0.7, 0.8, 0.801]  # one seed needs 500 labels for its 0.799 instead of 250
+    warm[3] = [0.898, 0.85, 0.851]
+    scores = {"pretrained": warm, "random": cold}
+    assert worst_saving(COUNTS, scores) == pytest.approx(8, rel=0.01)
+    assert "16 times fewer (in the worst of 3 seeds 8.0); with all" in say(warm, cold)
+    warm[3], warm[4] = [0.7, 0.85, 0.851], [0.75, 0.9, 0.901]
+    assert worst_saving(COUNTS, scores) == 1
+    assert "16 times fewer (in the worst of 3 seeds none); with all" in say(warm, cold)
+    found = finding(COUNTS, scores, metric="accuracy")
+    assert (found.factor, found.worst) == pytest.approx((16, 1))
+
+
+def test_no_saving_where_more_labels_do_not_help_random_weights() -> None:
+    warm, cold = seeds(0.7, 0.75, 0.8, 0.8, 0.8), seeds(0.6, 0.6, 0.6, 0.6, 0.62)
+    assert "at least 250 times fewer" in say(warm, cold)
+    cold[0] = [0.5, 0.6, 0.63]  # one seed has less with 4,000 than with 16
+    text = say(warm, cold)
+    assert "fewer" not in text
+    assert text == (
+        "The pre-trained model is ahead with 16, 64, 250, 1,000 and 4,000 labels (accuracy 0.800 against "
+        "0.620), but what it saves cannot be told: random weights did not gain in every seed from 16 to "
+        "4,000 labels (medians 0.600 and 0.620)."
+    )
+    assert not finding(COUNTS, {"pretrained": warm, "random": cold}, metric="accuracy").factor > 1
+
+
 def test_it_does_not_pay() -> None:
     worse = say(seeds(0.5, 0.5, 0.6, 0.6, 0.7), seeds(0.6, 0.6, 0.7, 0.7, 0.8))
     assert worse.startswith("Pre-training does not pay here: random weights are better with 16, 64")
@@ -112,7 +142,7 @@ def test_it_pays_only_with_few_labels() -> None:
 def test_it_pays_with_many_labels_only_a_little() -> None:
     text = say(seeds(0.5, 0.5, 0.5, 0.6, 0.82), seeds(0.5, 0.55, 0.6, 0.7, 0.8))
     assert "3,500 labels the pre-trained model matches random weights with 4,000" in text
-    assert text.endswith("1.1 times fewer; with all 4,000 it is 0.820.")
+    assert text.endswith("1.1 times fewer in every seed; with all 4,000 it is 0.820.")
 
 
 def test_tfidf_that_wins_is_named() -> None:
@@ -126,6 +156,16 @@ def test_tfidf_that_wins_is_named() -> None:
         in some
     )
     assert "TF-IDF" not in say(warm, cold, tfidf=seeds(0.1, 0.1, 0.1, 0.1, 0.1))
+
+
+def test_a_look_up_that_wins_is_named() -> None:
+    warm, cold = seeds(0.6, 0.7, 0.8, 0.85, 0.9), seeds(0.5, 0.55, 0.6, 0.7, 0.8)
+    scores = {"pretrained": warm, "random": cold, "lookup": seeds(0.5, 0.6, 0.82, 0.86, 0.87)}
+    text = finding(COUNTS, scores, metric="accuracy", unit="sentences").text
+    assert text.endswith(
+        ", but looking up each word's most frequent tag beats the pre-trained model with 250 and 1,000 "
+        "sentences (0.860 against 0.850 with 1,000)."
+    )
 
 
 def test_one_seed_says_so_and_units_are_named() -> None:
@@ -368,8 +408,11 @@ def test_other_tasks(model: Path, tmp_path: Path, task: str) -> None:
     result = curves.run(config, tmp_path / "out", labels=[16], seeds=1, quiet=True)
     texts = task == "regress"
     assert ("tfidf" in result["scores"]) == ("probe" in result["scores"]) == texts
+    assert ("lookup" in result["scores"]) == (task == "tag")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert ("most frequent tag" in page) == (task == "tag")
     assert result["unit"] == {"tag": "sentences", "span": "questions"}.get(task, "labels")
-    assert result["unit"] in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert result["unit"] in page
     if task != "tag":
         assert result["mistakes"]["examples"]
 

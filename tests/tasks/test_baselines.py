@@ -11,10 +11,11 @@ from selfsup.errors import UserError
 from selfsup.tasks.baselines import (
     choose_analyzer,
     example_texts,
+    lookup_baseline,
     majority_baseline,
     tfidf_baseline,
 )
-from selfsup.tasks.labelled import TextExample, read_texts, read_uci_classes
+from selfsup.tasks.labelled import TaggedSentence, TextExample, read_texts, read_uci_classes
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no {SHARED}")
@@ -39,6 +40,22 @@ def test_majority() -> None:
     assert majority_baseline([1.0, 2.0, 6.0], 2) == [3.0, 3.0]
     with pytest.raises(UserError):
         majority_baseline([], 1)
+
+
+def test_looking_tags_up() -> None:
+    def sentence(words: str, tags: str) -> TaggedSentence:
+        return TaggedSentence(tuple(words.split()), tuple(tags.split()), "here")
+
+    train = [
+        sentence("the run was a run", "D N V D N"),
+        sentence("they run", "P V"),
+        sentence("light light", "B A"),  # of equals the first by name
+    ]
+    test = [sentence("a light run they invented", "D A N P V")]
+    # D, N and V stand twice and more; D first by name among the commonest
+    assert lookup_baseline(train, test) == [["D", "A", "N", "P", "D"]]
+    with pytest.raises(UserError, match="no labels"):
+        lookup_baseline([], test)
 
 
 def test_classes_are_learned_and_seeded() -> None:

@@ -448,3 +448,21 @@ def test_merging_leaves_the_generator_alone(encoder: Path, tmp_path: Path) -> No
     before = torch.get_rng_state()
     finetune(config, tmp_path / "run", quiet=True)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_words_that_training_never_meets_keep_their_vectors(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev)
+    pretrained = load(encoder)
+    sets = make_sets(read_parts(config, pretrained.max_length), pretrained)
+    met = np.unique(np.concatenate(sets.train.objective.ids))
+    before = pretrained.encoder.embeddings.tokens.weight.detach().clone()
+    assert 1 < len(met) < len(before)
+    fitted = fit(config, pretrained, sets, seed=0)
+    after = fitted.model.encoder.embeddings.tokens.weight.detach()
+    moved = (after != before).any(1).numpy()
+    assert moved[met].all()
+    assert moved.sum() == len(met)
+    kept = fitted.loop.optimizers[0].state.values()
+    assert (len(met), before.shape[1]) in {tuple(s["exp_avg"].shape) for s in kept}
+    assert len(before) not in {len(s["exp_avg"]) for s in kept}

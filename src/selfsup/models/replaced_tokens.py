@@ -16,7 +16,7 @@ class NarrowedEmbeddings(nn.Module):
     def __init__(self, shared: Embeddings, config: TransformerConfig) -> None:
         super().__init__()
         self.shared = shared
-        self.narrow = nn.Linear(shared.tokens.embedding_dim, config.hidden_size, bias=config.bias)
+        self.narrow = nn.Linear(shared.tokens.weight.shape[1], config.hidden_size, bias=config.bias)
         # blocks with the norm before expect embeddings that were just normed
         self.norm = make_norm(config)
 

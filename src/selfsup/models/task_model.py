@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from selfsup.models.transformer import MaskedLanguageModel, Transformer
 from selfsup.nn.block import activate, make_norm
 from selfsup.nn.cross_entropy import at_least_float32
 from selfsup.nn.dropout import Dropout
+from selfsup.nn.met_rows import MetRows
 from selfsup.nn.sequences import Sequences
 
 Pooling = Literal["mean", "cls", "pooler"]
@@ -78,6 +82,25 @@ class TaskModel(nn.Module):
         hidden = at_least_float32(self.dropout(hidden))
         with torch.autocast(hidden.device.type, enabled=False):  # 2005 and 2006 are one in bfloat16
             return self.output(hidden)  # type: ignore[no-any-return]
+
+    def train_met_rows(self, texts: Sequence[NDArray[np.int64]]) -> None:
+        """Leave alone the token vectors that none of these texts uses; see `MetRows`.
+
+        Args:
+            texts: the ids of every text that will be trained on.
+        """
+        place, met = self.encoder.embeddings, np.unique(np.concatenate(list(texts)))
+        whole = place.tokens
+        if isinstance(whole, MetRows) or not whole.weight.requires_grad:
+            return
+        if len(met) < len(whole.weight):
+            place.tokens = MetRows(whole, torch.from_numpy(met))
+
+    def train_all_rows(self) -> None:
+        """The plain shape again."""
+        place = self.encoder.embeddings
+        if isinstance(place.tokens, MetRows):
+            place.tokens = place.tokens.whole()
 
 
 def start_task_model(pretrained: MaskedLanguageModel, spec: HeadSpec, seed: int) -> TaskModel:

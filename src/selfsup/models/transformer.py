@@ -14,6 +14,7 @@ from selfsup.nn.attention import Attending, rotary_tables
 from selfsup.nn.block import Block, activate, make_norm
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.dropout import Dropout
+from selfsup.nn.met_rows import MetRows
 from selfsup.nn.sequences import Sequences
 
 
@@ -23,7 +24,7 @@ class Embeddings(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         assert config.vocab_size is not None, "the vocabulary's size comes from the tokenizer"
-        self.tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.tokens: nn.Embedding | MetRows = nn.Embedding(config.vocab_size, config.hidden_size)
         learned = config.positions == "learned"
         self.positions = nn.Embedding(config.max_length, config.hidden_size) if learned else None
         kinds = config.type_vocab_size

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 CHUNK = 1 << 25
-"""Logits alive at once; 128 MiB in float32."""
+"""Logits alive at once; 64 MiB in bfloat16."""
+BLOCK = 1 << 20
+"""Logits that a CPU handles in float32 at once; 4 MiB, which its caches hold."""
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -20,7 +22,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Works out the gradients while the logits are there, a chunk of rows at a time.
 
     The plain way keeps logits, their log-softmax and its gradient, each in memory of its own; here
-    one buffer holds in turn logits, probabilities and gradient.  Weights are applied to the narrow
+    one buffer holds in turn logits and gradient.  Weights are applied to the narrow
     factors of each product, never to the wide one.
     """
 
@@ -39,28 +41,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         parts = -(-len(x) * len(w) // CHUNK) or 1
         rows = -(-len(x) // parts)  # equal parts: each new shape of a product is planned anew
         narrow = small.new_empty(rows, len(w))
-        buffer = narrow if dtype == wide else narrow.new_empty(rows, len(w), dtype=wide)
         for low in range(0, len(x), rows):
             part = slice(low, low + rows)
-            xs, chosen, weight = small[part], targets[part, None], weights[part].to(wide)
-            torch.mm(xs, w.mT, out=narrow[: len(xs)])
-            logits = buffer[: len(xs)].copy_(narrow[: len(xs)])
-            if bias is not None:
-                logits.add_(bias.detach())
-            best, score = logits.amax(1), logits.gather(1, chosen)[:, 0]
-            right += ((score >= best) * weight).sum()
-            torch.softmax(logits, 1, out=logits)
-            # the largest probability is 1 / sum(exp(logits - best)), never small
-            log_sum = best - logits.amax(1).log()
-            loss += ((log_sum - score) * weight).sum()
+            xs, weight = small[part], weights[part].to(wide)
+            scores = torch.mm(xs, w.mT, out=narrow[: len(xs)])
+            found = _soften(scores, bias, targets[part], weight, d_bias if needed else None)
+            loss += found[0]
+            right += found[1]
             if not needed:
                 continue
-            logits.scatter_add_(1, chosen, logits.new_full((1, 1), -1.0).expand_as(chosen))
-            gradient = narrow[: len(xs)].copy_(logits)
-            torch.mm(gradient, w, out=d_small[part]).mul_(weight[:, None])
-            if d_bias is not None:
-                d_bias += torch.mv(logits.mT, weight)
-            product = torch.mm(gradient.mT, xs * weight[:, None].to(dtype))
+            torch.mm(scores, w, out=d_small[part]).mul_(weight[:, None])
+            product = torch.mm(scores.mT, xs * weight[:, None].to(dtype))
             # one part: as it came; several: summed in full precision
             d_matrix = product if d_matrix is None else d_matrix.to(wide).add_(product)
         if needed:
@@ -75,6 +66,47 @@ class _LinearCrossEntropy(torch.autograd.Function):
         scaled = [g if g is None or as_is else g * grad for g in ctx.saved_tensors]
         pairs = zip(scaled, ctx.dtypes, strict=True)
         return (*(None if g is None else g.to(dtype) for g, dtype in pairs), None, None)
+
+
+def _soften(
+    scores: Tensor, bias: Tensor | None, targets: Tensor, weight: Tensor, d_bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Put the gradients of the losses in the place of the scores; what needs width, in a small buffer.
+
+    Args:
+        scores: (M, classes); overwritten.
+        bias: (classes,) to be added to them, or None.
+        targets: (M,).
+        weight: (M,) of each row's loss; the gradients are without it.
+        d_bias: (classes,) gets the bias's gradient added, or None.
+
+    Returns:
+        The weighted sum of the losses, and the weighted number of rows whose target is first.
+    """
+    wide = weight.dtype
+    loss, right = weight.new_zeros(()), weight.new_zeros(())
+    rows = len(scores)
+    if scores.device.type == "cpu":
+        rows = min(rows, max(1, BLOCK // scores.shape[1]))
+    buffer = None if scores.dtype == wide else scores.new_empty(rows, scores.shape[1], dtype=wide)
+    for low in range(0, len(scores), rows):
+        part = slice(low, low + rows)
+        given, chosen, share = scores[part], targets[part, None], weight[part]
+        logits = given if buffer is None else buffer[: len(given)].copy_(given)
+        if bias is not None:
+            logits.add_(bias.detach())
+        best, score = logits.amax(1), logits.gather(1, chosen)[:, 0]
+        right += ((score >= best) * share).sum()
+        torch.softmax(logits, 1, out=logits)
+        # the largest probability is 1 / sum(exp(logits - best)), never small
+        log_sum = best - logits.amax(1).log()
+        loss += ((log_sum - score) * share).sum()
+        logits.scatter_add_(1, chosen, logits.new_full((1, 1), -1.0).expand_as(chosen))
+        if d_bias is not None:
+            d_bias += torch.mv(logits.mT, share)
+        if buffer is not None:
+            given.copy_(logits)
+    return loss, right
 
 
 def _autocast(x: Tensor) -> bool:

@@ -29,17 +29,22 @@ from selfsup.studies.curve_samples import (
     sample_order,
     text_labels,
 )
-from selfsup.tasks.baselines import example_texts, majority_baseline, tfidf_baseline
+from selfsup.tasks.baselines import (
+    example_texts,
+    lookup_baseline,
+    majority_baseline,
+    tfidf_baseline,
+)
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
-from selfsup.tasks.labelled import TextExample
+from selfsup.tasks.labelled import TaggedSentence, TextExample
 from selfsup.tasks.metrics import class_scores, regression_scores
+from selfsup.tasks.tagging import score_tags
 from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set
 from selfsup.training.devices import choose_device, choose_precision
 from selfsup.training.metrics import read_metrics
 from selfsup.uses.finetuning import Sets, fit
 
-Start = Literal["pretrained", "random", "probe", "tfidf"]
-STARTS: tuple[Start, ...] = ("pretrained", "random", "probe", "tfidf")
+Start = Literal["pretrained", "random", "probe", "tfidf", "lookup"]
 
 _POINTS = 60  # of a curve of training losses
 _PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # C of the probe, the strongest first
@@ -99,6 +104,8 @@ class Bench:
             return place | self._tfidf(rows, cell.seed)
         if cell.start == "probe":
             return place | self._probe(rows, cell.seed)
+        if cell.start == "lookup":
+            return place | self._lookup(rows)
         return place | self._finetune(cell, rows, work, fingerprint, quiet)
 
     # ---- fine-tuning -------------------------------------------------------------------------
@@ -164,6 +171,14 @@ class Bench:
         except UserError:  # no text of the sample holds a word to count
             given = majority_baseline(labels, len(test))
         return {"scores": score_answers(info, text_labels(test, info), given)}
+
+    def _lookup(self, rows: Rows) -> dict[str, Any]:
+        info, sample = self.material.info, pick(self.material.pool, rows)
+        learned, test = (
+            cast("list[TaggedSentence]", sample),
+            cast("list[TaggedSentence]", self.material.test),
+        )
+        return {"scores": score_tags(info.labels, test, lookup_baseline(learned, test))}
 
     def _probe(self, rows: Rows, seed: int) -> dict[str, Any]:
         info, pool = self.material.info, self.material.pool

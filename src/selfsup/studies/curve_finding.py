@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 Scores = Mapping[str, Sequence[Sequence[float]]]
 """For each start, for each number of labels, the score of every seed."""
+FLOORS = {
+    "tfidf": "TF-IDF with a linear model",
+    "lookup": "looking up each word's most frequent tag",
+}
+"""What needs no network; a study has one of them or none."""
 Bound = Literal["", "at least", "at most"]
 
 _GUESSING = 0.01  # above the majority's score, and it is still no more than guessing
@@ -39,6 +44,8 @@ class Finding:
     many: float = math.nan
     """Labels that random weights need for it."""
     bound: Bound = ""
+    worst: float = math.nan
+    """How many times fewer in the seed in which it is least; 1 or below: it saves none there."""
 
     @property
     def factor(self) -> float:
@@ -99,20 +106,22 @@ def finding(
     """The answer to: was pre-training worth it, and how many labels does it save?
 
     The pre-trained start is ahead at a number of labels when it is in every seed (a seed has the same
-    sample for both).  The saving is told at the score that random weights reach with the most labels.
+    sample for both).  The saving is told at the score that random weights reach with the most labels, as
+    the medians have it and in the worst seed; none is told unless random weights gain by more labels
+    in every seed, since then any number of labels "matches" any other.
 
     Args:
         counts: labels, rising.
-        scores: of `pretrained` and `random`, and where they were measured of `tfidf`.
+        scores: of `pretrained` and `random`, and where it was measured of one of `FLOORS`.
         metric: name of the score; more is better.
         unit: what is counted.
         majority: the score of always guessing the same.
     """
     main = _compare(counts, scores, metric, unit, majority)
-    text = main.text + _against_tfidf(counts, scores, unit, "but" if main.pays else "and")
+    text = main.text + _against_floor(counts, scores, unit, "but" if main.pays else "and")
     if len(scores["pretrained"][0]) == 1:
         text += " (one seed: how far chance goes is not known)"
-    return Finding(f"{text}.", main.pays, main.score, main.few, main.many, main.bound)
+    return replace(main, text=f"{text}.")
 
 
 def _compare(
@@ -140,6 +149,10 @@ def _compare(
     if need.bound == "at least" or warm[-1] < cold[-1]:
         return _few_labels_only(counts, warm, cold, ahead, metric, unit)
     saved = counts[-1] / need.labels
+    if len(counts) > 1 and not _gains(scores["random"]):
+        return _nothing_gained(counts, warm, cold, ahead, metric, unit)
+    worst = worst_saving(counts, scores)
+    spread = _in_the_worst(worst, saved, len(scores["random"][0]))
     ends = f"; with all {most} it is {warm[-1]:.3f}" if warm[-1] > cold[-1] else ""
     if len(counts) == 1:
         text = f"Pre-training is ahead: {last}; what it saves takes smaller numbers of {unit}, too"
@@ -148,14 +161,61 @@ def _compare(
         text = (
             f"With {rounded(counts[0])} {unit}, the fewest tried, the pre-trained model ({metric} "
             f"{warm[0]:.3f}) is already as good as random weights with {most} ({cold[-1]:.3f}): "
-            f"at least {times(saved)} times fewer"
+            f"at least {times(saved)} times fewer{spread}"
         )
-        return Finding(text + ends, True, cold[-1], need.labels, counts[-1], "at least")
+        return Finding(text + ends, True, cold[-1], need.labels, counts[-1], "at least", worst)
     text = (
         f"With {rounded(need.labels)} {unit} the pre-trained model matches random weights with "
-        f"{most} ({metric} {cold[-1]:.3f}): {times(saved)} times fewer"
+        f"{most} ({metric} {cold[-1]:.3f}): {times(saved)} times fewer{spread}"
     )
-    return Finding(text + ends, True, cold[-1], need.labels, counts[-1])
+    return Finding(text + ends, True, cold[-1], need.labels, counts[-1], worst=worst)
+
+
+def worst_saving(counts: Sequence[int], scores: Scores) -> float:
+    """How many times fewer labels in the seed that saves least.
+
+    Each seed's pre-trained curve is asked where it reaches what the same seed's random weights have
+    with the most labels.  Where it never does, the last number counts: 1, no saving.
+    """
+    curves = (np.asarray(scores[start], np.float64).T for start in ("pretrained", "random"))
+    needs = [
+        labels_needed(counts, warm.tolist(), float(cold[-1]))
+        for warm, cold in zip(*curves, strict=True)
+    ]
+    return min(counts[-1] / need.labels for need in needs)
+
+
+def _gains(rows: Sequence[Sequence[float]]) -> bool:
+    """Whether in every seed the most labels give more than the fewest."""
+    return all(last > first for first, last in zip(rows[0], rows[-1], strict=True))
+
+
+def _in_the_worst(worst: float, saved: float, seeds: int) -> str:
+    if seeds == 1:
+        return ""
+    if worst <= 1:
+        return f" (in the worst of {seeds} seeds none)"
+    if worst >= 0.95 * saved:
+        return " in every seed"
+    return f" (in the worst of {seeds} seeds {times(worst)})"
+
+
+def _nothing_gained(
+    counts: Sequence[int],
+    warm: Sequence[float],
+    cold: Sequence[float],
+    ahead: Sequence[int],
+    metric: str,
+    unit: str,
+) -> Finding:
+    i = ahead[-1]
+    text = (
+        f"The pre-trained model is ahead with {listed([counts[i] for i in ahead])} {unit} ({metric} "
+        f"{warm[i]:.3f} against {cold[i]:.3f}), but what it saves cannot be told: random weights did not "
+        f"gain in every seed from {rounded(counts[0])} to {rounded(counts[-1])} {unit} (medians "
+        f"{cold[0]:.3f} and {cold[-1]:.3f})"
+    )
+    return Finding(text, True, cold[i])
 
 
 def _never_learned(
@@ -200,22 +260,21 @@ def _few_labels_only(
     return Finding(text, True, warm[best], few, many, needs[best].bound)
 
 
-def _against_tfidf(counts: Sequence[int], scores: Scores, unit: str, link: str) -> str:
-    if "tfidf" not in scores:
+def _against_floor(counts: Sequence[int], scores: Scores, unit: str, link: str) -> str:
+    floor = next((key for key in FLOORS if key in scores), None)
+    if floor is None:
         return ""
-    warm, plain = medians(scores["pretrained"]), medians(scores["tfidf"])
+    warm, plain, name = medians(scores["pretrained"]), medians(scores[floor]), FLOORS[floor]
     wins = [i for i in range(len(counts)) if plain[i] > warm[i]]
     if not wins:
         return ""
     if len(wins) == len(counts):
         last = f"{plain[-1]:.3f} against {warm[-1]:.3f} with {rounded(counts[-1])}"
-        return (
-            f", {link} TF-IDF with a linear model beats the pre-trained model everywhere ({last})"
-        )
+        return f", {link} {name} beats the pre-trained model everywhere ({last})"
     i, where = wins[-1], listed([counts[i] for i in wins])
     last = f"{plain[i]:.3f} against {warm[i]:.3f}"
     last += f" with {rounded(counts[i])}" if len(wins) > 1 else ""
-    text = "TF-IDF with a linear model beats the pre-trained model"
+    text = f"{name} beats the pre-trained model"
     return f", {link} {text} with {where} {unit} ({last})"
 
 

@@ -17,6 +17,7 @@ NAMES = {
     "random": "random weights",
     "probe": "frozen + probe",
     "tfidf": "TF-IDF",
+    "lookup": "most frequent tag",
 }
 _MOST_CLASSES = 20
 _ARROW = 3  # a smaller saving has no room between the lines
@@ -37,7 +38,7 @@ def draw(folder: Path, result: Mapping[str, Any]) -> None:
         "seeds": result["seeds"],
         "floor": result["majority"],
     }
-    shown = {k: scores[k] for k in ("pretrained", "random", "tfidf") if k in scores}
+    shown = {k: scores[k] for k in ("pretrained", "random", "tfidf", "lookup") if k in scores}
     title = "Label efficiency"
     draw_labels(folder, "labels", result["labels"], shown, title=title, saving=arrow, **common)
     if "probe" in scores:
@@ -175,6 +176,10 @@ def _how(page: Page, result: Mapping[str, Any]) -> None:
     if "tfidf" in result["scores"]:
         lines.append(
             "TF-IDF and probe choose their penalty by cross-validation on the sample alone."
+        )
+    if "lookup" in result["scores"]:
+        lines.append(
+            "The most frequent tag is each word's in the same sample; an unseen word has the sample's."
         )
     page.items([*lines, *result["notes"]])
     if result["command"]:

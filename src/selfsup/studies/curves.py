@@ -1,7 +1,8 @@
 """Was pre-training worth it on my data, and how many labels does it save?
 
 The same network is fine-tuned from pre-trained and from random weights on nested samples of 16 labels
-up to all, beside TF-IDF with a linear model and a linear probe over the frozen encoder.
+up to all, beside TF-IDF with a linear model and a linear probe over the frozen encoder; for tags, beside
+each word's most frequent one.
 """
 
 from __future__ import annotations
@@ -166,6 +167,8 @@ def _plan(material: Material, counts: Sequence[int], seeds: Sequence[int]) -> li
     starts: tuple[Start, ...] = ("pretrained", "random")
     if material.info.answer in {"class", "number"}:
         starts = (*starts, "probe", "tfidf")
+    if material.info.answer == "tag":
+        starts = (*starts, "lookup")
     return [Cell(start, n, seed) for n in counts for start in starts for seed in seeds]
 
 
@@ -252,7 +255,7 @@ def conclude(
     saving: dict[str, Any] | None = None
     if main.factor > 1:  # not a number where there is none
         saving = {"labels": main.few, "random_labels": main.many, "score": main.score}
-        saving |= {"times_fewer": main.factor, "bound": main.bound}
+        saving |= {"times_fewer": main.factor, "bound": main.bound, "worst_seed": main.worst}
     return {
         "kind": "study curves",
         "task": info.kind,

@@ -11,16 +11,17 @@ import numpy as np
 
 from selfsup.training.metrics import read_metrics
 
-BLUE, GREY, RED, GREEN = "#1f4e8c", "#7a7a7a", "#b0413e", "#3b7d4f"
+BLUE, GREY, RED = "#1f4e8c", "#7a7a7a", "#b0413e"
+AMBER, GREEN = "#c98a1b", "#3f7f4a"
 
 _STARTS = {
     "pretrained": ("pre-trained", BLUE, "-"),
     "random": ("random weights", GREY, "--"),
     "tfidf": ("TF-IDF + linear model", RED, ":"),
+    "lookup": ("each word's most frequent tag", RED, ":"),
     "probe": ("frozen encoder + linear probe", GREEN, "-."),
 }
 """How the label curves show each start: name, colour, line."""
-AMBER, GREEN = "#c98a1b", "#3f7f4a"
 
 
 def _pyplot() -> Any:

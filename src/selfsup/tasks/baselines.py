@@ -1,4 +1,4 @@
-"""What a task costs without a pre-trained model: n-grams and a linear model, and the majority."""
+"""What a task costs without a pre-trained model: n-grams and a linear model, look-ups, the majority."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from selfsup.errors import UserError
-from selfsup.tasks.labelled import TextExample
+from selfsup.tasks.labelled import TaggedSentence, TextExample
 
 Analyzer = Literal["word", "char", "auto"]
 Labels = Sequence[str] | Sequence[float]
@@ -37,8 +37,35 @@ def majority_baseline(train_labels: Labels, count: int) -> Answers:
         raise UserError("there are no labels to learn from")
     if not isinstance(train_labels[0], str):
         return [float(np.mean(np.asarray(train_labels, np.float64)))] * count
-    counts = Counter(map(str, train_labels))
-    return [min(counts, key=lambda name: (-counts[name], name))] * count
+    return [_commonest(Counter(map(str, train_labels)))] * count
+
+
+def _commonest(counts: Counter[str]) -> str:
+    """Of equals the first by name."""
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def lookup_baseline(
+    train: Sequence[TaggedSentence], test: Sequence[TaggedSentence]
+) -> list[list[str]]:
+    """Each word's most frequent tag in the training sentences; an unseen word has the commonest of all.
+
+    The floor of tagging: words do not look at their neighbours.
+
+    Raises:
+        UserError: no training sentence has a word.
+    """
+    everything: Counter[str] = Counter()
+    seen: dict[str, Counter[str]] = {}
+    for sentence in train:
+        for word, tag in zip(sentence.words, sentence.labels or (), strict=True):
+            seen.setdefault(word, Counter())[tag] += 1
+            everything[tag] += 1
+    if not everything:
+        raise UserError("there are no labels to learn from")
+    tags = {word: _commonest(counts) for word, counts in seen.items()}
+    other = _commonest(everything)
+    return [[tags.get(word, other) for word in s.words] for s in test]
 
 
 def tfidf_baseline(

@@ -76,23 +76,36 @@ class TagCollector:
             at += len(words)
 
     def scores(self) -> dict[str, float]:
-        """Accuracy over all words; entity F1 where the labels are B-, I-, O ones."""
-        part = self.part
-        number = {name: i for i, name in enumerate(part.labels)}
-        confusion = np.zeros((len(part.labels), len(part.labels)), np.int64)
-        for sentence, guesses in zip(part.sentences, self.guesses, strict=True):
-            truth = np.array([number[x] for x in sentence.labels or ()], np.int64)
-            np.add.at(confusion, (truth, guesses), 1)
-        scores = tag_scores(confusion)
-        if are_entities(part.labels):
-            truth_names = [list(s.labels or ()) for s in part.sentences]
-            guessed_names = [[part.labels[g] for g in row] for row in self.guesses]
-            scores |= entity_scores(truth_names, guessed_names)
-        return scores
+        """See `score_tags`."""
+        return score_tags(self.part.labels, self.part.sentences, self._names())
 
     def predictions(self) -> list[dict[str, Any]]:
         """The words and their labels."""
         return [
-            {"words": list(s.words), "labels": [self.part.labels[g] for g in row]}
-            for s, row in zip(self.part.sentences, self.guesses, strict=True)
+            {"words": list(s.words), "labels": row}
+            for s, row in zip(self.part.sentences, self._names(), strict=True)
         ]
+
+    def _names(self) -> list[list[str]]:
+        return [[self.part.labels[g] for g in row] for row in self.guesses]
+
+
+def score_tags(
+    labels: Sequence[str], sentences: Sequence[TaggedSentence], guesses: Sequence[Sequence[str]]
+) -> dict[str, float]:
+    """Accuracy over all words; entity F1 where the labels are B-, I-, O ones.
+
+    Args:
+        labels: all names, in order.
+        sentences: with their true labels.
+        guesses: a label for each word of each sentence.
+    """
+    number = {name: i for i, name in enumerate(labels)}
+    confusion = np.zeros((len(labels), len(labels)), np.int64)
+    truths = [list(s.labels or ()) for s in sentences]
+    for truth, given in zip(truths, guesses, strict=True):
+        np.add.at(confusion, ([number[x] for x in truth], [number[x] for x in given]), 1)
+    scores = tag_scores(confusion)
+    if are_entities(labels):
+        scores |= entity_scores(truths, guesses)
+    return scores

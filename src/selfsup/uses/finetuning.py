@@ -146,7 +146,9 @@ def fit(
         quiet, title: of the progress bar.
     """
     model = start_model(config, pretrained, sets.info, seed)
-    count = len(sets.train.objective.ids)
+    texts = sets.train.objective.ids
+    model.train_met_rows(texts)
+    count = len(texts)
     train = with_budget(config, count, pretrained.config.hidden_size)
     loop = Loop(
         model,
@@ -164,6 +166,7 @@ def fit(
     outcome = loop.run()
     if config.select == "best":
         loop.take_best()
+    model.train_all_rows()
     return Fitted(model, outcome, loop, train)
 
 
