@@ -24,8 +24,8 @@ from _common import arguments, finish, peak_megabytes
 
 Data = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 """Training rows, test rows, and which test rows are anomalies."""
-PIXELS = ("faces", "mnist", "fashion_mnist", "nab")
-"""Columns of one kind: only the mean is taken off, and ours has one scale for all."""
+IMAGES = ("faces", "mnist", "fashion_mnist")
+"""Pixels from 0 to 1, given as they are; ours scales them as `selfsup detect` does."""
 SCALING = {"ours": "columns"}
 LARGE = ("34_smtp", "16_http")
 
@@ -214,15 +214,17 @@ def run_cells(args: Any, cells: Path, detectors: list[str]) -> None:
             if args.only and args.only != source.__name__:
                 continue
             for group, name, regime, (train, test, truth) in source(args.data, seed, args.quick):
-                pixels = group in PIXELS  # of one scale already
-                scaler = StandardScaler(with_std=not pixels).fit(train)
-                train, test = scaler.transform(train), scaler.transform(test)
+                if group not in IMAGES:
+                    scaler = StandardScaler(with_std=group != "nab").fit(train)  # of one kind
+                    train, test = scaler.transform(train), scaler.transform(test)
                 for detector in detectors:
                     path = cells / f"{group}--{name}--{regime}--{seed}--{detector}.json"
                     if path.exists() or (name == "16_http" and detector == args.skip_on_http):
                         continue
                     started = time.perf_counter()
-                    SCALING["ours"] = "common" if pixels else "columns"
+                    SCALING["ours"] = (
+                        "pixels" if group in IMAGES else "common" if group == "nab" else "columns"
+                    )
                     scores = np.asarray(DETECTORS[detector](train, test, regime, seed))
                     cell = {
                         "group": group,

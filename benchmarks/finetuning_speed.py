@@ -82,6 +82,7 @@ def work(system: str, data: Path, task: str, steps: int, met: str) -> dict[str, 
             loop.state.step += 1
             times.append(time.perf_counter())
         megabytes = peak_megabytes()
+        model.train_all_rows()
 
         def predict() -> Any:
             return read_answers(model, sets.dev, loop.device, loop.precision, with_loss=False)

@@ -116,6 +116,33 @@ def test_rotation_gradient_and_length() -> None:
     assert torch.autograd.gradcheck(lambda t: rotate(t, tables), (x,))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("block", [1 << 20, 25, 3])
+def test_linear_cross_entropy_in_blocks_is_the_same(
+    block: int, half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two rows, one row, and all rows at once through the wide buffer."""
+    monkeypatch.setattr("selfsup.nn.cross_entropy.BLOCK", block)
+    torch.manual_seed(0)
+    x, matrix = torch.randn(9, 5, requires_grad=True), torch.randn(11, 5, requires_grad=True)
+    bias, targets = torch.randn(11, requires_grad=True), torch.randint(0, 11, (9,))
+    weights = torch.tensor([1.0, 1, 0, 1, 1, 2, 1, 0, 1])
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        loss, right = linear_cross_entropy(x, matrix, bias, targets, weights)
+        with torch.no_grad():
+            unasked = linear_cross_entropy(x, matrix, bias, targets, weights)
+    kind = torch.bfloat16 if half else torch.float32
+    logits = (x.to(kind) @ matrix.to(kind).T).float() + bias
+    plain = torch.nn.functional.cross_entropy(logits, targets, reduction="none") @ weights
+    torch.testing.assert_close(loss, plain)
+    assert torch.equal(torch.stack(unasked), torch.stack([loss.detach(), right]))
+    assert float(right) == float(((logits.argmax(1) == targets) * weights).sum())
+    mine = torch.autograd.grad(loss, (x, matrix, bias))
+    theirs = torch.autograd.grad(plain, (x, matrix, bias))
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=0.05 if half else 1e-5, rtol=0.02 if half else 1e-5)
+
+
 @pytest.mark.parametrize("chunk", [1 << 24, 7])
 def test_linear_cross_entropy_equals_the_plain_one(
     chunk: int, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ from selfsup.errors import Interrupted, UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.studies import curve_cells, curves
 from selfsup.studies.curve_finding import (
+    equivalents,
     finding,
     labels_needed,
     largest_saving,
@@ -108,6 +109,51 @@ def test_the_worst_seed_is_told() -> None:
     assert (found.factor, found.worst) == pytest.approx((16, 1))
 
 
+def test_a_seed_that_ends_below_random_weights_saves_nothing() -> None:
+    cold = seeds(0.5, 0.55, 0.6, 0.7, 0.8)
+    warm = [[0.6] * 3, [0.82] * 3, [0.82, 0.83, 0.7], [0.85, 0.86, 0.72], [0.9, 0.9, 0.78]]
+    assert worst_saving(COUNTS, {"pretrained": warm, "random": cold}) == 1
+    assert "(in the worst of 3 seeds none)" in say(warm, cold)
+
+
+def test_in_every_seed_is_said_only_of_the_same_number() -> None:
+    cold = seeds(0.5, 0.55, 0.6, 0.7, 0.8)
+    warm = [[0.6] * 3, [0.7] * 3, [0.805, 0.803, 0.8], [0.85] * 3, [0.9] * 3]
+    scores = {"pretrained": warm, "random": cold}
+    found = finding(COUNTS, scores, metric="accuracy")
+    assert found.worst < found.factor
+    assert "17 times fewer (in the worst of 3 seeds 16)" in found.text
+
+
+def test_guessing_is_no_saving() -> None:
+    cold = seeds(0.5, 0.5, 0.5, 0.5, 0.5)
+    barely = [[0.502, 0.503, 0.504]] * 5
+    neither = say(barely, cold, majority=0.5)
+    assert neither.startswith("Neither start is better than guessing with any number of labels")
+    later = say([*barely[:3], [0.6] * 3, [0.7] * 3], cold, majority=0.5)
+    assert later.startswith(
+        "With 1,000 labels the pre-trained model has accuracy 0.600, while random"
+    )
+
+
+def test_a_gain_of_nothing_is_no_gain() -> None:
+    cold = [[0.6, 0.6, 0.6]] * 4 + [[0.601] * 3]
+    assert "cannot be told" in say(seeds(0.7, 0.7, 0.7, 0.7, 0.7), cold)
+
+
+def test_a_score_that_random_weights_never_reach() -> None:
+    warm, cold = seeds(0.9, 0.8, 0.75, 0.75, 0.75), seeds(0.5, 0.6, 0.7, 0.76, 0.8)
+    assert (
+        "with 16 the model has accuracy 0.900, which random weights reach with no number tried: at "
+        "least 250 times fewer in every seed, but with 4,000 random weights are better"
+        in say(warm, cold)
+    )
+    level = say(
+        seeds(0.7, 0.75, 0.76, 0.77, 0.8), [*seeds(0.5, 0.6, 0.7, 0.75, 0.8)[:4], [0.8] * 3]
+    )
+    assert "random weights are as good (0.800 against 0.800)" in level
+
+
 def test_no_saving_where_more_labels_do_not_help_random_weights() -> None:
     warm, cold = seeds(0.7, 0.75, 0.8, 0.8, 0.8), seeds(0.6, 0.6, 0.6, 0.6, 0.62)
     assert "at least 250 times fewer" in say(warm, cold)
@@ -119,7 +165,13 @@ def test_no_saving_where_more_labels_do_not_help_random_weights() -> None:
         "0.620), but what it saves cannot be told: random weights did not gain in every seed from 16 to "
         "4,000 labels (medians 0.600 and 0.620)."
     )
-    assert not finding(COUNTS, {"pretrained": warm, "random": cold}, metric="accuracy").factor > 1
+    scores = {"pretrained": warm, "random": cold}
+    main = finding(COUNTS, scores, metric="accuracy")
+    assert not main.factor > 1
+    assert all("times fewer" not in row for row in equivalents(COUNTS, scores, main))
+    cold[0] = [0.5, 0.5, 0.5]
+    main = finding(COUNTS, scores, metric="accuracy")
+    assert next(row["times fewer"] for row in equivalents(COUNTS, scores, main)) == "at least 250"
 
 
 def test_it_does_not_pay() -> None:

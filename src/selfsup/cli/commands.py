@@ -105,7 +105,7 @@ def pretrain(
         int | None, Parameter(help="Of an auto-encoder: numbers, bits or classes in the code.")
     ] = None,
     dry_run: Annotated[
-        bool, Parameter(negative="", help="Build, take one step, and estimate memory and time.")
+        bool, Parameter(negative="", help="Build, take a few steps, and estimate memory and time.")
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -47,7 +47,7 @@ def curves(
     """Was pre-training worth it on my data, and how many labels does it save?
 
     Compares the encoder with the same network from random weights, TF-IDF
-    and a linear probe, at 16 labels up to all.  No part chooses weights
+    and a linear probe (for tags: a look-up), at 16 labels up to all.  No part chooses weights
     here: models are scored on --test, else on --dev, else on a fifth of
     --train.  The same command again goes on where it stopped.
     """

@@ -89,9 +89,11 @@ class TaskModel(nn.Module):
         Args:
             texts: the ids of every text that will be trained on.
         """
+        self.train_all_rows()
         place, met = self.encoder.embeddings, np.unique(np.concatenate(list(texts)))
         whole = place.tokens
-        if isinstance(whole, MetRows) or not whole.weight.requires_grad:
+        assert isinstance(whole, nn.Embedding)
+        if not whole.weight.requires_grad:
             return
         if len(met) < len(whole.weight):
             place.tokens = MetRows(whole, torch.from_numpy(met))

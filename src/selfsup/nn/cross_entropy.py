@@ -45,7 +45,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(low, low + rows)
             xs, weight = small[part], weights[part].to(wide)
             scores = torch.mm(xs, w.mT, out=narrow[: len(xs)])
-            found = _soften(scores, bias, targets[part], weight, d_bias if needed else None)
+            found = _soften(scores, bias, targets[part], weight, d_bias, needed)
             loss += found[0]
             right += found[1]
             if not needed:
@@ -69,7 +69,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _soften(
-    scores: Tensor, bias: Tensor | None, targets: Tensor, weight: Tensor, d_bias: Tensor | None
+    scores: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weight: Tensor,
+    d_bias: Tensor | None,
+    needed: bool,
 ) -> tuple[Tensor, Tensor]:
     """Put the gradients of the losses in the place of the scores; what needs width, in a small buffer.
 
@@ -79,6 +84,7 @@ def _soften(
         targets: (M,).
         weight: (M,) of each row's loss; the gradients are without it.
         d_bias: (classes,) gets the bias's gradient added, or None.
+        needed: whether gradients are; else what stands in the scores afterwards means nothing.
 
     Returns:
         The weighted sum of the losses, and the weighted number of rows whose target is first.
@@ -101,6 +107,8 @@ def _soften(
         # the largest probability is 1 / sum(exp(logits - best)), never small
         log_sum = best - logits.amax(1).log()
         loss += ((log_sum - score) * share).sum()
+        if not needed:
+            continue
         logits.scatter_add_(1, chosen, logits.new_full((1, 1), -1.0).expand_as(chosen))
         if d_bias is not None:
             d_bias += torch.mv(logits.mT, share)

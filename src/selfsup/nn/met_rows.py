@@ -46,13 +46,15 @@ class MetRows(nn.Module):
         if self.training:
             return F.embedding(place, self.weight)
         behind = place - len(self.weight)
-        vectors = F.embedding(place.clamp(max=len(self.weight) - 1), self.weight)
-        unmet = behind >= 0
-        vectors[unmet] = self.others[behind[unmet]]
-        return vectors
+        known = F.embedding(place.clamp(max=len(self.weight) - 1), self.weight)
+        return torch.where(behind[:, None] < 0, known, self.others[behind.clamp(min=0)])
 
     def whole(self) -> nn.Embedding:
         """A plain embedding that gives the same."""
-        matrix = torch.cat([self.weight.detach(), self.others])[self.place]
-        count, width = matrix.shape
-        return nn.Embedding(count, width, _weight=matrix)
+        met, count = len(self.weight), len(self.place)
+        order = self.place.argsort()
+        matrix = self.weight.new_empty(count, self.weight.shape[1])
+        with torch.no_grad():
+            matrix[order[:met]] = self.weight
+            matrix[order[met:]] = self.others
+        return nn.Embedding(count, matrix.shape[1], _weight=matrix)

@@ -19,6 +19,7 @@ FLOORS = {
 Bound = Literal["", "at least", "at most"]
 
 _GUESSING = 0.01  # above the majority's score, and it is still no more than guessing
+_GAIN = 0.01  # by which more labels must help random weights in every seed
 
 
 @dataclass(frozen=True)
@@ -77,21 +78,23 @@ def labels_needed(counts: Sequence[int], scores: Sequence[float], target: float)
     return Reach(math.exp(low + share * (high - low)))
 
 
-def equivalents(counts: Sequence[int], scores: Scores) -> list[dict[str, Any]]:
-    """For each number of labels: how many random weights need to be as good, and the saving."""
+def equivalents(counts: Sequence[int], scores: Scores, main: Finding) -> list[dict[str, Any]]:
+    """For each number of labels: how many random weights need to be as good, and what that saves.
+
+    The last is left out where the sentence tells no saving.
+    """
     rows = []
     cold = medians(scores["random"])
     for count, score in zip(counts, medians(scores["pretrained"]), strict=True):
         need = labels_needed(counts, cold, score)
-        saved = need.labels / count
-        rows.append(
-            {
-                "labels": count,
-                "score": score,
-                "random weights need": _bounded(need.bound, rounded(need.labels)),
-                "times fewer": _bounded(need.bound, times(saved)),
-            }
-        )
+        row = {
+            "labels": count,
+            "score": score,
+            "random weights need": _bounded(need.bound, rounded(need.labels)),
+        }
+        if not math.isnan(main.factor):
+            row["times fewer"] = _bounded(need.bound, times(need.labels / count))
+        rows.append(row)
     return rows
 
 
@@ -108,7 +111,7 @@ def finding(
     The pre-trained start is ahead at a number of labels when it is in every seed (a seed has the same
     sample for both).  The saving is told at the score that random weights reach with the most labels, as
     the medians have it and in the worst seed; none is told unless random weights gain by more labels
-    in every seed, since then any number of labels "matches" any other.
+    in every seed, since else any number of labels "matches" any other.
 
     Args:
         counts: labels, rising.
@@ -144,10 +147,14 @@ def _compare(
         text = f"Pre-training does not pay here: random weights are better with {where} {unit}"
         return Finding(f"{text} ({last})", pays=False)
     if majority is not None and cold[-1] <= majority + _GUESSING:
-        return _never_learned(counts, warm, cold, ahead[0], metric, unit)
+        learned = [i for i in ahead if warm[i] > majority + _GUESSING]
+        if not learned:
+            text = f"Neither start is better than guessing with any number of {unit}"
+            return Finding(f"{text} ({last})", pays=False)
+        return _never_learned(counts, warm, cold, learned[0], metric, unit)
     need = labels_needed(counts, warm, cold[-1])
-    if need.bound == "at least" or warm[-1] < cold[-1]:
-        return _few_labels_only(counts, warm, cold, ahead, metric, unit)
+    if need.bound == "at least" or warm[-1] <= cold[-1]:
+        return _few_labels_only(counts, scores, ahead, metric, unit)
     saved = counts[-1] / need.labels
     if len(counts) > 1 and not _gains(scores["random"]):
         return _nothing_gained(counts, warm, cold, ahead, metric, unit)
@@ -175,19 +182,24 @@ def worst_saving(counts: Sequence[int], scores: Scores) -> float:
     """How many times fewer labels in the seed that saves least.
 
     Each seed's pre-trained curve is asked where it reaches what the same seed's random weights have
-    with the most labels.  Where it never does, the last number counts: 1, no saving.
+    with the most labels.  A seed that ends below them saves nothing (1), wherever it once was.
     """
-    curves = (np.asarray(scores[start], np.float64).T for start in ("pretrained", "random"))
     needs = [
-        labels_needed(counts, warm.tolist(), float(cold[-1]))
-        for warm, cold in zip(*curves, strict=True)
+        labels_needed(counts, warm, cold[-1]).labels if warm[-1] >= cold[-1] else counts[-1]
+        for warm, cold in _by_seed(scores)
     ]
-    return min(counts[-1] / need.labels for need in needs)
+    return min(counts[-1] / need for need in needs)
+
+
+def _by_seed(scores: Scores) -> list[tuple[list[float], list[float]]]:
+    """The curves of each seed: pre-trained, random."""
+    warm, cold = (np.asarray(scores[s], np.float64).T.tolist() for s in ("pretrained", "random"))
+    return list(zip(warm, cold, strict=True))
 
 
 def _gains(rows: Sequence[Sequence[float]]) -> bool:
-    """Whether in every seed the most labels give more than the fewest."""
-    return all(last > first for first, last in zip(rows[0], rows[-1], strict=True))
+    """Whether in every seed the most labels give noticeably more than the fewest."""
+    return all(last >= first + _GAIN for first, last in zip(rows[0], rows[-1], strict=True))
 
 
 def _in_the_worst(worst: float, saved: float, seeds: int) -> str:
@@ -195,7 +207,7 @@ def _in_the_worst(worst: float, saved: float, seeds: int) -> str:
         return ""
     if worst <= 1:
         return f" (in the worst of {seeds} seeds none)"
-    if worst >= 0.95 * saved:
+    if worst >= saved or times(worst) == times(saved):
         return " in every seed"
     return f" (in the worst of {seeds} seeds {times(worst)})"
 
@@ -237,27 +249,28 @@ def _never_learned(
 
 
 def _few_labels_only(
-    counts: Sequence[int],
-    warm: Sequence[float],
-    cold: Sequence[float],
-    ahead: Sequence[int],
-    metric: str,
-    unit: str,
+    counts: Sequence[int], scores: Scores, ahead: Sequence[int], metric: str, unit: str
 ) -> Finding:
     """Random weights are level or better at the end; the saving is told where it is largest."""
+    warm, cold = medians(scores["pretrained"]), medians(scores["random"])
     needs = {i: labels_needed(counts, cold, warm[i]) for i in ahead}
     best = max(ahead, key=lambda i: needs[i].labels / counts[i])
     few, many = counts[best], needs[best].labels
     start = f"Pre-training pays only with few {unit}"
-    ends = f"with {rounded(counts[-1])} random weights are better ({cold[-1]:.3f} against {warm[-1]:.3f})"
+    end = "better" if cold[-1] > warm[-1] else "as good"
+    ends = f"with {rounded(counts[-1])} random weights are {end} ({cold[-1]:.3f} against {warm[-1]:.3f})"
     if many <= few:  # ahead in every seed, yet random weights did as well with fewer
         where = listed([counts[i] for i in ahead])
         return Finding(f"{start} ({where}), and saves none; {ends}", pays=True)
-    text = (
-        f"{start}: with {rounded(few)} the model matches random weights with {rounded(many)} "
-        f"({metric} {warm[best]:.3f}): {times(many / few)} times fewer, but {ends}"
-    )
-    return Finding(text, True, warm[best], few, many, needs[best].bound)
+    worst = min(labels_needed(counts, c, w[best]).labels / few for w, c in _by_seed(scores))
+    spread = _in_the_worst(worst, many / few, len(scores["random"][0]))
+    bound = needs[best].bound
+    matched = f"matches random weights with {rounded(many)} ({metric} {warm[best]:.3f})"
+    if bound == "at least":
+        matched = f"has {metric} {warm[best]:.3f}, which random weights reach with no number tried"
+    saved = _bounded(bound, f"{times(many / few)} times fewer")
+    text = f"{start}: with {rounded(few)} the model {matched}: {saved}{spread}, but {ends}"
+    return Finding(text, True, warm[best], few, many, bound, worst)
 
 
 def _against_floor(counts: Sequence[int], scores: Scores, unit: str, link: str) -> str:

@@ -92,8 +92,7 @@ def _efficiency(page: Page, folder: Path, result: Mapping[str, Any]) -> None:
         {
             unit: row["labels"],
             f"pre-trained {metric}": f"{row['score']:.3f}",
-            "random weights need": row["random weights need"],
-            "times fewer": row["times fewer"],
+            **{k: row[k] for k in ("random weights need", "times fewer") if k in row},
         }
         for row in result["equivalents"]
     ]

@@ -8,6 +8,7 @@ each word's most frequent one.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -255,7 +256,11 @@ def conclude(
     saving: dict[str, Any] | None = None
     if main.factor > 1:  # not a number where there is none
         saving = {"labels": main.few, "random_labels": main.many, "score": main.score}
-        saving |= {"times_fewer": main.factor, "bound": main.bound, "worst_seed": main.worst}
+        saving |= {
+            "times_fewer": main.factor,
+            "bound": main.bound,
+            "worst_seed": _number(main.worst),
+        }
     return {
         "kind": "study curves",
         "task": info.kind,
@@ -276,8 +281,13 @@ def conclude(
         },
         "majority": majority,
         "scores": scores,
-        "equivalents": equivalents(counts, scores),
+        "equivalents": equivalents(counts, scores, main),
         "curves": curves,
         "mistakes": {"seed": middle["seed"], **middle["mistakes"]},
         "cells": [{k: v for k, v in c.items() if k not in {"curve", "mistakes"}} for c in cells],
     }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no number for what was not measured."""
+    return None if math.isnan(value) else value

@@ -7,6 +7,7 @@ is this from?
 
 from __future__ import annotations
 
+import operator
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -307,11 +308,12 @@ def finding(curves: dict[str, Any]) -> str:
         f"With {sizes[0]} labels the pre-trained encoder answers {warm[0]:.0%} right, "
         f"the same network from random weights {cold[0]:.0%} (chance: {curves['chance']:.0%})"
     )
-    matched = [
+    seeds = curves["accuracy"]
+    matched = [  # in every seed, and by more than chance
         (few, many)
-        for few, a in zip(sizes, warm, strict=True)
-        for many, b in zip(sizes, cold, strict=True)
-        if a >= b and many > few
+        for few, a, middle in zip(sizes, seeds["pretrained"], warm, strict=True)
+        for many, b in zip(sizes, seeds["random"], strict=True)
+        if many > few and middle > curves["chance"] and all(map(operator.ge, a, b))
     ]
     if matched:
         few, many = max(matched, key=lambda pair: pair[1] / pair[0])

@@ -77,7 +77,7 @@ def fit(
     observations = read_observations(data)
     rows, spec = _rows(_chosen(observations, columns), None)
     warnings = _leaks(rows, observations)
-    scaling = "columns" if spec is None else "common"
+    scaling = "columns" if spec is None else "pixels"
     detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
     spec_state = None if spec is None else spec.state()
     color = data.color

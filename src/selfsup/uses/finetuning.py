@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from selfsup.data.sampler import Sampler
@@ -113,7 +112,10 @@ class Fitted:
     model: TaskModel
     outcome: Outcome
     loop: Loop
+    """Its optimizers hold token vectors that the model no longer has: it has finished."""
     train: TrainConfig
+    trained: int
+    """Parameters that could move: of token vectors those that the training texts use."""
 
     @property
     def scores(self) -> dict[str, float]:
@@ -150,6 +152,7 @@ def fit(
     model.train_met_rows(texts)
     count = len(texts)
     train = with_budget(config, count, pretrained.config.hidden_size)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     loop = Loop(
         model,
         sets.train.objective,
@@ -167,7 +170,7 @@ def fit(
     if config.select == "best":
         loop.take_best()
     model.train_all_rows()
-    return Fitted(model, outcome, loop, train)
+    return Fitted(model, outcome, loop, train, trained)
 
 
 def choose_threshold(sets: Sets, fitted: Fitted) -> Sets:
@@ -343,7 +346,6 @@ def fingerprint(dependencies: Mapping[str, Any]) -> str:
 
 def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any]:
     state = fitted.outcome.state
-    weights = [p for p in fitted.model.parameters() if p.requires_grad]
     return {
         "kind": "finetune",
         "task": sets.info.kind,
@@ -351,7 +353,7 @@ def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any
         "labels": list(sets.info.labels),
         "examples": len(sets.train),
         "parameters": parameter_count(fitted.model),
-        "trained_parameters": int(np.sum([p.numel() for p in weights])),
+        "trained_parameters": fitted.trained,
         "steps": state.step,
         "epochs": round(state.step * fitted.train.batch_size / len(sets.train.objective.ids), 2),
         "learning_rate": fitted.loop.optimizers[-1].param_groups[0]["peak_lr"],

@@ -353,7 +353,7 @@ def _deliver(
 
 
 def dry_run(config: PretrainConfig) -> dict[str, Any]:
-    """Build everything, take one step, and estimate memory and time; writes no run.
+    """Build everything, take a few steps, and estimate memory and time; writes no run.
 
     Returns:
         Parameters, seconds for a step, tokens/s, peak memory in megabytes, and the estimated

@@ -170,6 +170,40 @@ def test_tables_with_words_are_mended_by_name() -> None:
         detector.score_samples({"size": [1.0]})
 
 
+def test_pixels_are_compared_by_where_they_are_and_can_be_had_back() -> None:
+    from selfsup.uses.detection.scaling import RangeScale, harden, soften
+
+    rows = np.random.default_rng(0).random((20, 6)) - 0.2
+    rows[3] = 0.0  # a black image
+    soft = soften(rows)
+    np.testing.assert_allclose(harden(soft), rows, atol=1e-12)
+    np.testing.assert_allclose(soften(4 * rows), 2 * soft)  # half of the light's logarithm is left
+    scale = RangeScale.fit(rows, "pixels")
+    np.testing.assert_allclose(scale.inverse(scale.transform(rows)), rows, atol=1e-12)
+    assert np.unique(scale.width).size == 1
+    plain = RangeScale.fit(rows, "common")
+    assert not np.allclose(plain.transform(rows), scale.transform(rows))
+
+
+def test_much_ink_alone_is_not_strange() -> None:
+    """Strokes of normal images with twice the ink, against thin strokes elsewhere."""
+    random = np.random.default_rng(0)
+
+    def images(count: int, column: int, ink: float) -> NDArray[np.float64]:
+        x = np.zeros((count, 8, 8))
+        x[:, :, column] = ink * random.uniform(0.3, 1.0, (count, 1))
+        return x.reshape(count, -1) + 0.02 * random.random((count, 64))
+
+    train = images(200, 2, 1.0)
+    bold, elsewhere = images(50, 2, 2.0), images(50, 5, 0.4)
+    share = {}
+    for scaling in ("common", "pixels"):
+        detector = AutoEncoderDetector(scaling=scaling).fit(train)
+        wrong = detector.score_samples(bold)[:, None] < detector.score_samples(elsewhere)[None]
+        share[scaling] = float(wrong.mean())
+    assert share["pixels"] < 0.2 < share["common"]
+
+
 def test_codes_come_back_as_rows() -> None:
     coder = AutoEncoderTransformer(code_size=3, steps=1500).fit(TRAIN)
     codes = coder.transform(NEW)

@@ -75,8 +75,8 @@ class AutoEncoderEstimator(
     def _check(self) -> None:
         if self.missing not in ("refuse", "impute"):
             raise UserError(f"missing is '{self.missing}'", mend="use refuse or impute")
-        if self.scaling not in ("columns", "common"):
-            raise UserError(f"scaling is '{self.scaling}'", mend="use columns or common")
+        if self.scaling not in ("columns", "common", "pixels"):
+            raise UserError(f"scaling is '{self.scaling}'", mend="use columns, common or pixels")
         for name in ("members", "hidden", "batch_size"):
             if int(getattr(self, name)) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, it must be at least 1")
@@ -122,7 +122,7 @@ class AutoEncoderEstimator(
     def _fit(self, X: Any) -> NDArray[np.float64]:
         self._check()
         rows = self._rows(X, reset=True)
-        self.scale_ = RangeScale.fit(rows, common=self.scaling == "common")
+        self.scale_ = RangeScale.fit(rows, self.scaling)
         scaled = self.scale_.transform(rows)
         self.engine_ = Engine(self._plan(len(rows), rows.shape[1]), rows.shape[1])
         self.engine_.learn(scaled)

@@ -29,7 +29,9 @@ class AutoEncoderTransformer(AutoEncoderEstimator):
         steps, batch_size, learning_rate: of the training, with Adam; `auto` steps: ten passes over the
             rows, within 60 to 200.
         corruption: how strong noise and masks are; 0: the network sees rows as they are.
-        scaling: each of the `columns` by its own range, or all by a `common` one (pixels).
+        scaling: each of the `columns` by its own range, or all by a `common` one; `pixels`: the same on
+            rows of images, zero being dark, of which each is divided by the root of its length, so that
+            how much light or ink it has counts less.
         missing: `refuse` gaps and infinite values, or `impute` the training median.
         device: `cpu`, `cuda` or `auto`.
         random_state: a number, a `RandomState`, or None for another one each time.

@@ -101,7 +101,9 @@ def load_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         setattr(engine, name, tensors[name].numpy())
     engine.code_weight, engine.seen = float(settings["code_weight"]), int(settings["seen"])
     detector.engine_ = engine
-    detector.scale_ = RangeScale(tensors["center"].numpy(), tensors["width"].numpy())
+    detector.scale_ = RangeScale(
+        tensors["center"].numpy(), tensors["width"].numpy(), softened=detector.scaling == "pixels"
+    )
     detector.calibration_ = tensors["calibration"].numpy()
     if "fill" in tensors:
         detector.fill_ = tensors["fill"].numpy()
