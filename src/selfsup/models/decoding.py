@@ -25,6 +25,8 @@ Product = Callable[[Tensor], Tensor]
 
 _MANY = 8
 """Rows from which int8 weights are widened once instead of at each row."""
+_WIDER = 4
+"""Outputs for an input up to which a plain float32 product of one row is ahead."""
 
 
 class Decoding:
@@ -166,14 +168,16 @@ def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: 
     """A linear layer's product in float32 or bfloat16.
 
     On CPUs torch's plain product of one row and a matrix is slow in bfloat16, and of several rows in both:
-    oneDNN's, over a weight in blocks, is not (`benchmarks/generation_speed.py`).
+    oneDNN's, over a weight in blocks, is not (`benchmarks/generation_speed.py`).  In float32 the plain one
+    is ahead for a row and somewhat more outputs than inputs; elsewhere it takes up to twice as long.
     """
     weight = weight.detach().to(dtype)
     bias = None if bias is None else bias.detach().to(dtype)
     blocked = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if weight.device.type != "cpu" or not blocked:
         return lambda x: F.linear(x, weight, bias)
-    if rows == 1 and dtype == torch.float32:
+    outputs, inputs = weight.shape
+    if rows == 1 and dtype == torch.float32 and inputs < outputs <= _WIDER * inputs:
         columns = weight.T.contiguous()
         if bias is None:
             return lambda x: x @ columns
