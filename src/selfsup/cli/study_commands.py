@@ -47,9 +47,10 @@ def curves(
     """Was pre-training worth it on my data, and how many labels does it save?
 
     Compares the encoder with the same network from random weights, TF-IDF
-    and a linear probe (for tags: a look-up), at 16 labels up to all.  No part chooses weights
-    here: models are scored on --test, else on --dev, else on a fifth of
-    --train.  The same command again goes on where it stopped.
+    and a linear probe (for tags: a look-up), at 16 labels up to all.  No
+    part chooses weights here: models are scored on --test, else on --dev,
+    else on a fifth of --train.  The same command again goes on where it
+    stopped.
     """
     config = what_to_learn(model, task, layout, fine)
     counts = _counts(labels)

@@ -45,7 +45,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(low, low + rows)
             xs, weight = small[part], weights[part].to(wide)
             scores = torch.mm(xs, w.mT, out=narrow[: len(xs)])
-            found = _soften(scores, bias, targets[part], weight, d_bias, needed)
+            found = _into_gradients(scores, bias, targets[part], weight, d_bias, needed)
             loss += found[0]
             right += found[1]
             if not needed:
@@ -68,7 +68,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*(None if g is None else g.to(dtype) for g, dtype in pairs), None, None)
 
 
-def _soften(
+def _into_gradients(
     scores: Tensor,
     bias: Tensor | None,
     targets: Tensor,

@@ -185,6 +185,17 @@ def test_pixels_are_compared_by_where_they_are_and_can_be_had_back() -> None:
     assert not np.allclose(plain.transform(rows), scale.transform(rows))
 
 
+def test_a_saved_detector_of_images_scores_the_same(tmp_path: Path) -> None:
+    from selfsup.uses.detection.folder import load_detector, save_detector
+
+    rows = np.random.default_rng(0).random((60, 9))
+    detector = AutoEncoderDetector(scaling="pixels").fit(rows[:40])
+    save_detector(tmp_path, detector)
+    again, _ = load_detector(tmp_path)
+    assert again.scale_.softened
+    np.testing.assert_allclose(again.score_samples(rows), detector.score_samples(rows), rtol=1e-9)
+
+
 def test_much_ink_alone_is_not_strange() -> None:
     """Strokes of normal images with twice the ink, against thin strokes elsewhere."""
     random = np.random.default_rng(0)
