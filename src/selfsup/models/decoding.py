@@ -7,7 +7,8 @@ machine reads it fastest, in float32, bfloat16 or int8, and each token costs onl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup.models.transformer import CausalLanguageModel
-from selfsup.nn.attention import rotary_tables
+from selfsup.nn.attention import Attending, rotary_tables
 from selfsup.nn.block import Block, activate
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.sequences import Sequences
@@ -25,6 +26,8 @@ Product = Callable[[Tensor], Tensor]
 
 _MANY = 8
 """Rows from which int8 weights are widened once instead of at each row."""
+_LENGTHS = 256
+"""Tokens by which the length grows that a GPU's recorded steps read."""
 _WIDER = 4
 """Outputs for an input up to which a plain float32 product of one row is ahead."""
 
@@ -76,13 +79,28 @@ class Decoding:
 
     @torch.inference_mode()
     def read(self, batch: Sequences, cache: KeyValueCache) -> Tensor:
-        """Hidden vectors (N, hidden) of tokens that go on where the cache's rows end."""
+        """Hidden vectors (N, hidden) of tokens that go on where the cache's rows end.
+
+        On a GPU, one token for each row is read by replaying what was recorded before.
+        """
+        tables = self._tables(cache.capacity)
+        if self.device.type == "cuda" and len(batch.tokens) == len(batch.starts) - 1:
+            return self._replayed(batch, cache, tables)
+        return self._read(batch.tokens, batch.positions, cache.plans(batch), tables)
+
+    def _read(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        plans: Sequence[Attending],
+        tables: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
         heads, shared = self.config.num_heads, self.config.kv_heads
-        x = self.tokens[batch.tokens]
+        x = self.tokens[tokens]
         if self.places is not None:
-            x = x + self.places[batch.positions]
-        turns = self._turning(batch, cache.capacity)
-        for layer, plan in zip(self.layers, cache.plans(batch), strict=True):
+            x = x + self.places[positions]
+        turns = None if tables is None else (tables[0][positions], tables[1][positions])
+        for layer, plan in zip(self.layers, plans, strict=True):
             joined = layer.qkv(layer.attention_norm(x)).view(len(x), heads + 2 * shared, -1)
             if turns is not None:
                 joined = _turned(joined, heads + shared, *turns)
@@ -96,8 +114,22 @@ class Decoding:
         """Of the next token, float32, for chosen hidden vectors: (M, hidden) to (M, vocabulary)."""
         return self.output(hidden).float()
 
-    def _turning(self, batch: Sequences, length: int) -> tuple[Tensor, Tensor] | None:
-        """Rotary cosines and sines of the tokens' places, looked up in a table made once."""
+    def _replayed(
+        self, batch: Sequences, cache: KeyValueCache, tables: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """One token for each row: its kernels are recorded once for each 256 tokens of length."""
+        cache.grow(torch.ones_like(cache.lengths))
+        longest = int(cache.lengths.max())
+        limit = min(cache.capacity, -(-longest // _LENGTHS) * _LENGTHS)
+        replay = cache.replays.get(limit)
+        if replay is None:
+            replay = _Replay(self, cache, limit, tables)
+            cache.replays[limit] = replay
+        found: Tensor = replay(batch.tokens, batch.positions)
+        return found
+
+    def _tables(self, length: int) -> tuple[Tensor, Tensor] | None:
+        """Rotary cosines and signed sines of all places, (places, 1, width), made once."""
         config = self.config
         if config.positions != "rotary":
             return None
@@ -107,8 +139,94 @@ class Decoding:
             tables = rotary_tables(places, width, config.rope_theta, config.rope_scaling)
             cos, sin = (one[:, 0].to(self.dtype) for one in tables)
             self._turns = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
-        cos, sin = self._turns
-        return cos[batch.positions], sin[batch.positions]
+        return self._turns
+
+
+class _Replay:
+    """A recorded step of a GPU: reading one token for each row of a cache, up to a length.
+
+    Small kernels take less time than starting them from Python does; a CUDA graph starts all at once.
+    """
+
+    def __init__(
+        self,
+        decoding: Decoding,
+        cache: KeyValueCache,
+        limit: int,
+        tables: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        rows = len(cache.lengths)
+        self.decoding, self.tables = decoding, tables  # whose memory the recorded kernels read
+        self.tokens = torch.zeros(rows, dtype=torch.int64, device=decoding.device)
+        self.positions = torch.zeros_like(self.tokens)
+        self.order = torch.arange(rows, device=decoding.device)
+        self.places = torch.arange(limit, device=decoding.device)
+        self.pairs = list(zip(cache.keys, cache.values, strict=True))
+        self.limit = limit
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.hidden = torch.empty(0)
+
+    def __call__(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Hidden vectors (rows, hidden) of the rows' next tokens (rows,) at their places (rows,)."""
+        self.tokens.copy_(tokens)
+        self.positions.copy_(positions)
+        if self.graph is None:
+            self._record()
+        assert self.graph is not None
+        self.graph.replay()
+        return self.hidden.clone()
+
+    def _record(self) -> None:
+        # twice: what is kept for these very tokens and places is the same each time
+        stream = torch.cuda.Stream(self.decoding.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self.decoding.device))
+        with torch.cuda.stream(stream):
+            self._step()
+        torch.cuda.current_stream(self.decoding.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.hidden = self._step()
+        self.graph = graph
+
+    def _step(self) -> Tensor:
+        unseen = self.places > self.positions[:, None]
+        bias = torch.zeros(unseen.shape, dtype=self.decoding.dtype, device=unseen.device)
+        bias.masked_fill_(unseen, -torch.inf)
+        bias = bias[:, None, None]
+        plans = [
+            _OneToken(k, v, self.order, self.positions, bias, self.limit) for k, v in self.pairs
+        ]
+        return self.decoding._read(self.tokens, self.positions, plans, self.tables)
+
+
+@dataclass(frozen=True)
+class _OneToken:
+    """One layer's cache for one new token a row, in calls whose shapes never change."""
+
+    keys: Tensor
+    values: Tensor
+    order: Tensor
+    """(rows,) 0, 1, 2, …"""
+    positions: Tensor
+    """(rows,) where each row's token goes."""
+    bias: Tensor
+    """(rows, 1, 1, limit) 0, or minus infinity for what is not written yet."""
+    limit: int
+
+    def windowed(self, reach: int) -> _OneToken:
+        """Refused, as a decoder's configuration refuses windows."""
+        raise TypeError(f"decoders have no windows, one of {reach} was asked for")
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """(rows, heads, width) queries, keys and values to (rows, heads, width)."""
+        rows, heads, width = q.shape
+        self.keys[self.order, :, self.positions] = k
+        self.values[self.order, :, self.positions] = v
+        keys, values = self.keys[:, :, : self.limit], self.values[:, :, : self.limit]
+        grouped = q.reshape(rows, keys.shape[1], -1, width)
+        scores = (grouped * width**-0.5) @ keys.mT
+        mixed: Tensor = scores.add_(self.bias).softmax(-1) @ values
+        return mixed.reshape(rows, heads, width)
 
 
 def _turned(x: Tensor, count: int, cos: Tensor, sin: Tensor) -> Tensor:

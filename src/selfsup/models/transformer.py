@@ -15,6 +15,7 @@ from selfsup.nn.block import Block, activate, make_norm
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.dropout import Dropout
 from selfsup.nn.met_rows import MetRows
+from selfsup.nn.precision import product_dtype
 from selfsup.nn.sequences import Sequences
 
 
@@ -107,8 +108,9 @@ class Transformer(nn.Module):
         if cache is not None:
             plans = cache.plans(batch)
         else:
-            plan = batch.plan.causal() if self.config.causal else batch.plan
-            plans = [plan] * self.config.num_layers
+            width = self.config.hidden_size // self.config.num_heads
+            plan = batch.plan_for(product_dtype(x), width)
+            plans = [plan.causal() if self.config.causal else plan] * self.config.num_layers
         kept = [x]
         for block, plan_, table in zip(self.blocks, plans, self._rotary(batch), strict=True):
             x = block(x, plan_, table)

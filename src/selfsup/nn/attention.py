@@ -29,6 +29,14 @@ class Attending(Protocol):
         ...
 
 
+class Plan(Attending, Protocol):
+    """How to attend within each sequence of a batch."""
+
+    def causal(self) -> Plan:
+        """The same, each token looking at itself and those before it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Group:
     """Sequences (or rows of packed sequences) that one dense attention call handles."""
@@ -122,6 +130,72 @@ class AttentionPlan:
                 groups.append(Group(group.rows, group.length, mask))
             self.windows[reach] = replace(self, groups=tuple(groups), windows={})
         return self.windows[reach]
+
+
+@dataclass(frozen=True)
+class FlashPlan:
+    """The same on a GPU in half precision: one kernel over the sequences as they lie (Dao 2023).
+
+    Nothing is padded, gathered or masked, whatever the lengths.
+    """
+
+    bounds: Tensor
+    """(B + 1 or more,) int32, on the GPU: where each sequence starts, and N, repeated to the end."""
+    longest: int
+    """No sequence has more tokens."""
+    forward_only: bool = False
+    """Each token looks at itself and those before it."""
+    reach: int = -1
+    """Tokens that are seen to each side; -1: all."""
+
+    @staticmethod
+    def fits(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+        """Whether the kernel takes heads of that width in that format on that device."""
+        half = dtype in {torch.float16, torch.bfloat16}
+        if device.type != "cuda" or not half or width % 8 or width > 256:
+            return False
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+
+    @staticmethod
+    def bounds_of(starts: Tensor, device: torch.device) -> Tensor:
+        """`bounds` of sequences beginning at `starts` ((B + 1,), on the CPU).
+
+        Their number is rounded up to a power of two by empty sequences, so that compiled code meets few
+        shapes.
+        """
+        count = len(starts) - 1
+        size = 1 << max(0, count - 1).bit_length()
+        filled = torch.full((size + 1,), int(starts[-1]), dtype=torch.int32)
+        filled[: count + 1] = starts
+        return filled.to(device)
+
+    def causal(self) -> FlashPlan:
+        """The same plan, each token looking at itself and those before it."""
+        return replace(self, forward_only=True)
+
+    def windowed(self, reach: int) -> FlashPlan:
+        """The same plan, looking at most `reach` tokens to each side."""
+        return replace(self, reach=reach)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
+        """Scaled dot-product attention within each sequence; see the function of that name."""
+        if k.shape[1] != q.shape[1]:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+        found = torch.ops.aten._flash_attention_forward(
+            q,
+            k,
+            v,
+            self.bounds,
+            self.bounds,
+            self.longest,
+            self.longest,
+            dropout,
+            self.forward_only,
+            False,
+            window_size_left=self.reach,
+            window_size_right=0 if self.forward_only else self.reach,
+        )
+        return found[0]  # type: ignore[no-any-return]
 
 
 def _lower(length: int, device: torch.device) -> Tensor:

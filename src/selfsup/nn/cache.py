@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,8 @@ class KeyValueCache:
         self.values = [torch.zeros_like(k) for k in self.keys]
         self.lengths = torch.zeros(rows, dtype=torch.int64)
         """(rows,) tokens in each row, on the CPU."""
+        self.replays: dict[int, Any] = {}
+        """What `Decoding` has recorded of writing into these very tensors, by the length read."""
 
     @property
     def capacity(self) -> int:
@@ -56,10 +59,24 @@ class KeyValueCache:
         chosen = rows.to(self.keys[0].device)
         self.keys = [k[chosen] for k in self.keys]
         self.values = [v[chosen] for v in self.values]
+        self.replays = {}
 
     def cut(self, length: Tensor) -> None:
         """Forget what stands after the first `length` ((rows,)) tokens of each row."""
         self.lengths = torch.minimum(self.lengths, length)
+
+    def grow(self, counts: Tensor) -> None:
+        """Count each row as longer by so many ((rows,), on the CPU) tokens.
+
+        Raises:
+            ValueError: a row would be longer than the cache, or the batch has another number of rows.
+        """
+        if len(counts) != len(self.lengths):
+            raise ValueError(f"{len(counts)} sequences for {len(self.lengths)} rows of the cache")
+        after = self.lengths + counts
+        if int(after.max()) > self.capacity:
+            raise ValueError(f"{int(after.max())} tokens, the cache holds {self.capacity}")
+        self.lengths = after
 
     def plans(self, batch: Sequences) -> list[_Layer]:
         """What each layer attends by, to read a batch whose sequences go on where the rows end.
@@ -69,15 +86,9 @@ class KeyValueCache:
         Raises:
             ValueError: a row would be longer than the cache, or the batch has another number of rows.
         """
-        counts = batch.starts.diff()
-        if len(counts) != len(self.lengths):
-            raise ValueError(f"{len(counts)} sequences for {len(self.lengths)} rows of the cache")
         before = self.lengths
-        after = before + counts
-        if int(after.max()) > self.capacity:
-            raise ValueError(f"{int(after.max())} tokens, the cache holds {self.capacity}")
-        self.lengths = after
-        step = _Step.of(batch, before, after)
+        self.grow(batch.starts.diff())
+        step = _Step.of(batch, before, self.lengths)
         pairs = zip(self.keys, self.values, strict=True)
         return [_Layer(keys, values, step) for keys, values in pairs]
 

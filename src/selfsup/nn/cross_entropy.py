@@ -7,8 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfsup.nn.precision import product_dtype
+
 CHUNK = 1 << 25
 """Logits alive at once; 64 MiB in bfloat16."""
+GPU_CHUNK = 1 << 28
+"""The same on a GPU, which has the memory and whose products want to be large; 512 MiB."""
 BLOCK = 1 << 20
 """Logits that a CPU handles in float32 at once; 4 MiB, which its caches hold."""
 
@@ -30,7 +34,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor | None, targets: Tensor, weights: Tensor
     ) -> tuple[Tensor, Tensor]:
-        dtype = torch.get_autocast_dtype(x.device.type) if _autocast(x) else x.dtype
+        dtype = product_dtype(x)
         small, w = x.detach().to(dtype), matrix.detach().to(dtype)
         wide = torch.promote_types(dtype, torch.float32)
         needed = any(ctx.needs_input_grad[:3])
@@ -38,7 +42,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         d_small = torch.empty_like(small)
         d_matrix: Tensor | None = None
         d_bias = None if bias is None else torch.zeros_like(bias, dtype=wide)
-        parts = -(-len(x) * len(w) // CHUNK) or 1
+        chunk = CHUNK if x.device.type == "cpu" else GPU_CHUNK
+        parts = -(-len(x) * len(w) // chunk) or 1
         rows = -(-len(x) // parts)  # equal parts: each new shape of a product is planned anew
         narrow = small.new_empty(rows, len(w))
         for low in range(0, len(x), rows):
@@ -90,6 +95,8 @@ def _into_gradients(
         The weighted sum of the losses, and the weighted number of rows whose target is first.
     """
     wide = weight.dtype
+    if scores.device.type == "cuda" and wide == torch.float32:
+        return _on_gpu(scores, bias, targets, weight, d_bias, needed)
     loss, right = weight.new_zeros(()), weight.new_zeros(())
     rows = len(scores)
     if scores.device.type == "cpu":
@@ -117,8 +124,21 @@ def _into_gradients(
     return loss, right
 
 
-def _autocast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type)
+def _on_gpu(
+    scores: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    weight: Tensor,
+    d_bias: Tensor | None,
+    needed: bool,
+) -> tuple[Tensor, Tensor]:
+    """The same by one kernel, which reads the scores twice and writes once."""
+    from selfsup.nn.cross_entropy_kernel import softmax_gradients
+
+    losses, first = softmax_gradients(scores, bias, targets, needed)
+    if needed and d_bias is not None:
+        d_bias += torch.mv(scores.mT, weight.to(scores.dtype))
+    return losses @ weight, first @ weight
 
 
 def linear_cross_entropy(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfsup.nn.attention import AttentionPlan
+from selfsup.nn.attention import AttentionPlan, FlashPlan, Plan
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,28 @@ class Sequences:
         """How attention is computed for these lengths; worked out once, used by every layer."""
         return AttentionPlan.build(self.starts, self.row_length, self.tokens.device)
 
+    @cached_property
+    def flash_plan(self) -> FlashPlan:
+        """The same for a GPU in half precision."""
+        longest = self.row_length or int(self.starts.diff().max())
+        return FlashPlan(FlashPlan.bounds_of(self.starts, self.tokens.device), longest)
+
+    def plan_for(self, dtype: torch.dtype, width: int) -> Plan:
+        """The plan for queries of that format in heads of that width, on this device."""
+        fits = FlashPlan.fits(self.tokens.device, dtype, width)
+        return self.flash_plan if fits else self.plan
+
     def to(self, device: torch.device) -> Sequences:
         """The same sequences on another device (the starts stay on the CPU)."""
-        return replace(
+        moved = replace(
             self,
             tokens=self.tokens.to(device, non_blocking=True),
             positions=self.positions.to(device, non_blocking=True),
             types=None if self.types is None else self.types.to(device, non_blocking=True),
         )
+        if moved.tokens.device.type == "cuda" and len(self.starts) > 1:
+            _ = moved.flash_plan  # now, and not when the GPU waits for it
+        return moved
 
     @staticmethod
     def from_lists(ids: list[np.ndarray], types: list[np.ndarray] | None = None) -> Sequences:

@@ -30,6 +30,7 @@ from selfsup.training.devices import (
 )
 from selfsup.training.diagnosis import explain_non_finite
 from selfsup.training.evaluation import Examination
+from selfsup.training.feed import Feed
 from selfsup.training.metrics import MetricsLog
 from selfsup.training.optimizers import build_optimizers, set_rate
 from selfsup.training.progress import Progress, clock
@@ -118,6 +119,7 @@ class Loop:
         self.scored: nn.Module = _Scored(model, objective)
         self.part_size = config.batch_size // (config.accumulate * self.world)
         """Examples that one process handles at once."""
+        self.feed = Feed(self._batch, self.device)
         self.examination = evaluation
         self.evaluate = (
             evaluation.evaluator(self.part_size, self.device, self.precision)
@@ -135,12 +137,15 @@ class Loop:
 
     # ---- one step ------------------------------------------------------------------------------
 
-    def examples(self, part: int) -> Examples:
-        """This process's share of part `part` of the current step."""
-        first = self.state.step * self.config.batch_size
+    def examples(self, step: int, part: int) -> Examples:
+        """This process's share of part `part` of a step."""
+        first = step * self.config.batch_size
         return self.sampler.at(
             first + (part * self.world + self.rank) * self.part_size, self.part_size
         )
+
+    def _batch(self, step: int, part: int) -> Any:
+        return self.objective.batch(self.examples(step, part), Key(self.seed))
 
     def step(self) -> tuple[float, int]:
         """Forward and backward over all parts, one update.
@@ -155,7 +160,7 @@ class Loop:
         local = torch.zeros(2, dtype=torch.float64, device=self.device)
         tokens = 0
         for part in range(parts):
-            batch = self.objective.batch(self.examples(part), Key(self.seed)).to(self.device)
+            batch = self.feed.take(self.state.step, part)
             seed_draws(int(hash64(self.seed, self.state.step, part, self.rank)) >> 1, self.device)
             last = part == parts - 1
             wait = nullcontext() if last or self.world == 1 else self.scored.no_sync()  # type: ignore[operator]
@@ -163,14 +168,16 @@ class Loop:
                 with self.precision.autocast(self.device):
                     score = self.scored(batch)
                 score.loss_sum.backward()
+            self.feed.prepare(self.state.step + last, 0 if last else part + 1)
             local += torch.stack([score.loss_sum.detach(), score.count]).double()
             tokens += batch.token_count
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        raw_norm = torch.nn.utils.get_total_norm(grads)
         totals = torch.tensor([*local.tolist(), tokens], dtype=torch.float64)
         loss_sum, count, all_tokens = distributed.add_up(totals).tolist()
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
         # DDP has averaged over processes what is to be a sum over them
         scale = self.world / max(count, 1.0)
-        norm = scale * float(torch.nn.utils.get_total_norm(grads))
+        norm = scale * float(raw_norm)
         if not math.isfinite(loss_sum) or not math.isfinite(norm):
             self._refuse_non_finite()
         limit = self.config.clip or math.inf
@@ -181,7 +188,7 @@ class Loop:
         return loss_sum / max(count, 1.0), int(all_tokens)
 
     def _refuse_non_finite(self) -> None:
-        parts = [self.examples(part) for part in range(self.config.accumulate)]
+        parts = [self.examples(self.state.step, part) for part in range(self.config.accumulate)]
         what = explain_non_finite(
             self.model, self.objective, parts, Key(self.seed), self.device, self.precision
         )
@@ -298,7 +305,8 @@ class Loop:
         if resumed:
             display.say(f"resumed at step {resumed:,}")
         try:
-            with torch.random.fork_rng(devices=[]), stop_requests() as stop:
+            gpus = [self.device.index or 0] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices=gpus), stop_requests() as stop:
                 speed = self._steps(log, display, stop)
         finally:
             gc.unfreeze()
