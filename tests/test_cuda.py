@@ -334,6 +334,12 @@ def test_auto_encoders(recipe: str, tmp_path: Path) -> None:
     same = np.isclose(codes.encode(there, x), wanted, atol=1e-3).mean()
     assert same > (0.999 if wanted.dtype.kind == "f" else 0.97)
     np.testing.assert_allclose(codes.decode(there, wanted), codes.decode(here, wanted), atol=1e-3)
+    if recipe == "vae":
+        nats = [codes.log_likelihood(one, x[:3].round(), draws=20) for one in (here, there)]
+        np.testing.assert_allclose(nats[1], nats[0], rtol=1e-3)
+        np.testing.assert_allclose(codes.sample(there, 3), codes.sample(here, 3), atol=1e-3)
+    if recipe == "one-hot-autoencoder":
+        assert (codes.classes(there, x) == codes.classes(here, x)).mean() > 0.95
 
 
 @pytest.mark.parametrize("measure", MEASURES)

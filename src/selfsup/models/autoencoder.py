@@ -59,6 +59,11 @@ class AutoEncoder(nn.Module):
         return self.places * self.bottleneck.noise_size
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
     def code_numbers(self) -> int:
         """Numbers in an example's code."""
         return self.places * self.bottleneck.width_out

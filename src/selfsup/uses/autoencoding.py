@@ -123,7 +123,7 @@ class CodeEvaluation(Evaluation):
             values = scores(model)
             if isinstance(model, AutoEncoder) and _has_books(model):
                 x = objective.read(self.examples.rows)  # type: ignore[attr-defined]
-                values |= code_use(model, code_indices(model, x, device))
+                values |= code_use(model, code_indices(model, x))
             return values
 
         return evaluate
@@ -134,16 +134,14 @@ def _has_books(model: AutoEncoder) -> bool:
     return bool(sizes) and len(sizes) <= 64
 
 
-def code_indices(
-    model: AutoEncoder, x: NDArray[np.float32], device: torch.device | None = None
-) -> NDArray[np.int64]:
+def code_indices(model: AutoEncoder, x: NDArray[np.float32]) -> NDArray[np.int64]:
     """(count, …, columns) the codes of clean examples, as indices."""
     training = model.training
     model.eval()
     parts = []
     with torch.no_grad():
         for first in range(0, len(x), 256):
-            batch = torch.from_numpy(x[first : first + 256]).to(device or "cpu")
+            batch = torch.from_numpy(x[first : first + 256]).to(model.device)
             indices = model.encode(batch).indices
             if indices is None:
                 raise UserError("its codes are real numbers: there are no indices")

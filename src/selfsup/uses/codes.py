@@ -43,8 +43,9 @@ def inputs(model: AutoEncoder, observations: Observations) -> Floats:
 def encode(model: AutoEncoder, x: Floats) -> Floats:
     """(count, *code_shape) what the decoder would read of each example."""
     model.eval()
-    parts = [model.encode(torch.from_numpy(x[i : i + _BATCH])).z for i in range(0, len(x), _BATCH)]
-    codes: Floats = torch.cat(parts).float().numpy()
+    batches = (torch.from_numpy(x[i : i + _BATCH]) for i in range(0, len(x), _BATCH))
+    parts = [model.encode(batch.to(model.device)).z for batch in batches]
+    codes: Floats = torch.cat(parts).float().cpu().numpy()
     return codes
 
 
@@ -62,16 +63,16 @@ def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
     model.eval()
     if codes.dtype.kind in "iu" and model.bottleneck.sizes:
         _check_indices(model, codes)
-        z = model.lookup(torch.from_numpy(codes.astype(np.int64))).float()
+        z = model.lookup(torch.from_numpy(codes.astype(np.int64)).to(model.device)).float()
     else:
-        z = torch.from_numpy(codes.astype(np.float32))
+        z = torch.from_numpy(codes.astype(np.float32)).to(model.device)
     if tuple(z.shape[1:]) != model.code_shape:
         raise UserError(
             f"codes of shape {tuple(z.shape[1:])}, the model has {model.code_shape}",
             mend="give what `selfsup encode` wrote",
         )
     parts = [model.decode(z[i : i + _BATCH]) for i in range(0, len(z), _BATCH)]
-    decoded: Floats = torch.cat(parts).numpy()
+    decoded: Floats = torch.cat(parts).cpu().numpy()
     return decoded
 
 
@@ -171,7 +172,7 @@ def log_likelihood(
     model.eval()
     out = np.empty(len(x))
     for i in range(len(x)):
-        example = torch.from_numpy(x[i : i + 1])
+        example = torch.from_numpy(x[i : i + 1]).to(model.device)
         code = model.encode(example)
         mean, log_variance = code.stats["mean"], code.stats["log_variance"]
         parts = []
@@ -179,6 +180,7 @@ def log_likelihood(
             rows = np.arange(first, min(first + _BATCH, draws))[:, None]
             drawn = uniform(seed, _LIKELIHOOD, i, rows, np.arange(model.code_numbers))
             unit = torch.from_numpy(normal_draws(drawn)).reshape(-1, *model.code_shape)
+            unit = unit.to(model.device)
             z = mean + (0.5 * log_variance).exp() * unit
             nats = model.likelihood(model.decoder(z), example.expand(len(z), *x.shape[1:]))
             # log p(z) - log q(z | x); the constants cancel
