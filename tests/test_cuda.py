@@ -23,7 +23,7 @@ from selfsup.errors import Interrupted
 from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.models.decoder_hub import load_decoder
 from selfsup.models.decoding import Decoding
-from selfsup.nn.attention import AttentionPlan, FlashPlan, attend
+from selfsup.nn.attention import AttentionPlan, FlashPlan, attend, rotary_tables, rotate
 from selfsup.nn.cache import continuation, continuations
 from selfsup.nn.cross_entropy import linear_cross_entropy
 from selfsup.nn.sequences import Sequences
@@ -102,6 +102,44 @@ def test_flash_attention_drops_and_says_where_it_fits() -> None:
     assert not FlashPlan.fits(device, torch.float32, 64)
     assert not FlashPlan.fits(device, torch.bfloat16, 20)
     assert not FlashPlan.fits(torch.device("cpu"), torch.bfloat16, 64)
+
+
+@needs_gpu
+@pytest.mark.parametrize(("heads", "shared", "width"), [(4, 4, 16), (6, 2, 24), (4, 1, 64)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_token_over_a_cache(heads: int, shared: int, width: int, turned: bool) -> None:
+    from selfsup.nn.decoding_kernel import attend_one
+
+    torch.manual_seed(0)
+    positions, length = torch.tensor([0, 7, 280], device=DEVICE), 300
+    joined = torch.randn(3, heads + 2 * shared, width, device=DEVICE)
+    q, k, v = torch.split(joined, [heads, shared, shared], 1)
+    keys, values = torch.randn(2, 3, shared, length, width, device=DEVICE)
+    wanted_keys, wanted_values = keys.clone(), values.clone()
+    tables = None
+    queries, fresh = q, k
+    if turned:
+        places = torch.arange(length, device=DEVICE)
+        cos, sin = (one[:, 0] for one in rotary_tables(places, width, 1e4))
+        tables = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        queries, fresh = (
+            rotate(x[:, None], (cos[positions][:, None], sin[positions][:, None]))[:, 0]
+            for x in (q, k)
+        )
+    rows = torch.arange(3, device=DEVICE)
+    wanted_keys[rows, :, positions], wanted_values[rows, :, positions] = fresh, v
+    seen = (torch.arange(length, device=DEVICE) <= positions[:, None])[:, None, None]
+    wanted = F.scaled_dot_product_attention(
+        queries[:, :, None].double(),
+        wanted_keys.double(),
+        wanted_values.double(),
+        attn_mask=seen,
+        enable_gqa=True,
+    )[:, :, 0]
+    found = attend_one(q, k, v, keys, values, positions, tables)
+    assert near(found, wanted, 1e-5)
+    assert near(keys, wanted_keys, 1e-6)
+    assert torch.equal(values, wanted_values)
 
 
 @pytest.mark.parametrize("biased", [False, True])
@@ -332,7 +370,8 @@ def test_auto_encoders(recipe: str, tmp_path: Path) -> None:
     x = (images[:50, None] / 255.0).astype(np.float32)
     wanted = codes.encode(here, x)
     same = np.isclose(codes.encode(there, x), wanted, atol=1e-3).mean()
-    assert same > (0.999 if wanted.dtype.kind == "f" else 0.97)
+    # where two codes are equally near, rounding decides
+    assert same > (0.97 if here.bottleneck.sizes else 0.999)
     np.testing.assert_allclose(codes.decode(there, wanted), codes.decode(here, wanted), atol=1e-3)
     if recipe == "vae":
         nats = [codes.log_likelihood(one, x[:3].round(), draws=20) for one in (here, there)]

@@ -26,8 +26,6 @@ Product = Callable[[Tensor], Tensor]
 
 _MANY = 8
 """Rows from which int8 weights are widened once instead of at each row."""
-_LENGTHS = 256
-"""Tokens by which the length grows that a GPU's recorded steps read."""
 _WIDER = 4
 """Outputs for an input up to which a plain float32 product of one row is ahead."""
 
@@ -117,15 +115,12 @@ class Decoding:
     def _replayed(
         self, batch: Sequences, cache: KeyValueCache, tables: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """One token for each row: its kernels are recorded once for each 256 tokens of length."""
-        cache.grow(torch.ones_like(cache.lengths))
-        longest = int(cache.lengths.max())
-        limit = min(cache.capacity, -(-longest // _LENGTHS) * _LENGTHS)
-        replay = cache.replays.get(limit)
-        if replay is None:
-            replay = _Replay(self, cache, limit, tables)
-            cache.replays[limit] = replay
-        found: Tensor = replay(batch.tokens, batch.positions)
+        """One token for each row; its kernels are recorded once for these rows."""
+        places = cache.lengths
+        cache.grow(torch.ones_like(places))
+        if cache.replay is None:
+            cache.replay = _Replay(self, cache, tables)
+        found: Tensor = cache.replay(batch.tokens, places)
         return found
 
     def _tables(self, length: int) -> tuple[Tensor, Tensor] | None:
@@ -143,75 +138,65 @@ class Decoding:
 
 
 class _Replay:
-    """A recorded step of a GPU: reading one token for each row of a cache, up to a length.
+    """A recorded step of a GPU: reading one token for each row of a cache.
 
     Small kernels take less time than starting them from Python does; a CUDA graph starts all at once.
     """
 
     def __init__(
-        self,
-        decoding: Decoding,
-        cache: KeyValueCache,
-        limit: int,
-        tables: tuple[Tensor, Tensor] | None,
+        self, decoding: Decoding, cache: KeyValueCache, tables: tuple[Tensor, Tensor] | None
     ) -> None:
-        rows = len(cache.lengths)
+        device = decoding.device
         self.decoding, self.tables = decoding, tables  # whose memory the recorded kernels read
-        self.tokens = torch.zeros(rows, dtype=torch.int64, device=decoding.device)
-        self.positions = torch.zeros_like(self.tokens)
-        self.order = torch.arange(rows, device=decoding.device)
-        self.places = torch.arange(limit, device=decoding.device)
         self.pairs = list(zip(cache.keys, cache.values, strict=True))
-        self.limit = limit
+        self.tokens = torch.zeros(len(cache.lengths), dtype=torch.int64, device=device)
+        self.positions = torch.zeros_like(self.tokens)
+        self.places = torch.full_like(cache.lengths, -1)
+        """What `positions` holds, on the CPU."""
         self.graph: torch.cuda.CUDAGraph | None = None
         self.hidden = torch.empty(0)
 
-    def __call__(self, tokens: Tensor, positions: Tensor) -> Tensor:
+    def __call__(self, tokens: Tensor, places: Tensor) -> Tensor:
         """Hidden vectors (rows, hidden) of the rows' next tokens (rows,) at their places (rows,)."""
         self.tokens.copy_(tokens)
-        self.positions.copy_(positions)
+        if not torch.equal(self.places, places):
+            self.positions.copy_(places)
         if self.graph is None:
-            self._record()
+            self._record(places)
         assert self.graph is not None
         self.graph.replay()
+        self.places = places + 1
         return self.hidden.clone()
 
-    def _record(self) -> None:
-        # twice: what is kept for these very tokens and places is the same each time
-        stream = torch.cuda.Stream(self.decoding.device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(self.decoding.device))
+    def _record(self, places: Tensor) -> None:
+        device = self.decoding.device
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
             self._step()
-        torch.cuda.current_stream(self.decoding.device).wait_stream(stream)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        self.positions.copy_(places)  # what is kept for these tokens is the same each time
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self.hidden = self._step()
         self.graph = graph
 
     def _step(self) -> Tensor:
-        unseen = self.places > self.positions[:, None]
-        bias = torch.zeros(unseen.shape, dtype=self.decoding.dtype, device=unseen.device)
-        bias.masked_fill_(unseen, -torch.inf)
-        bias = bias[:, None, None]
-        plans = [
-            _OneToken(k, v, self.order, self.positions, bias, self.limit) for k, v in self.pairs
-        ]
-        return self.decoding._read(self.tokens, self.positions, plans, self.tables)
+        plans = [_OneToken(k, v, self.positions, self.tables) for k, v in self.pairs]
+        hidden = self.decoding._read(self.tokens, self.positions, plans, None)
+        self.positions.add_(1)
+        return hidden
 
 
 @dataclass(frozen=True)
 class _OneToken:
-    """One layer's cache for one new token a row, in calls whose shapes never change."""
+    """One layer's cache for one new token a row, which is turned, kept and mixed by one kernel."""
 
     keys: Tensor
     values: Tensor
-    order: Tensor
-    """(rows,) 0, 1, 2, …"""
     positions: Tensor
     """(rows,) where each row's token goes."""
-    bias: Tensor
-    """(rows, 1, 1, limit) 0, or minus infinity for what is not written yet."""
-    limit: int
+    tables: tuple[Tensor, Tensor] | None
 
     def windowed(self, reach: int) -> _OneToken:
         """Refused, as a decoder's configuration refuses windows."""
@@ -219,14 +204,9 @@ class _OneToken:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
         """(rows, heads, width) queries, keys and values to (rows, heads, width)."""
-        rows, heads, width = q.shape
-        self.keys[self.order, :, self.positions] = k
-        self.values[self.order, :, self.positions] = v
-        keys, values = self.keys[:, :, : self.limit], self.values[:, :, : self.limit]
-        grouped = q.reshape(rows, keys.shape[1], -1, width)
-        scores = (grouped * width**-0.5) @ keys.mT
-        mixed: Tensor = scores.add_(self.bias).softmax(-1) @ values
-        return mixed.reshape(rows, heads, width)
+        from selfsup.nn.decoding_kernel import attend_one
+
+        return attend_one(q, k, v, self.keys, self.values, self.positions, self.tables)
 
 
 def _turned(x: Tensor, count: int, cos: Tensor, sin: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ class KeyValueCache:
         self.values = [torch.zeros_like(k) for k in self.keys]
         self.lengths = torch.zeros(rows, dtype=torch.int64)
         """(rows,) tokens in each row, on the CPU."""
-        self.replays: dict[int, Any] = {}
-        """What `Decoding` has recorded of writing into these very tensors, by the length read."""
+        self.replay: Any = None
+        """What `Decoding` has recorded of writing into these very tensors."""
 
     @property
     def capacity(self) -> int:
@@ -59,7 +59,7 @@ class KeyValueCache:
         chosen = rows.to(self.keys[0].device)
         self.keys = [k[chosen] for k in self.keys]
         self.values = [v[chosen] for v in self.values]
-        self.replays = {}
+        self.replay = None
 
     def cut(self, length: Tensor) -> None:
         """Forget what stands after the first `length` ((rows,)) tokens of each row."""
