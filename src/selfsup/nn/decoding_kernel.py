@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_BLOCK = 128
-"""Places that one program holds at once."""
+_BLOCK = 256
+"""Places that one program holds at once: many, since waiting for memory is what takes time."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -68,14 +68,15 @@ def _attend_one(  # type: ignore[no-untyped-def]  # Triton would take annotation
         seen = place < position
         spot = line + place[:, None] * width + at[None, :]
         both = seen[:, None] & inside[None, :]
-        old = tl.load(keys + spot, mask=both, other=0.0).to(tl.float32)
-        scores = tl.where(seen, tl.sum(old * query[None, :], 1), float("-inf"))
+        old_keys = tl.load(keys + spot, mask=both, other=0.0)
+        old_values = tl.load(values + spot, mask=both, other=0.0)  # asked for before it is needed
+        scores = tl.sum(old_keys.to(tl.float32) * query[None, :], 1)
+        scores = tl.where(seen, scores, float("-inf"))
         higher = tl.maximum(best, tl.max(scores, 0))
         shares = tl.exp(scores - higher)
         fade = tl.exp(best - higher)
         total = total * fade + tl.sum(shares, 0)
-        old = tl.load(values + spot, mask=both, other=0.0).to(tl.float32)
-        mixed = mixed * fade + tl.sum(shares[:, None] * old, 0)
+        mixed = mixed * fade + tl.sum(shares[:, None] * old_values.to(tl.float32), 0)
         best = higher
     found = (mixed / total).to(out.dtype.element_ty)
     tl.store(out + (row * tl.num_programs(1) + head) * width + at, found, mask=inside)
@@ -131,5 +132,6 @@ def attend_one(
         wide=triton.next_power_of_2(width),
         turned=tables is not None,
         block=_BLOCK,
+        num_warps=8,
     )
     return out
