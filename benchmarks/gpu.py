@@ -1,10 +1,10 @@
 """What only a GPU shows: a decoder of GPT-2's smallest shape, trained and writing, beside its peers.
 
-12 layers of 768, 32,768 tokens in the vocabulary, in about four minutes.  Training: 64 rows of 1,024 tokens a step in bfloat16;
-documents of random Zipf-distributed tokens (the time of a step does not depend on what they say), ours
-packed without attention across them, the peers' one after another.  Tokens/s, and the share of the
-GPU's peak.  Writing: 256 tokens behind a prompt of 16, one text and 16, random weights, beside
-transformers' `generate` as it comes and with its compiled static cache.
+12 layers of 768, 32,768 tokens in the vocabulary, in about four minutes.  Training: 64 rows of 1,024
+tokens a step in bfloat16; documents of random Zipf-distributed tokens (the time of a step does not
+depend on what they say), ours packed without attention across them, the peers' one after another.
+Tokens/s, and the share of the GPU's peak.  Writing: 256 tokens behind a short prompt, one text and 16,
+random weights, beside transformers' `generate` as it comes and with its compiled static cache.
 """
 
 from __future__ import annotations
