@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selfsup.config import TransformerConfig
-from selfsup.models.transformer import MaskedLanguageModel
+from selfsup.models.transformer import MaskedLanguageModel, Transformer
 from selfsup.nn.attention import AttentionPlan, attend, rotary_tables, rotate
 from selfsup.nn.cross_entropy import linear_cross_entropy
+from selfsup.nn.precision import planned_rows
 from selfsup.nn.sequences import Sequences
 
 CLASSIC = TransformerConfig(
@@ -171,3 +172,40 @@ def test_linear_cross_entropy_of_a_hopeless_guess_is_exact() -> None:
     ones = torch.ones(1)
     loss, _ = linear_cross_entropy(x, matrix, torch.zeros(2), torch.tensor([1]), ones)
     assert float(loss.detach()) == pytest.approx(600.0)
+
+
+@pytest.mark.parametrize("kind", ["classic", "modern", "causal"])
+@pytest.mark.parametrize("lengths", [(10, 22, 37, 5, 7), (9, 9, 9)])
+def test_rows_that_fill_up_products_change_nothing(
+    kind: str, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs of all layers and every gradient, as where a CPU multiplies in bfloat16."""
+    config = CLASSIC if kind == "classic" else MODERN
+    if kind == "causal":
+        changes = {"causal": True, "window": None, "embedding_norm": False}
+        config = config.model_copy(update=changes)
+    torch.manual_seed(0)
+    model = Transformer(config).double()
+    ids = [torch.randint(0, 60, (n,)) for n in lengths]
+    batch = Sequences.from_lists([x.numpy() for x in ids])
+    wanted_width = planned_rows(sum(lengths))
+    assert wanted_width > sum(lengths)
+    found = []
+    for filled in (False, True):
+        monkeypatch.setattr("selfsup.models.transformer.plans_products", lambda *_, f=filled: f)
+        seen: list[int] = []
+        with_hook = model.blocks[0].register_forward_hook(lambda *a: seen.append(len(a[2])))  # noqa: B023
+        hidden = model(batch, layers=True)
+        with_hook.remove()
+        assert seen == [wanted_width if filled else sum(lengths)]
+        pull = torch.linspace(-1, 1, hidden.numel(), dtype=torch.float64).view_as(hidden)
+        parameters = [p for n, p in model.named_parameters() if "pooler" not in n]
+        found.append([hidden, *torch.autograd.grad((hidden * pull).sum(), parameters)])
+    for plain, filled_up in zip(*found, strict=True):
+        torch.testing.assert_close(filled_up, plain, atol=1e-9, rtol=1e-9)
+
+
+def test_products_meet_few_numbers_of_rows() -> None:
+    numbers = {planned_rows(n) for n in range(1, 10_000)}
+    assert len(numbers) < 100
+    assert all(n <= planned_rows(n) <= max(n + 7, n * 9 / 8) for n in range(1, 10_000))

@@ -15,7 +15,7 @@ from selfsup.nn.block import Block, activate, make_norm
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.dropout import Dropout
 from selfsup.nn.met_rows import MetRows
-from selfsup.nn.precision import product_dtype
+from selfsup.nn.precision import planned_rows, plans_products, product_dtype
 from selfsup.nn.sequences import Sequences
 
 
@@ -80,7 +80,7 @@ class Transformer(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def _rotary(self, batch: Sequences) -> list[tuple[Tensor, Tensor] | None]:
+    def _rotary(self, positions: Tensor) -> list[tuple[Tensor, Tensor] | None]:
         config = self.config
         if config.positions != "rotary":
             return [None] * config.num_layers
@@ -92,7 +92,7 @@ class Transformer(nn.Module):
             assert theta is not None
             if theta not in tables:
                 width = config.hidden_size // config.num_heads
-                tables[theta] = rotary_tables(batch.positions, width, theta, config.rope_scaling)
+                tables[theta] = rotary_tables(positions, width, theta, config.rope_scaling)
             chosen.append(tables[theta])
         return chosen
 
@@ -105,19 +105,26 @@ class Transformer(nn.Module):
         """
         x = self.embeddings(batch)
         plans: Sequence[Attending]
+        positions, fillers = batch.positions, 0
         if cache is not None:
             plans = cache.plans(batch)
         else:
-            width = self.config.hidden_size // self.config.num_heads
-            plan = batch.plan_for(product_dtype(x), width)
+            dtype = product_dtype(x)
+            plan = batch.plan_for(dtype, self.config.hidden_size // self.config.num_heads)
+            if plans_products(x.device, dtype):
+                fillers = planned_rows(len(x)) - len(x)
+            if fillers:
+                plan = plan.filled(fillers)
+                x, positions = F.pad(x, (0, 0, 0, fillers)), F.pad(positions, (0, fillers))
             plans = [plan.causal() if self.config.causal else plan] * self.config.num_layers
         kept = [x]
-        for block, plan_, table in zip(self.blocks, plans, self._rotary(batch), strict=True):
+        for block, plan_, table in zip(self.blocks, plans, self._rotary(positions), strict=True):
             x = block(x, plan_, table)
             if layers:
                 kept.append(x)
         x = self.final_norm(x)
-        return torch.stack([*kept[:-1], x]) if layers else x
+        found: Tensor = torch.stack([*kept[:-1], x]) if layers else x
+        return found[..., : len(batch.tokens), :] if fillers else found
 
     def pool(self, hidden: Tensor, batch: Sequences) -> Tensor:
         """BERT's pooled output (B, hidden): tanh of a dense layer over each sequence's first vector."""

@@ -32,6 +32,10 @@ class Attending(Protocol):
 class Plan(Attending, Protocol):
     """How to attend within each sequence of a batch."""
 
+    def filled(self, fillers: int) -> Plan:
+        """The same for vectors behind which so many rows belong to no sequence."""
+        ...
+
     def causal(self) -> Plan:
         """The same, each token looking at itself and those before it."""
         ...
@@ -81,6 +85,13 @@ class AttentionPlan:
     """(N,) where each token stands in the concatenated groups."""
     device: torch.device
     windows: dict[int, AttentionPlan] = field(default_factory=dict, repr=False)
+    fillers: int = 0
+    """Rows behind the last token that belong to no sequence; what comes out for them means nothing."""
+
+    def filled(self, fillers: int) -> AttentionPlan:
+        """The same plan for vectors behind which so many rows belong to no sequence."""
+        inverse = None if self.inverse is None else F.pad(self.inverse, (0, fillers))
+        return replace(self, inverse=inverse, fillers=fillers, windows={})
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
         """Scaled dot-product attention within each sequence; see the function of that name."""
@@ -147,6 +158,11 @@ class FlashPlan:
     """Each token looks at itself and those before it."""
     reach: int = -1
     """Tokens that are seen to each side; -1: all."""
+
+    def filled(self, fillers: int) -> FlashPlan:
+        """The same plan for vectors behind which so many rows belong to no sequence."""
+        assert not fillers, "a GPU plans no products"
+        return self
 
     @staticmethod
     def fits(device: torch.device, dtype: torch.dtype, width: int) -> bool:
@@ -234,13 +250,17 @@ class _IntoGroups(torch.autograd.Function):
     """Tokens into the places of the groups.  Gaps get no gradient, so going back is a look-up too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor, fillers: int) -> Tensor:
         ctx.save_for_backward(inverse)
+        ctx.fillers = fillers
         return x[order]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return grad[ctx.saved_tensors[0]], None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        back = grad[ctx.saved_tensors[0]]
+        if ctx.fillers:
+            back[-ctx.fillers :] = 0
+        return back, None, None, None
 
 
 class _OutOfGroups(torch.autograd.Function):
@@ -275,7 +295,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         k, v = (x.repeat_interleave(heads // x.shape[1], 1) for x in (k, v))
     order, inverse, gaps = plan.order, plan.inverse, plan.gaps
     if order is not None:
-        q, k, v = (_IntoGroups.apply(x, order, inverse) for x in (q, k, v))  # type: ignore[no-untyped-call]
+        q, k, v = (_IntoGroups.apply(x, order, inverse, plan.fillers) for x in (q, k, v))  # type: ignore[no-untyped-call]
     outputs, at = [], 0
     for group in plan.groups:
         part = slice(at, at + group.rows * group.length)
@@ -297,7 +317,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         outputs.append(out.transpose(1, 2).reshape(-1, heads, width))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if order is None:
-        return joined
+        return F.pad(joined, (0, 0, 0, 0, 0, plan.fillers)) if plan.fillers else joined
     return _OutOfGroups.apply(joined, order, gaps, inverse)  # type: ignore[no-any-return, no-untyped-call]
 
 
