@@ -296,7 +296,7 @@ def writing(kind: str, tokens: int, rounds: int) -> dict[str, Any]:
                 torch.cuda.synchronize()
                 times.setdefault(name, []).append(time.perf_counter() - started)
         speeds = {n: round(rows * tokens / statistics.median(t), 1) for n, t in times.items()}
-        same = written.get("ours, fp32") == written.get("transformers, fp32")
+        same = written.get("ours, fp32", []) == written.get("transformers, fp32")
         found[f"{rows} texts"] = {"tokens_per_second": speeds, "same_tokens_in_fp32": same}
         print(kind, json.dumps(found), file=sys.stderr, flush=True)
     return found

@@ -160,9 +160,10 @@ def test_cross_entropy_equals_torch(
     with torch.autocast(DEVICE, torch.bfloat16, enabled=dtype == torch.bfloat16):
         loss, right = linear_cross_entropy(*mine, targets.to(DEVICE), weights.to(DEVICE))  # type: ignore[arg-type]
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=max(bound, 1e-5))
-    hits = float(((logits.argmax(1) == targets) * weights).sum())
-    assert float(right) == pytest.approx(hits, abs=1e-4 if dtype == torch.float32 else 2)
+    assert float(loss.detach()) == pytest.approx(float(wanted.detach()), rel=max(bound / 10, 1e-5))
+    if dtype == torch.float32:
+        hits = float(((logits.argmax(1) == targets) * weights).sum())
+        assert float(right) == pytest.approx(hits, abs=1e-4)
     for found, other in zip(mine, exact, strict=True):
         if found is not None and other is not None:
             assert near(found.grad, other.grad, bound)
@@ -207,7 +208,11 @@ def test_a_run_goes_on_where_it_was_stopped(corpus: Path, tmp_path: Path, monkey
         patch.setattr(loop.Loop, "step", stops)
         with pytest.raises(Interrupted):
             pretrain(tiny_config(corpus, device=DEVICE), tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+    begun: list[int] = []
+    monkeypatch.setattr(loop.Loop, "step", lambda self: begun.append(self.state.step) or step(self))
     again = pretrain(tiny_config(corpus, device=DEVICE), tmp_path / "run", quiet=True)
+    assert begun[0] in (4, 6)  # saved every four steps
     assert again["heldout"]["loss"] == pytest.approx(whole["heldout"]["loss"], rel=1e-4)
 
 
@@ -223,7 +228,7 @@ def test_embedding_and_filling(kind: str, tmp_path: Path) -> None:
     assert ((half * wanted).sum(1) / lengths[0] / lengths[1]).min() > 0.99
     asked = ["the [MASK] is fine", "it was [MASK] and [MASK] ."]
     for mine, theirs in zip(fill(there, asked), fill(here, asked), strict=True):
-        assert str(mine)[:200].split("0.")[0] == str(theirs)[:200].split("0.")[0]
+        assert mine.best == theirs.best
 
 
 @pytest.mark.parametrize("task", ["classify", "regress", "tag", "span"])
@@ -295,6 +300,12 @@ def test_greedy_text_is_the_same(recipe: str, tmp_path: Path) -> None:
         for number, text in enumerate(wanted):
             ids = [id for p in found if p.prompt == number for id in p.ids]
             assert ids[:200] == text.ids[:200]
+    tiny_decoder(tmp_path / "short", recipe, max_length=96)
+    full = Sampling(
+        greedy=True, max_tokens=150
+    )  # the context fills up, and its last half is read again
+    texts = [complete(load_decoder(tmp_path / "short", d), prompts, full) for d in ("cpu", DEVICE)]
+    assert [t.ids for t in texts[1]] == [t.ids for t in texts[0]]
     drawn = Sampling(temperature=0.9, top_k=40, top_p=0.95, samples=2, max_tokens=40, seed=3)
     for mine, theirs in zip(
         complete(there, prompts, drawn), complete(here, prompts, drawn), strict=True
@@ -340,8 +351,12 @@ def test_prompts_with_examples(tmp_path: Path) -> None:
         arguments += ["--shots", "0,2", "--draws", "2", "--device", device, "--out", str(out)]
         assert main(arguments) == 0
         found.append(json.loads((out / "result.json").read_text()))
-    same = [json.dumps(one.get("models", one))[:300] for one in found]
-    assert same[0] == same[1]
+    numbers = [
+        [v for row in one["table"] for v in row.values() if isinstance(v, (int, float))]
+        for one in found
+    ]
+    assert len(numbers[0]) > 4
+    assert numbers[1] == pytest.approx(numbers[0], rel=1e-3)
 
 
 # ---- auto-encoders ---------------------------------------------------------------------------------

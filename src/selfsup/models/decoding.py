@@ -19,6 +19,7 @@ from selfsup.models.transformer import CausalLanguageModel
 from selfsup.nn.attention import Attending, rotary_tables
 from selfsup.nn.block import Block, activate
 from selfsup.nn.cache import KeyValueCache
+from selfsup.nn.gpu import runs_kernels
 from selfsup.nn.sequences import Sequences
 
 Product = Callable[[Tensor], Tensor]
@@ -26,6 +27,8 @@ Product = Callable[[Tensor], Tensor]
 
 _MANY = 8
 """Rows from which int8 weights are widened once instead of at each row."""
+_PLAIN = 3
+"""Tokens a row that a GPU reads before its kernels are recorded, which does not pay for short answers."""
 _WIDER = 4
 """Outputs for an input up to which a plain float32 product of one row is ahead."""
 
@@ -82,8 +85,10 @@ class Decoding:
         On a GPU, one token for each row is read by replaying what was recorded before.
         """
         tables = self._tables(cache.capacity)
-        if self.device.type == "cuda" and len(batch.tokens) == len(batch.starts) - 1:
-            return self._replayed(batch, cache, tables)
+        if len(batch.tokens) == len(batch.starts) - 1 and runs_kernels(self.device):
+            cache.singles += 1
+            if cache.singles > _PLAIN:
+                return self._replayed(batch, cache, tables)
         return self._read(batch.tokens, batch.positions, cache.plans(batch), tables)
 
     def _read(
@@ -117,8 +122,8 @@ class Decoding:
     ) -> Tensor:
         """One token for each row; its kernels are recorded once for these rows."""
         places = cache.lengths
-        cache.grow(torch.ones_like(places))
-        if cache.replay is None:
+        cache.grow(batch.starts.diff())
+        if cache.replay is None or cache.replay.decoding is not self:
             cache.replay = _Replay(self, cache, tables)
         found: Tensor = cache.replay(batch.tokens, places)
         return found
@@ -158,15 +163,16 @@ class _Replay:
 
     def __call__(self, tokens: Tensor, places: Tensor) -> Tensor:
         """Hidden vectors (rows, hidden) of the rows' next tokens (rows,) at their places (rows,)."""
-        self.tokens.copy_(tokens)
-        if not torch.equal(self.places, places):
-            self.positions.copy_(places)
-        if self.graph is None:
-            self._record(places)
-        assert self.graph is not None
-        self.graph.replay()
-        self.places = places + 1
-        return self.hidden.clone()
+        with torch.cuda.device(self.decoding.device):
+            self.tokens.copy_(tokens)
+            if not torch.equal(self.places, places):
+                self.positions.copy_(places)
+            if self.graph is None:
+                self._record(places)
+            assert self.graph is not None
+            self.graph.replay()
+            self.places = places + 1
+            return self.hidden.clone()
 
     def _record(self, places: Tensor) -> None:
         device = self.decoding.device
@@ -177,7 +183,8 @@ class _Replay:
         torch.cuda.current_stream(device).wait_stream(stream)
         self.positions.copy_(places)  # what is kept for these tokens is the same each time
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # another thread may go on working meanwhile
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             self.hidden = self._step()
         self.graph = graph
 

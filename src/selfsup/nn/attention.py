@@ -17,6 +17,10 @@ _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
 
 
+_WIDEST = 192
+"""Heads that torch's flash kernel takes in training on every GPU that has it."""
+
+
 class Attending(Protocol):
     """What a layer asks for the mixing of its values: a plan for whole sequences, or a cache."""
 
@@ -168,7 +172,9 @@ class FlashPlan:
     def fits(device: torch.device, dtype: torch.dtype, width: int) -> bool:
         """Whether the kernel takes heads of that width in that format on that device."""
         half = dtype in {torch.float16, torch.bfloat16}
-        if device.type != "cuda" or not half or width % 8 or width > 256:
+        if device.type != "cuda" or not half or width % 8 or width > _WIDEST:
+            return False
+        if torch.version.hip or not torch.backends.cuda.is_flash_attention_available():
             return False
         return torch.cuda.get_device_capability(device) >= (8, 0)
 
@@ -183,7 +189,7 @@ class FlashPlan:
         size = 1 << max(0, count - 1).bit_length()
         filled = torch.full((size + 1,), int(starts[-1]), dtype=torch.int32)
         filled[: count + 1] = starts
-        return filled.to(device)
+        return filled.to(device, non_blocking=True)
 
     def causal(self) -> FlashPlan:
         """The same plan, each token looking at itself and those before it."""

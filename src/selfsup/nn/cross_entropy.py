@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selfsup.nn.gpu import runs_kernels
 from selfsup.nn.precision import product_dtype
 
 CHUNK = 1 << 25
 """Logits alive at once; 64 MiB in bfloat16."""
 GPU_CHUNK = 1 << 28
-"""The same on a GPU, which has the memory and whose products want to be large; 512 MiB."""
+"""The same on a GPU, which has the memory and whose products want to be large; 512 MiB in bfloat16."""
 BLOCK = 1 << 20
 """Logits that a CPU handles in float32 at once; 4 MiB, which its caches hold."""
 
@@ -95,7 +96,7 @@ def _into_gradients(
         The weighted sum of the losses, and the weighted number of rows whose target is first.
     """
     wide = weight.dtype
-    if scores.device.type == "cuda" and wide == torch.float32:
+    if wide == torch.float32 and runs_kernels(scores.device):
         return _on_gpu(scores, bias, targets, weight, d_bias, needed)
     loss, right = weight.new_zeros(()), weight.new_zeros(())
     rows = len(scores)
@@ -138,7 +139,8 @@ def _on_gpu(
     losses, first = softmax_gradients(scores, bias, targets, needed)
     if needed and d_bias is not None:
         d_bias += torch.mv(scores.mT, weight.to(scores.dtype))
-    return losses @ weight, first @ weight
+    # sums and no products: autocast would round those to bfloat16
+    return (losses * weight).sum(), (first * weight).sum()
 
 
 def linear_cross_entropy(

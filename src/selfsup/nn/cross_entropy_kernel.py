@@ -1,6 +1,6 @@
 """The softmax of the cross entropy on a GPU: scores in, gradients out, in their place.
 
-Imported only where there is a GPU; Triton comes with torch's CUDA builds.
+Imported only where `gpu.runs_kernels`; Triton comes with torch's CUDA builds for Linux.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def softmax_gradients(
     Args:
         scores: (M, classes), contiguous; overwritten where gradients are needed.
         bias: (classes,) to be added to them, or None.
-        targets: (M,).
+        targets: (M,), each from 0 to classes - 1.
         needed: whether gradients are.
 
     Returns:
@@ -76,16 +76,17 @@ def softmax_gradients(
     assert scores.is_contiguous()
     rows, classes = scores.shape
     losses, right = (scores.new_empty(rows, dtype=torch.float32) for _ in range(2))
-    _softmax_gradients[(rows,)](
-        scores,
-        scores if bias is None else bias.contiguous(),
-        targets,
-        losses,
-        right,
-        classes,
-        has_bias=bias is not None,
-        needed=needed,
-        block=min(_BLOCK, triton.next_power_of_2(classes)),
-        num_warps=8,
-    )
+    with torch.cuda.device_of(scores):  # Triton starts kernels where torch stands
+        _softmax_gradients[(rows,)](
+            scores,
+            scores if bias is None else bias.contiguous(),
+            targets.contiguous(),
+            losses,
+            right,
+            classes,
+            has_bias=bias is not None,
+            needed=needed,
+            block=min(_BLOCK, triton.next_power_of_2(classes)),
+            num_warps=8,
+        )
     return losses, right

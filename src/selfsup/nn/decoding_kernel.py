@@ -1,6 +1,6 @@
 """Attention of one new token a row over a cache, on a GPU, as one kernel.
 
-Imported only where there is a GPU; Triton comes with torch's CUDA builds.
+Imported only where `gpu.runs_kernels`; Triton comes with torch's CUDA builds for Linux.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_BLOCK = 256
-"""Places that one program holds at once: many, since waiting for memory is what takes time."""
+_TILE = 1 << 14
+"""Numbers of keys that one program holds at once: many, since waiting for memory is what takes time."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -111,27 +111,29 @@ def attend_one(
     assert values.is_contiguous()
     out = torch.empty((rows, heads, width), dtype=q.dtype, device=q.device)
     cos, sin = (q, q) if tables is None else tables
-    _attend_one[(rows, heads)](
-        q,
-        k,
-        v,
-        keys,
-        values,
-        positions,
-        cos,
-        sin,
-        out,
-        q.stride(0),
-        k.stride(0),
-        v.stride(0),
-        shared,
-        keys.shape[2],
-        width**-0.5,
-        group=heads // shared,
-        width=width,
-        wide=triton.next_power_of_2(width),
-        turned=tables is not None,
-        block=_BLOCK,
-        num_warps=8,
-    )
+    wide = triton.next_power_of_2(width)
+    with torch.cuda.device_of(q):  # Triton starts kernels where torch stands
+        _attend_one[(rows, heads)](
+            q,
+            k,
+            v,
+            keys,
+            values,
+            positions,
+            cos,
+            sin,
+            out,
+            q.stride(0),
+            k.stride(0),
+            v.stride(0),
+            shared,
+            keys.shape[2],
+            width**-0.5,
+            group=heads // shared,
+            width=width,
+            wide=wide,
+            turned=tables is not None,
+            block=max(16, _TILE // wide),
+            num_warps=8,
+        )
     return out

@@ -305,7 +305,7 @@ class Loop:
         if resumed:
             display.say(f"resumed at step {resumed:,}")
         try:
-            gpus = [self.device.index or 0] if self.device.type == "cuda" else []
+            gpus = self._generators()
             with torch.random.fork_rng(devices=gpus), stop_requests() as stop:
                 speed = self._steps(log, display, stop)
         finally:
@@ -313,6 +313,13 @@ class Loop:
             display.close()
             log.close()
         return Outcome(self.state, resumed, speed, self._share_of_peak(speed), self.precision)
+
+    def _generators(self) -> list[int]:
+        """GPUs whose draws are put back afterwards."""
+        if self.device.type != "cuda":
+            return []
+        index = self.device.index
+        return [torch.cuda.current_device() if index is None else index]
 
     def _steps(self, log: MetricsLog, display: Progress, asked: StopRequest) -> float:
         """Step after step; returns the median speed in tokens/s over all but the first few."""
