@@ -76,7 +76,7 @@ def softmax_gradients(
     assert scores.is_contiguous()
     rows, classes = scores.shape
     losses, right = (scores.new_empty(rows, dtype=torch.float32) for _ in range(2))
-    with torch.cuda.device_of(scores):  # Triton starts kernels where torch stands
+    with torch.cuda.device_of(scores):  # type: ignore[no-untyped-call]  # Triton starts kernels where torch stands
         _softmax_gradients[(rows,)](
             scores,
             scores if bias is None else bias.contiguous(),

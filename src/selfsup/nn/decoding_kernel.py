@@ -112,7 +112,7 @@ def attend_one(
     out = torch.empty((rows, heads, width), dtype=q.dtype, device=q.device)
     cos, sin = (q, q) if tables is None else tables
     wide = triton.next_power_of_2(width)
-    with torch.cuda.device_of(q):  # Triton starts kernels where torch stands
+    with torch.cuda.device_of(q):  # type: ignore[no-untyped-call]  # Triton starts kernels where torch stands
         _attend_one[(rows, heads)](
             q,
             k,
