@@ -307,7 +307,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
     def embed(model: str, texts: list[str], **options: Any) -> np.ndarray[Any, Any]:
         return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
 
-    stand_in(monkeypatch, "selfsup.models.hub", load_encoder=lambda path: path)
+    stand_in(monkeypatch, "selfsup.models.hub", load_encoder=lambda path, device: path)
     stand_in(monkeypatch, "selfsup.uses.fill", fill=fill)
     stand_in(monkeypatch, "selfsup.uses.embed", embed=embed, count_cut=lambda model, texts: 1)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Model, Overwrite, named_settings, own_names, words
+from selfsup.cli.flags import Device, Json, Model, Overwrite, named_settings, own_names, words
 from selfsup.data.files import check_output
 from selfsup.errors import UserError, at_least
 
@@ -148,13 +148,19 @@ def _read(
     return read_observations(read_examples(data, reading, labels, rows))
 
 
-def _open(
-    model: str, data: str, reading: ReadingFlags | None, rows: int | None = None
-) -> tuple[AutoEncoder, Any]:
+def _load(model: str, device: str) -> AutoEncoder:
     from selfsup.models.autoencoder_hub import load_autoencoder
+    from selfsup.training.devices import choose_device
+
+    return load_autoencoder(model, str(choose_device(device)))
+
+
+def _open(
+    model: str, data: str, device: str, reading: ReadingFlags | None, rows: int | None = None
+) -> tuple[AutoEncoder, Any]:
     from selfsup.uses.codes import inputs
 
-    opened = load_autoencoder(model)
+    opened = _load(model, device)
     return opened, inputs(opened, _read(data, reading, rows=rows))
 
 
@@ -173,6 +179,7 @@ def encode(
         bool, Parameter(negative="", help="Write whole numbers instead of vectors.")
     ] = False,
     reading: ReadingFlags | None = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -187,7 +194,7 @@ def encode(
     from selfsup.uses.autoencoding import code_indices
     from selfsup.uses.code_words import CodeWords
 
-    opened, x = _open(model, data, reading)
+    opened, x = _open(model, data, device, reading)
     result: dict[str, Any] = {"output": output, "examples": len(x)}
     if output.suffix == ".txt":
         words = CodeWords(opened)
@@ -208,6 +215,7 @@ def decode(
     /,
     *,
     output: Output,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -215,10 +223,9 @@ def decode(
     from selfsup.cli.commands import save_array
     from selfsup.data.arrays import read_array
     from selfsup.data.images import ImageSpec
-    from selfsup.models.autoencoder_hub import load_autoencoder
     from selfsup.uses import codes as using
 
-    opened = load_autoencoder(model)
+    opened = _load(model, device)
     images = isinstance(opened.spec, ImageSpec)
     check_output(output, ".npy" if images else ".csv", overwrite)
     decoded = using.decode(opened, read_array(codes))
@@ -238,6 +245,7 @@ def reconstruct(
     output: Output,
     count: Annotated[int, Parameter(help="Images in the gallery [12].")] = 12,
     reading: ReadingFlags | None = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -249,7 +257,7 @@ def reconstruct(
     from selfsup.uses.galleries import save_gallery
 
     at_least(1, count, "--count")
-    opened, x = _open(model, data, reading, rows=count)
+    opened, x = _open(model, data, device, reading, rows=count)
     _images(opened)
     back = codes.reconstruct(opened, x)
     save_gallery(output, np.stack([x, back]))
@@ -274,18 +282,18 @@ def sample(
     temperature: Annotated[float, Parameter(help="Of a decoder's draws [1].")] = 1.0,
     seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
     reading: ReadingFlags | None = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Draw new images from a prior over codes, a PNG."""
     check_output(output, ".png", overwrite)
-    from selfsup.models.autoencoder_hub import load_autoencoder
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
     at_least(1, count, "--count")
     at_least(0, seed, "--seed")
-    opened = load_autoencoder(model)
+    opened = _load(model, device)
     _images(opened)
     known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
     drawn = codes.sample(
@@ -306,6 +314,7 @@ def interpolate(
     pairs: Annotated[int, Parameter(help="Rows [6].")] = 6,
     steps: Annotated[int, Parameter(help="Images in a row [9].")] = 9,
     reading: ReadingFlags | None = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -316,7 +325,7 @@ def interpolate(
 
     at_least(1, pairs, "--pairs")
     at_least(2, steps, "--steps")
-    opened, x = _open(model, data, reading, rows=2 * pairs)
+    opened, x = _open(model, data, device, reading, rows=2 * pairs)
     _images(opened)
     save_gallery(output, codes.interpolate(opened, x, steps))
     render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
@@ -330,6 +339,7 @@ def traverse(
     output: Output,
     dimensions: Annotated[int, Parameter(help="Rows, those that vary most [10].")] = 10,
     reading: ReadingFlags | None = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -339,7 +349,7 @@ def traverse(
     from selfsup.uses.galleries import save_gallery
 
     at_least(1, dimensions, "--dimensions")
-    opened, x = _open(model, data, reading, rows=2000)
+    opened, x = _open(model, data, device, reading, rows=2000)
     _images(opened)
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
     save_gallery(output, rows)
@@ -354,6 +364,7 @@ def cluster(
     output: Output,
     labels: Annotated[str, Parameter(help="The true classes, to compare with.")] = "",
     reading: ReadingFlags | None = None,
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -363,11 +374,10 @@ def cluster(
     check_output(picture, ".png", overwrite)
     import numpy as np
 
-    from selfsup.models.autoencoder_hub import load_autoencoder
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
-    opened = load_autoencoder(model)
+    opened = _load(model, device)
     observations = _read(data, reading, labels)
     x = codes.inputs(opened, observations)
     found = codes.classes(opened, x)

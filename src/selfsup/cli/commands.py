@@ -16,6 +16,7 @@ from selfsup.cli import autoencoder_commands, render
 from selfsup.cli.flags import (
     BudgetFlags,
     CorpusFlags,
+    Device,
     Json,
     Model,
     Out,
@@ -151,6 +152,7 @@ def fill(
     input: Input = None,
     column: TextColumn = "text",
     top: Annotated[int, Parameter(help="Candidates for each blank [5].")] = 5,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Fill the blanks of texts, with probabilities."""
@@ -159,9 +161,10 @@ def fill(
     if not given:
         raise UserError("no text", mend='give "a text with [MASK]", or --input FILE')
     from selfsup.models.hub import load_encoder
+    from selfsup.training.devices import choose_device
     from selfsup.uses import fill as filling
 
-    filled = filling.fill(load_encoder(model), given, top)
+    filled = filling.fill(load_encoder(model, str(choose_device(device))), given, top)
     if as_json:
         render.print_json([asdict(one) for one in filled])
     else:
@@ -187,6 +190,7 @@ def embed(
         Literal["fp32", "bf16", "auto"],
         Parameter(help="bf16 is faster and a little rougher [fp32]."),
     ] = "fp32",
+    device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -199,6 +203,7 @@ def embed(
         at_least(1, batch_tokens, "--batch-tokens")
     texts = _texts(input, column)
     from selfsup.models.hub import load_encoder
+    from selfsup.training.devices import choose_device
     from selfsup.uses import embed as embedding
 
     options: dict[str, Any] = {
@@ -208,7 +213,7 @@ def embed(
     }
     if batch_tokens is not None:
         options["batch_tokens"] = batch_tokens
-    pretrained = load_encoder(model)
+    pretrained = load_encoder(model, str(choose_device(device)))
     if cut := embedding.count_cut(pretrained, texts):
         render.note(f"{cut} texts are longer than the model takes; their beginning counts")
     vectors = embedding.embed(pretrained, texts, **options)

@@ -42,6 +42,7 @@ Out = Annotated[
     Path | None,
     Parameter(name=["--out", "-o"], group=_OUTPUT, help="Folder for everything that is made."),
 ]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:1 [auto].")]
 Model = Annotated[str, Parameter(help="A run folder, a model folder, or a hub name.")]
 Column = Annotated[
     str | None,

@@ -12,6 +12,7 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.flags import (
     ConfigFiles,
+    Device,
     DeviceName,
     Json,
     Model,
@@ -233,7 +234,6 @@ def finetune(
     render.show(result, as_json=as_json, title=str(folder))
 
 
-Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:1 [auto].")]
 Precision = Annotated[Literal["auto", "fp32", "bf16"], Parameter(help="In which it reads [auto].")]
 BatchTokens = Annotated[int, Parameter(help="Tokens that are computed at once [4096].")]
 
