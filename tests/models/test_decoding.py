@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 import torch
 from tests.uses.decoders import model
+from torch import Tensor
 
 from selfsup.models.decoding import Decoding, Int8Product, make_product
+from selfsup.models.recorded_step import RecordedStep
 from selfsup.nn.cache import continuation, continuations
 from selfsup.nn.sequences import Sequences
 
@@ -34,6 +39,54 @@ def test_equals_the_plain_forward_for_mixed_lengths(kind: str, rows: int) -> Non
         mine = torch.stack([one[row] for one in found])
         torch.testing.assert_close(mine, wanted, atol=2e-4, rtol=2e-4)
         torch.testing.assert_close(decoding.logits(mine), logits, atol=2e-3, rtol=2e-4)
+
+
+def _attend_slowly(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    positions: Tensor,
+    tables: tuple[Tensor, Tensor] | None,
+) -> Tensor:
+    """What the kernel of `nn/decoding_kernel.py` does, row by row."""
+    if tables is not None:
+        cos, sin = tables[0][positions], tables[1][positions]
+        q, k = (x * cos + x.roll(x.shape[-1] // 2, -1) * sin for x in (q, k))
+    rows = []
+    for row, place in enumerate(positions.tolist()):
+        keys[row, :, place], values[row, :, place] = k[row], v[row]
+        seen = slice(0, place + 1)
+        group = q.shape[1] // keys.shape[1]
+        old_keys = keys[row, :, seen].repeat_interleave(group, 0)
+        old_values = values[row, :, seen].repeat_interleave(group, 0)
+        scores = (old_keys @ q[row, :, :, None])[..., 0] * q.shape[-1] ** -0.5
+        rows.append((scores.softmax(-1)[:, None] @ old_values)[:, 0])
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "qwen2"])
+def test_the_step_that_a_gpu_records_equals_the_plain_one(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = types.ModuleType("selfsup.nn.decoding_kernel")
+    kernel.attend_one = _attend_slowly  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "selfsup.nn.decoding_kernel", kernel)
+    torch.manual_seed(1)
+    decoding, ids = Decoding(model(kind), rows=3), torch.randint(5, 300, (3, 9))
+    caches = [decoding.cache(3, 30) for _ in range(2)]
+    for cache in caches:
+        decoding.read(continuations([ids[r, : 2 + r] for r in range(3)], cache.lengths), cache)
+    plain, other = caches
+    with torch.inference_mode():
+        step = RecordedStep(decoding, decoding._read, other, decoding._tables(30))
+        step.positions.copy_(other.lengths)
+        for column in range(5, 9):
+            step.tokens.copy_(ids[:, column])
+            wanted = decoding.read(continuation(ids[:, column], plain.lengths), plain)
+            torch.testing.assert_close(step.step(), wanted, atol=1e-4, rtol=1e-4)
+            assert torch.equal(step.positions, plain.lengths)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

@@ -8,13 +8,13 @@ machine reads it fastest, in float32, bfloat16 or int8, and each token costs onl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from selfsup.models.recorded_step import RecordedStep
 from selfsup.models.transformer import CausalLanguageModel
 from selfsup.nn.attention import Attending, rotary_tables
 from selfsup.nn.block import Block, activate
@@ -123,9 +123,9 @@ class Decoding:
         """One token for each row; its kernels are recorded once for these rows."""
         places = cache.lengths
         cache.grow(batch.starts.diff())
-        if cache.replay is None or cache.replay.decoding is not self:
-            cache.replay = _Replay(self, cache, tables)
-        found: Tensor = cache.replay(batch.tokens, places)
+        if cache.recorded is None or cache.recorded.owner is not self:
+            cache.recorded = RecordedStep(self, self._read, cache, tables)
+        found: Tensor = cache.recorded(batch.tokens, places)
         return found
 
     def _tables(self, length: int) -> tuple[Tensor, Tensor] | None:
@@ -140,80 +140,6 @@ class Decoding:
             cos, sin = (one[:, 0].to(self.dtype) for one in tables)
             self._turns = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
         return self._turns
-
-
-class _Replay:
-    """A recorded step of a GPU: reading one token for each row of a cache.
-
-    Small kernels take less time than starting them from Python does; a CUDA graph starts all at once.
-    """
-
-    def __init__(
-        self, decoding: Decoding, cache: KeyValueCache, tables: tuple[Tensor, Tensor] | None
-    ) -> None:
-        device = decoding.device
-        self.decoding, self.tables = decoding, tables  # whose memory the recorded kernels read
-        self.pairs = list(zip(cache.keys, cache.values, strict=True))
-        self.tokens = torch.zeros(len(cache.lengths), dtype=torch.int64, device=device)
-        self.positions = torch.zeros_like(self.tokens)
-        self.places = torch.full_like(cache.lengths, -1)
-        """What `positions` holds, on the CPU."""
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.hidden = torch.empty(0)
-
-    def __call__(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """Hidden vectors (rows, hidden) of the rows' next tokens (rows,) at their places (rows,)."""
-        with torch.cuda.device(self.decoding.device):
-            self.tokens.copy_(tokens)
-            if not torch.equal(self.places, places):
-                self.positions.copy_(places)
-            if self.graph is None:
-                self._record(places)
-            assert self.graph is not None
-            self.graph.replay()
-            self.places = places + 1
-            return self.hidden.clone()
-
-    def _record(self, places: Tensor) -> None:
-        device = self.decoding.device
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            self._step()
-        torch.cuda.current_stream(device).wait_stream(stream)
-        self.positions.copy_(places)  # what is kept for these tokens is the same each time
-        graph = torch.cuda.CUDAGraph()
-        # another thread may go on working meanwhile
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            self.hidden = self._step()
-        self.graph = graph
-
-    def _step(self) -> Tensor:
-        plans = [_OneToken(k, v, self.positions, self.tables) for k, v in self.pairs]
-        hidden = self.decoding._read(self.tokens, self.positions, plans, None)
-        self.positions.add_(1)
-        return hidden
-
-
-@dataclass(frozen=True)
-class _OneToken:
-    """One layer's cache for one new token a row, which is turned, kept and mixed by one kernel."""
-
-    keys: Tensor
-    values: Tensor
-    positions: Tensor
-    """(rows,) where each row's token goes."""
-    tables: tuple[Tensor, Tensor] | None
-
-    def windowed(self, reach: int) -> _OneToken:
-        """Refused, as a decoder's configuration refuses windows."""
-        raise TypeError(f"decoders have no windows, one of {reach} was asked for")
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-        """(rows, heads, width) queries, keys and values to (rows, heads, width)."""
-        from selfsup.nn.decoding_kernel import attend_one
-
-        return attend_one(q, k, v, self.keys, self.values, self.positions, self.tables)
 
 
 def _turned(x: Tensor, count: int, cos: Tensor, sin: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class KeyValueCache:
         """(rows,) tokens in each row, on the CPU."""
         self.singles = 0
         """Times that one token was read for each row, since the rows are these."""
-        self.replay: Any = None
+        self.recorded: Any = None
         """What `Decoding` has recorded of writing into these very tensors."""
 
     @property
@@ -61,7 +61,7 @@ class KeyValueCache:
         chosen = rows.to(self.keys[0].device)
         self.keys = [k[chosen] for k in self.keys]
         self.values = [v[chosen] for v in self.values]
-        self.singles, self.replay = 0, None
+        self.singles, self.recorded = 0, None
 
     def cut(self, length: Tensor) -> None:
         """Forget what stands after the first `length` ((rows,)) tokens of each row."""
