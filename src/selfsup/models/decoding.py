@@ -20,6 +20,7 @@ from selfsup.nn.attention import Attending, rotary_tables
 from selfsup.nn.block import Block, activate
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.gpu import runs_kernels
+from selfsup.nn.precision import planned_rows
 from selfsup.nn.sequences import Sequences
 
 Product = Callable[[Tensor], Tensor]
@@ -27,6 +28,8 @@ Product = Callable[[Tensor], Tensor]
 
 _MANY = 8
 """Rows from which int8 weights are widened once instead of at each row."""
+_SIDE_BY_SIDE = 16
+"""Tokens up to which a batch is taken for one token of each text, whose number hardly changes."""
 _PLAIN = 3
 """Tokens a row that a GPU reads before its kernels are recorded, which does not pay for short answers."""
 _WIDER = 4
@@ -98,7 +101,9 @@ class Decoding:
         plans: Sequence[Attending],
         tables: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
-        heads, shared = self.config.num_heads, self.config.kv_heads
+        heads, shared, count = self.config.num_heads, self.config.kv_heads, len(tokens)
+        if fillers := self._fillers(count):
+            tokens, positions = F.pad(tokens, (0, fillers)), F.pad(positions, (0, fillers))
         x = self.tokens[tokens]
         if self.places is not None:
             x = x + self.places[positions]
@@ -107,10 +112,17 @@ class Decoding:
             joined = layer.qkv(layer.attention_norm(x)).view(len(x), heads + 2 * shared, -1)
             if turns is not None:
                 joined = _turned(joined, heads + shared, *turns)
-            q, k, v = torch.split(joined, [heads, shared, shared], 1)
-            x = x + layer.out(plan.attend(q, k, v).reshape(len(x), -1))
+            q, k, v = torch.split(joined[:count], [heads, shared, shared], 1)
+            mixed = plan.attend(q, k, v).reshape(count, -1)
+            x = x + layer.out(F.pad(mixed, (0, 0, 0, fillers)) if fillers else mixed)
             x = x + layer.feed_forward(layer.mlp_norm(x))
-        return self.final_norm(x)
+        return self.final_norm(x[:count])
+
+    def _fillers(self, count: int) -> int:
+        """Rows that make the number of a prompt's tokens one of few: each new one is planned anew."""
+        if self.device.type != "cpu" or count <= _SIDE_BY_SIDE:
+            return 0
+        return planned_rows(count) - count
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
