@@ -128,6 +128,21 @@ def train_with_trainer(
     return times
 
 
+def write_with_peer(model: Any, ids: Tensor, count: int, **options: Any) -> list[list[int]]:
+    """What `generate` writes greedily behind prompts (rows, length): `count` tokens each, never fewer."""
+    found = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=count,
+        min_new_tokens=count,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+        **options,
+    )
+    return [row[ids.shape[1] :].tolist() for row in found]
+
+
 class PlainBlock(nn.Module):
     """A pre-norm block as the field's teaching code writes it."""
 

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import selfsup
+from _decoders import write_with_peer
 from selfsup import recipes
 from selfsup.config import PretrainConfig
 from selfsup.data.docstrings import read_docstrings
@@ -84,19 +85,6 @@ def perplexity(decoder: PretrainedDecoder, texts: list[str], **options: Any) -> 
     return math.exp(total / count)
 
 
-def peer(model: Any, ids: torch.Tensor, count: int) -> list[list[int]]:
-    found = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=count,
-        min_new_tokens=count,
-        do_sample=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    return [row[ids.shape[1] :].tolist() for row in found]
-
-
 def measure(
     systems: dict[str, Callable[[], list[list[int]]]], rounds: int, tokens: int
 ) -> dict[str, Any]:
@@ -147,8 +135,8 @@ def systems_of(
 
     writers = {n: partial(ours, Writer(decoder, batch=rows, **o)) for n, o in NUMBERS.items()}
     return {
-        "transformers": partial(peer, plain, ids, tokens),
-        "transformers in bf16": partial(peer, half, ids, tokens),
+        "transformers": partial(write_with_peer, plain, ids, tokens),
+        "transformers in bf16": partial(write_with_peer, half, ids, tokens),
         **writers,
     }
 

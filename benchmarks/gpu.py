@@ -252,18 +252,7 @@ def writing(kind: str, tokens: int, rounds: int) -> dict[str, Any]:
         return [id for piece in pieces if piece.prompt == 0 for id in piece.ids]
 
     def theirs(model: Any, rows: int, **options: Any) -> list[int]:
-        many = ids.expand(rows, -1)
-        written = model.generate(
-            many,
-            attention_mask=torch.ones_like(many),
-            max_new_tokens=tokens,
-            min_new_tokens=tokens,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-            **options,
-        )
-        return list(written[0, ids.shape[1] :].tolist())
+        return _decoders.write_with_peer(model, ids.expand(rows, -1), tokens, **options)[0]
 
     for rows in (1, 16):
         systems: dict[str, Callable[[], list[int]]] = {

@@ -23,9 +23,11 @@ from selfsup.errors import Interrupted
 from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.models.decoder_hub import load_decoder
 from selfsup.models.decoding import Decoding
-from selfsup.nn.attention import AttentionPlan, FlashPlan, attend, rotary_tables, rotate
+from selfsup.nn.attention import AttentionPlan, attend
 from selfsup.nn.cache import continuation, continuations
 from selfsup.nn.cross_entropy import linear_cross_entropy
+from selfsup.nn.flash import FlashPlan
+from selfsup.nn.rotary import rotary_tables, rotate
 from selfsup.nn.sequences import Sequences
 from selfsup.uses import codes
 from selfsup.uses.autoencoding import train_autoencoder

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from selfsup.config import TransformerConfig
 from selfsup.models.transformer import MaskedLanguageModel, Transformer
-from selfsup.nn.attention import AttentionPlan, attend, rotary_tables, rotate
+from selfsup.nn.attention import AttentionPlan, attend
 from selfsup.nn.cross_entropy import linear_cross_entropy
 from selfsup.nn.precision import planned_rows
+from selfsup.nn.rotary import rotary_tables, rotate
 from selfsup.nn.sequences import Sequences
 
 CLASSIC = TransformerConfig(

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from selfsup.models.recorded_step import RecordedStep
 from selfsup.models.transformer import CausalLanguageModel
-from selfsup.nn.attention import Attending, rotary_tables
+from selfsup.nn.attention import Attending
 from selfsup.nn.block import Block, activate
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.gpu import runs_kernels
 from selfsup.nn.precision import planned_rows
+from selfsup.nn.rotary import rotary_tables
 from selfsup.nn.sequences import Sequences
 
 Product = Callable[[Tensor], Tensor]

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
-from selfsup.nn.attention import Attending, rotary_tables
+from selfsup.nn.attention import Attending
 from selfsup.nn.block import Block, activate, make_norm
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.dropout import Dropout
 from selfsup.nn.met_rows import MetRows
 from selfsup.nn.precision import planned_rows, plans_products, product_dtype
+from selfsup.nn.rotary import rotary_tables
 from selfsup.nn.sequences import Sequences
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -10,15 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup.config import RopeScalingConfig
 from selfsup.nn.dropout import dropout_mask
+from selfsup.nn.rotary import rotate
 
 _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
-
-
-_WIDEST = 192
-"""Heads that torch's flash kernel takes in training on every GPU that has it."""
 
 
 class Attending(Protocol):
@@ -145,79 +140,6 @@ class AttentionPlan:
                 groups.append(Group(group.rows, group.length, mask))
             self.windows[reach] = replace(self, groups=tuple(groups), windows={})
         return self.windows[reach]
-
-
-@dataclass(frozen=True)
-class FlashPlan:
-    """The same on a GPU in half precision: one kernel over the sequences as they lie (Dao 2023).
-
-    Nothing is padded, gathered or masked, whatever the lengths.
-    """
-
-    bounds: Tensor
-    """(B + 1 or more,) int32, on the GPU: where each sequence starts, and N, repeated to the end."""
-    longest: int
-    """No sequence has more tokens."""
-    forward_only: bool = False
-    """Each token looks at itself and those before it."""
-    reach: int = -1
-    """Tokens that are seen to each side; -1: all."""
-
-    def filled(self, fillers: int) -> FlashPlan:
-        """The same plan for vectors behind which so many rows belong to no sequence."""
-        assert not fillers, "a GPU plans no products"
-        return self
-
-    @staticmethod
-    def fits(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-        """Whether the kernel takes heads of that width in that format on that device."""
-        half = dtype in {torch.float16, torch.bfloat16}
-        if device.type != "cuda" or not half or width % 8 or width > _WIDEST:
-            return False
-        if torch.version.hip or not torch.backends.cuda.is_flash_attention_available():
-            return False
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-
-    @staticmethod
-    def bounds_of(starts: Tensor, device: torch.device) -> Tensor:
-        """`bounds` of sequences beginning at `starts` ((B + 1,), on the CPU).
-
-        Their number is rounded up to a power of two by empty sequences, so that compiled code meets few
-        shapes.
-        """
-        count = len(starts) - 1
-        size = 1 << max(0, count - 1).bit_length()
-        filled = torch.full((size + 1,), int(starts[-1]), dtype=torch.int32)
-        filled[: count + 1] = starts
-        return filled.to(device, non_blocking=True)
-
-    def causal(self) -> FlashPlan:
-        """The same plan, each token looking at itself and those before it."""
-        return replace(self, forward_only=True)
-
-    def windowed(self, reach: int) -> FlashPlan:
-        """The same plan, looking at most `reach` tokens to each side."""
-        return replace(self, reach=reach)
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0) -> Tensor:
-        """Scaled dot-product attention within each sequence; see the function of that name."""
-        if k.shape[1] != q.shape[1]:
-            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
-        found = torch.ops.aten._flash_attention_forward(
-            q,
-            k,
-            v,
-            self.bounds,
-            self.bounds,
-            self.longest,
-            self.longest,
-            dropout,
-            self.forward_only,
-            False,
-            window_size_left=self.reach,
-            window_size_right=0 if self.forward_only else self.reach,
-        )
-        return found[0]  # type: ignore[no-any-return]
 
 
 def _lower(length: int, device: torch.device) -> Tensor:
@@ -388,63 +310,6 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
     else:
         out = torch.bmm(_shares(q, k, bias), v)
     return out.view(shape)
-
-
-def rotary_tables(
-    positions: Tensor, width: int, theta: float, scaling: RopeScalingConfig | None = None
-) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, (N, 1, 1, width / 2), of the rotary angles (Su et al. 2021, RoFormer)."""
-    exponent = torch.arange(0, width, 2, dtype=torch.float64, device=positions.device) / width
-    frequencies = 1.0 / theta**exponent
-    if scaling is not None:
-        frequencies = _stretched(frequencies, scaling)
-    angles = positions[:, None].float() * frequencies.float()
-    angles = angles[:, None, None]
-    return angles.cos(), angles.sin()
-
-
-def _stretched(frequencies: Tensor, scaling: RopeScalingConfig) -> Tensor:
-    """Frequencies slowed down for longer contexts.
-
-    `linear` slows all (Chen et al. 2023, position interpolation); `llama3` those whose wave is long
-    against the first context, with a ramp between (Grattafiori et al. 2024, Llama 3.1).
-    """
-    slow = frequencies / scaling.factor
-    if scaling.kind == "linear":
-        return slow
-    turns = scaling.original_length * frequencies / (2 * math.pi)
-    share = (turns - scaling.low) / (scaling.high - scaling.low)
-    share = share.clamp(0, 1)
-    return (1 - share) * slow + share * frequencies
-
-
-class _Rotate(torch.autograd.Function):
-    """One pass over each half instead of a negation, a concatenation and three products."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _turn(x, cos, sin)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _turn(grad, cos, -sin), None, None
-
-
-def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    (left, right), (new_left, new_right) = x.chunk(2, -1), out.chunk(2, -1)
-    torch.mul(left, cos, out=new_left).addcmul_(right, sin, value=-1)
-    torch.mul(right, cos, out=new_right).addcmul_(left, sin)
-    return out
-
-
-def rotate(x: Tensor, tables: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn pairs (i, i + width / 2) of x (N, parts, heads, width) by the angles of `rotary_tables`."""
-    rotated: Tensor = _Rotate.apply(x, *tables)  # type: ignore[no-untyped-call]
-    return rotated
 
 
 class SelfAttention(nn.Module):

@@ -97,7 +97,13 @@ def _into_gradients(
     """
     wide = weight.dtype
     if wide == torch.float32 and runs_kernels(scores.device):
-        return _on_gpu(scores, bias, targets, weight, d_bias, needed)
+        from selfsup.nn.cross_entropy_kernel import softmax_gradients
+
+        losses, first = softmax_gradients(scores, bias, targets, needed)
+        if needed and d_bias is not None:
+            d_bias += torch.mv(scores.mT, weight.to(scores.dtype))
+        # sums and no products: autocast would round those to bfloat16
+        return (losses * weight).sum(), (first * weight).sum()
     loss, right = weight.new_zeros(()), weight.new_zeros(())
     rows = len(scores)
     if scores.device.type == "cpu":
@@ -123,24 +129,6 @@ def _into_gradients(
         if buffer is not None:
             given.copy_(logits)
     return loss, right
-
-
-def _on_gpu(
-    scores: Tensor,
-    bias: Tensor | None,
-    targets: Tensor,
-    weight: Tensor,
-    d_bias: Tensor | None,
-    needed: bool,
-) -> tuple[Tensor, Tensor]:
-    """The same by one kernel, which reads the scores twice and writes once."""
-    from selfsup.nn.cross_entropy_kernel import softmax_gradients
-
-    losses, first = softmax_gradients(scores, bias, targets, needed)
-    if needed and d_bias is not None:
-        d_bias += torch.mv(scores.mT, weight.to(scores.dtype))
-    # sums and no products: autocast would round those to bfloat16
-    return (losses * weight).sum(), (first * weight).sum()
 
 
 def linear_cross_entropy(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfsup.nn.attention import AttentionPlan, FlashPlan, Plan
+from selfsup.nn.attention import AttentionPlan, Plan
+from selfsup.nn.flash import FlashPlan
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.models.decoder_names import decoder_family
-from selfsup.nn.attention import rotary_tables
+from selfsup.nn.rotary import rotary_tables
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED = 1, 2, 3, 4, 5  # token types of GGUF
 _ALL_F32, _MOSTLY_F16 = 0, 1  # file types of GGUF
