@@ -20,6 +20,7 @@ import selfsup
 from selfsup.cli import (
     autoencoder_commands,
     autoencoder_study_commands,
+    autoencoder_training,
     commands,
     corpus_commands,
     decoder_commands,
@@ -165,7 +166,7 @@ def _configured_by(tokens: list[str]) -> type[BaseModel]:
         from selfsup.finetune_config import FinetuneConfig
 
         return FinetuneConfig
-    if tokens[:1] == ["pretrain"] and autoencoder_commands.chosen_recipe(tokens[1:]):
+    if tokens[:1] == ["pretrain"] and autoencoder_training.chosen_recipe(tokens[1:]):
         from selfsup.autoencoder_config import AutoEncoderConfig
 
         return AutoEncoderConfig

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from selfsup.cli import autoencoder_commands, render
+from selfsup.cli import autoencoder_training, render
 from selfsup.cli.flags import (
     BudgetFlags,
     CorpusFlags,
@@ -118,15 +118,15 @@ def pretrain(
     """
     flags, chosen = corpus or CorpusFlags(), settings or SettingFlags()
     given = [recipe] if recipe else [w for f in chosen.config for w in ("--config", str(f))]
-    if name := autoencoder_commands.chosen_recipe(given):
+    if name := autoencoder_training.chosen_recipe(given):
         if dry_run:
             raise UserError(
                 "auto-encoders have no dry run", where="--dry-run", mend="use --steps 1"
             )
-        shape = autoencoder_commands.resolve_autoencoder(
+        shape = autoencoder_training.resolve_autoencoder(
             name, flags, budget or BudgetFlags(), chosen, code_size
         )
-        autoencoder_commands.pretrain(shape, out, overwrite=overwrite, as_json=as_json, quiet=quiet)
+        autoencoder_training.pretrain(shape, out, overwrite=overwrite, as_json=as_json, quiet=quiet)
         return
     if code_size is not None:
         raise UserError("is about auto-encoders", where="--code-size")
