@@ -258,6 +258,8 @@ class ReplacedTokensConfig(Section):
     """How often the detection loss counts beside the generator's masked loss."""
     generator_size: Annotated[float, Field(gt=0, le=1)] = 0.25
     """The generator's width, as a share of the encoder's; rounded to whole heads, at least one."""
+    generator_layers: Annotated[int, Field(ge=0)] = 0
+    """The generator's layers; 0: as many as the encoder has."""
     unit: Literal["token", "word", "span"] = "token"
     """What the generator fills together: single tokens, whole words, or spans of words."""
     span_mean: Annotated[float, Field(ge=1)] = 3.0
@@ -280,7 +282,7 @@ class ReplacedTokensConfig(Section):
         )
 
     def generator(self, encoder: TransformerConfig) -> TransformerConfig:
-        """The generator's settings: as deep as the encoder, with fewer heads of the same width."""
+        """The generator's settings: fewer heads of the same width and, where asked for, fewer layers."""
         heads = max(1, round(self.generator_size * encoder.num_heads))
         share = heads / encoder.num_heads
         return encoder.model_copy(
@@ -288,6 +290,7 @@ class ReplacedTokensConfig(Section):
                 "num_heads": heads,
                 "hidden_size": heads * (encoder.hidden_size // encoder.num_heads),
                 "intermediate_size": max(1, round(share * encoder.intermediate_size)),
+                "num_layers": self.generator_layers or encoder.num_layers,
                 "pooler": False,
             }
         )

@@ -290,6 +290,8 @@ def test_the_generator_has_whole_heads(size: float, heads: int, width: int) -> N
     assert (generator.num_heads, generator.hidden_size) == (heads, width)
     assert generator.intermediate_size == 672 * heads // 4
     assert generator.num_layers == 4
+    shallow = ReplacedTokensConfig(generator_size=size, generator_layers=1).generator(encoder)
+    assert shallow == generator.model_copy(update={"num_layers": 1})
     assert TransformerConfig.model_validate(generator.model_dump()) == generator
 
 
@@ -410,7 +412,7 @@ def test_accumulating_is_near_one_big_batch(corpus: Path) -> None:
 
 
 def test_muon_takes_both_bodies(corpus: Path) -> None:
-    loop, _ = make(tiny_config(corpus, "electra-tiny"))
+    loop, _ = make(tiny_config(corpus, "electra-tiny", optimizer={"kind": "muon"}))
     names = {id(p): n for n, p in loop.model.named_parameters()}
     taken = {names[id(p)] for g in loop.optimizers[1].param_groups for p in g["params"]}
     assert {n.split(".")[0] for n in taken} == {"encoder", "generator"}

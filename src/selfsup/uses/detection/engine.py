@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfsup.models.autoencoder_ensemble import AutoEncoderEnsemble
-from selfsup.uses.detection.references import draw_subsets, nearest
+from selfsup.uses.detection.references import Drawn, draw_subsets, nearest
 from selfsup.uses.detection.training import train_ensemble
 
 Measure = Literal["default", "input-distance", "code-distance", "reconstruction", "masked-features"]
@@ -28,7 +28,7 @@ REFERENCES = 4096
 _FAR = 12.0
 """The network's input is cut here when scoring; distances see the whole value."""
 _PLACES = 1 << 21
-"""Distances that are held at once."""
+"""Numbers of the networks that are held at once."""
 _GROUPS, _ROUNDS = 4, 2
 """Masked features: columns are hidden in so many groups, in so many random groupings."""
 
@@ -178,7 +178,7 @@ class Engine:
         return np.asarray(decoded.mean(0).cpu().numpy())
 
     def _blocks(self, rows: Rows) -> list[Rows]:
-        places = max(self.subsets[0].size, self.plan.members * self.plan.hidden, self.width)
+        places = max(self.plan.members * self.plan.hidden, self.width)
         size = int(np.clip(_PLACES // places, 16, 8192))
         return [rows[i : i + size] for i in range(0, len(rows), size)]
 
@@ -200,8 +200,7 @@ class Engine:
             own = np.flatnonzero(self.folds == member)
             for places in np.array_split(own, max(1, len(own) // 512)):
                 view = self._views(self.references[places])[member]
-                subsets = torch.from_numpy(self.subsets[member]).to(self.plan.device)
-                found = nearest(view, self._reference_views()[member], subsets)
+                found = nearest(view, self._drawn()[member])
                 scores[places] = found.distances.mean(axis=1)
         return scores
 
@@ -209,12 +208,11 @@ class Engine:
         if self.plan.measure in ("reconstruction", "masked-features"):
             errors = self._errors(rows) / self.error_scale[:, None]
             return errors.mean(axis=2).T, errors.mean(axis=0)
-        views, references = self._views(rows), self._reference_views()
+        views, drawn = self._views(rows), self._drawn()
         scores = np.empty((len(rows), self.plan.members))
         shares = np.zeros((len(rows), self.width)) if parts else np.zeros((0, 0))
         for member in range(self.plan.members):
-            subsets = torch.from_numpy(self.subsets[member]).to(self.plan.device)
-            found = nearest(views[member], references[member], subsets)
+            found = nearest(views[member], drawn[member])
             scores[:, member] = found.distances.mean(axis=1)
             for places in found.places.T if parts else ():
                 shares += np.square(rows - self.references[places])
@@ -232,10 +230,12 @@ class Engine:
             views = list(codes)
         return [torch.from_numpy(view).to(self.plan.device) for view in views]
 
-    def _reference_views(self) -> list[Tensor]:
-        known = getattr(self, "_kept_views", None)
+    def _drawn(self) -> list[Drawn]:
+        known = getattr(self, "_kept_drawn", None)
         if known is None or known[0] is not self.subsets:
-            known = self._kept_views = (self.subsets, self._views(self.references))
+            views = self._views(self.references)
+            drawn = [Drawn(v, own) for v, own in zip(views, self.subsets, strict=True)]
+            known = self._kept_drawn = (self.subsets, drawn)
         return list(known[1])
 
     def total(self, rows: Rows) -> Rows:

@@ -15,6 +15,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_PLACES = 1 << 18
+"""Distances that are worked out at once: few enough to stay in a processor's cache."""
+
+
+class Drawn:
+    """The subsets of one member, laid out so that rows can be compared with all of them at once.
+
+    Args:
+        references: (references, width) float64.
+        places: (subsets, size) which of them each subset holds.
+    """
+
+    def __init__(self, references: Tensor, places: NDArray[np.int64]) -> None:
+        used, where = np.unique(places, return_inverse=True)
+        self.places = places
+        self.rows = references[torch.from_numpy(used).to(references.device)]
+        """(used, width): each once, in however many subsets it is."""
+        self.squares = self.rows.square().sum(1)
+        self.where = torch.from_numpy(where.ravel()).to(references.device)
+        """(subsets * size,) which of `rows`."""
+
 
 @dataclass(frozen=True)
 class Nearest:
@@ -45,22 +66,33 @@ def draw_subsets(
     return np.array(drawn, np.int64).reshape(len(allowed), count, size)
 
 
-def nearest(rows: Tensor, references: Tensor, subsets: Tensor) -> Nearest:
+def nearest(rows: Tensor, drawn: Drawn) -> Nearest:
     """The nearest reference in each subset.
 
     Args:
         rows: (batch, width) float64.
-        references: (references, width) float64.
-        subsets: (subsets, size) places in `references`.
+        drawn: the subsets.
     """
-    count, size = subsets.shape
-    flat = subsets.reshape(-1)
-    chosen = references[flat]
-    # the distance's square up to a constant for each row; the exact one follows for the nearest
-    ranks = torch.addmm((chosen * chosen).sum(1), rows, chosen.T, alpha=-2)
-    best = ranks.view(len(rows), count, size).argmin(2)
-    places = subsets[torch.arange(count, device=subsets.device), best]
-    distances = torch.stack(
-        [(rows - references[places[:, s]]).square().sum(1).sqrt() for s in range(count)], 1
-    )
-    return Nearest(places.cpu().numpy(), distances.cpu().numpy())
+    count, size = drawn.places.shape
+    first = torch.arange(0, count * size, size, device=rows.device)
+    best, distances = [], []
+    for part in torch.split(rows, max(16, _PLACES // (count * size))):
+        # the distance's square up to a constant for each row; the exact one follows for the nearest
+        ranks = torch.addmm(drawn.squares, part, drawn.rows.T, alpha=-2)
+        least = _least(ranks, drawn.where, count)
+        away = part[:, None] - drawn.rows[drawn.where[least + first]]
+        best.append(least)
+        distances.append(away.square_().sum(2).sqrt_())
+    found = torch.cat(best).cpu().numpy()
+    return Nearest(drawn.places[np.arange(count), found], torch.cat(distances).cpu().numpy())
+
+
+def _least(ranks: Tensor, where: Tensor, count: int) -> Tensor:
+    """(rows, used) ranks to (rows, subsets), the place of the least in each subset.
+
+    On a CPU NumPy takes and compares, several times as fast as torch.
+    """
+    if ranks.device.type != "cpu":
+        return ranks.index_select(1, where).view(len(ranks), count, len(where) // count).argmin(2)
+    taken = np.take(ranks.numpy(), where.numpy(), axis=1)
+    return torch.from_numpy(taken.reshape(len(ranks), count, len(where) // count).argmin(2))
