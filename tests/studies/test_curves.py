@@ -162,7 +162,7 @@ def test_no_saving_where_more_labels_do_not_help_random_weights() -> None:
     assert "fewer" not in text
     assert text == (
         "The pre-trained model is ahead with 16, 64, 250, 1,000 and 4,000 labels (accuracy 0.800 against "
-        "0.620), but what it saves cannot be told: random weights did not gain in every seed from 16 to "
+        "0.620); what it saves cannot be told: random weights did not gain in every seed from 16 to "
         "4,000 labels (medians 0.600 and 0.620)."
     )
     scores = {"pretrained": warm, "random": cold}

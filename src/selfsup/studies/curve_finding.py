@@ -162,7 +162,10 @@ def _compare(
     spread = _in_the_worst(worst, saved, len(scores["random"][0]))
     ends = f"; with all {most} it is {warm[-1]:.3f}" if warm[-1] > cold[-1] else ""
     if len(counts) == 1:
-        text = f"Pre-training is ahead: {last}; what it saves takes smaller numbers of {unit}, too"
+        text = (
+            f"Pre-training is ahead: {last}; to see how many {unit} it saves, ask for smaller numbers, too "
+            "(--labels)"
+        )
         return Finding(text, True, cold[-1])
     if need.bound == "at most":
         text = (
@@ -223,7 +226,7 @@ def _nothing_gained(
     i = ahead[-1]
     text = (
         f"The pre-trained model is ahead with {listed([counts[i] for i in ahead])} {unit} ({metric} "
-        f"{warm[i]:.3f} against {cold[i]:.3f}), but what it saves cannot be told: random weights did not "
+        f"{warm[i]:.3f} against {cold[i]:.3f}); what it saves cannot be told: random weights did not "
         f"gain in every seed from {rounded(counts[0])} to {rounded(counts[-1])} {unit} (medians "
         f"{cold[0]:.3f} and {cold[-1]:.3f})"
     )

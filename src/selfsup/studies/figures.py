@@ -256,10 +256,10 @@ def draw_labels(
         few, many, score, text = saving
         arrow = {"arrowstyle": "<->", "color": "black", "lw": 1, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", (few, score), (many, score), arrowprops=arrow)
-        middle = float(np.sqrt(few * many))
-        above = {"textcoords": "offset points", "ha": "center", "va": "bottom", "fontsize": 9}
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-        axes.annotate(text, (middle, score), (0, 3), bbox=box, **above)
+        place, above = _free_place(axes, counts, scores, saving)
+        how = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+        how["va"], offset = ("bottom", 3) if above else ("top", -4)
+        axes.annotate(text, (place, score), (0, offset), **how)
     axes.set_xscale("log")
     axes.set_xticks(list(counts), [f"{c:,}" for c in counts])
     axes.minorticks_off()
@@ -272,6 +272,27 @@ def draw_labels(
         for seed, value in zip(seeds, row, strict=True)
     ]
     return _saved(figure, out, name, ["start", "labels", "seed", "score"], table)
+
+
+def _free_place(
+    axes: Any,
+    counts: Sequence[int],
+    scores: Mapping[str, Sequence[Sequence[float]]],
+    saving: tuple[float, float, float, str],
+) -> tuple[float, bool]:
+    """Where along its arrow, and whether above it, a text is farthest from all lines."""
+    few, many, score, _ = saving
+    low, high = axes.get_ylim()
+    lines = [[float(np.median(row)) for row in rows] for rows in scores.values()]
+    best = (-1.0, few, True)
+    for share in (0.5, 0.35, 0.65, 0.25, 0.75):
+        place = few ** (1 - share) * many**share
+        heights = [np.interp(np.log(place), np.log(counts), line) for line in lines]
+        for above in (True, False):
+            text = score + (0.03 if above else -0.03) * (high - low)
+            room = min(abs(height - text) for height in heights)
+            best = max(best, (float(room), place, above), key=lambda b: b[0])
+    return best[1], best[2]
 
 
 def _of_seeds(seeds: int) -> str:
