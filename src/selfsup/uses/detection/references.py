@@ -76,7 +76,8 @@ def nearest(rows: Tensor, drawn: Drawn) -> Nearest:
     count, size = drawn.places.shape
     first = torch.arange(0, count * size, size, device=rows.device)
     best, distances = [], []
-    for part in torch.split(rows, max(16, _PLACES // (count * size))):
+    block = min(_PLACES // (count * size), 8 * _PLACES // (count * rows.shape[1]))
+    for part in torch.split(rows, max(16, block)):
         # the distance's square up to a constant for each row; the exact one follows for the nearest
         ranks = torch.addmm(drawn.squares, part, drawn.rows.T, alpha=-2)
         least = _least(ranks, drawn.where, count)
