@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_PLACES = 1 << 18
-"""Distances that are worked out at once: few enough to stay in a processor's cache."""
+_PLACES = 1 << 20
+"""Distances that are worked out at once: few enough for a processor's caches."""
 
 
 class Drawn:
@@ -76,7 +76,7 @@ def nearest(rows: Tensor, drawn: Drawn) -> Nearest:
     count, size = drawn.places.shape
     first = torch.arange(0, count * size, size, device=rows.device)
     best, distances = [], []
-    block = min(_PLACES // (count * size), 8 * _PLACES // (count * rows.shape[1]))
+    block = min(_PLACES // (count * size), 2 * _PLACES // (count * rows.shape[1]))
     for part in torch.split(rows, max(16, block)):
         # the distance's square up to a constant for each row; the exact one follows for the nearest
         ranks = torch.addmm(drawn.squares, part, drawn.rows.T, alpha=-2)
