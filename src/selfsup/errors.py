@@ -38,6 +38,11 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else ""
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and its noun: `1 row`, `1,200 rows`; `many` where an s is not enough."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def at_least(least: int, value: float, where: str) -> None:
     """Refuse a number below the least that makes sense.
 

@@ -148,7 +148,15 @@ def test_hub_goes_through_datasets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_find_files(tmp_path: Path) -> None:
-    names = ["b.txt", "sub/a.jsonl.gz", "sub/c.csv", ".git/x.txt", "sub/notes.md", "meta.json"]
+    names = [
+        "b.txt",
+        "sub/a.jsonl.gz",
+        "sub/c.csv",
+        ".git/x.txt",
+        "sub/notes.md",
+        "sub/scan.pdf",
+        "meta.json",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -165,9 +173,37 @@ def test_find_files(tmp_path: Path) -> None:
     assert "no such file or folder; did you mean 'b.txt'?" in _message(tmp_path / "bb.txt")
     assert "did you mean 'sub'?" in _message(tmp_path / "subs" / "c.csv")
     assert "no file matches" in _message(tmp_path / "**" / "*.parquet")
-    assert "cannot be read; known are .txt" in _message(tmp_path / "sub" / "notes.md")
+    assert "cannot be read; known are .txt" in _message(tmp_path / "sub" / "scan.pdf")
     (tmp_path / "empty").mkdir()
     assert "no file of a known kind" in _message(tmp_path / "empty")
+
+
+def test_programs_are_text_where_they_are_named(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    (code / "deep").mkdir(parents=True)
+    for name in ("a.py", "deep/b.py", "c.md", "d.png"):
+        (code / name).write_text(f"in {name}\n")
+    assert _texts(code / "**" / "*.py") == ["in a.py", "in deep/b.py"]
+    assert _texts(code / "c.md") == ["in c.md"]
+    assert "as text: " + f"'{code}/**/*.py'" in _message(code)  # in a folder they may be anything
+    assert "what matches is of no kind that can be read" in _message(code / "*.png")
+    assert "it is 'a.py', 'c.md', 'd.png', 'deep'" in _message(code / "*")
+    (code / "e.txt").write_text("words")
+    assert _texts(code) == _texts(code / "*") == ["words"]
+
+
+@pytest.mark.parametrize("start", ["", "\n\n"])
+def test_semicolons_part_the_fields_where_commas_do_not(tmp_path: Path, start: str) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(f'{start}id;text\n1;"one; two"\n2;three, four\n')
+    assert _texts(file) == ["one; two", "three, four"]
+    assert _read(file)[0].where == f"{file}:{2 + len(start)}"
+    file.write_text('"id, said so";"text"\n1;one\n')
+    assert _texts(file) == ["one"]
+    file.write_text("text\none; two\n")
+    assert _texts(file) == ["one; two"]
+    file.write_text("text,a;b\none,2\n")
+    assert _texts(file) == ["one"]
 
 
 def test_not_utf8_names_byte_and_line(tmp_path: Path) -> None:
@@ -185,7 +221,7 @@ def test_bad_json_rows(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     rows = {
         '{"text": "a",}': f"{file}:2:14: broken JSON",
-        "[1]": f"{file}:2: a JSON object is expected, this is a list",
+        "[1]": f"{file}:2: a JSON object is expected, this is a list; write one object a line",
         '{"txt": "a"}': f"{file}:2: no column 'text'; it has 'txt', did you mean 'txt'?",
         '{"text": null}': f"{file}:2: 'text' is missing, not a text",
         '{"text": 3}': f"{file}:2: 'text' is a number, not a text",

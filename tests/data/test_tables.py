@@ -93,7 +93,11 @@ def test_missing_columns_and_bad_rows(tmp_path: Path) -> None:
     assert report.bad_rows == 1
     file.write_text("text,text\na,1\n")
     assert "the header names 'text' 2 times" in _message(file, ["text"])
-    assert _values(file, [1]) == [("1",)]
+    assert _values(file, [1]) == _values(file, ["1"]) == [("1",)]
+    file.write_text("text,0\na,1\n")
+    assert _values(file, ["0"]) == [("1",)]  # a name goes before a number
+    file.write_text("text;label\na, b;1\n")
+    assert _values(file, ["text", "label"]) == [("a, b", "1")]
     rows = tmp_path / "a.jsonl"
     rows.write_text('{"text": "a"}\n{"txt": "b"}\n[1]\n')
     assert f"{rows}:2: no column 'text'; it has 'txt'" in _message(rows, ["text"])

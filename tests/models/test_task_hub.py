@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def made(tmp_path: Path, kind: str, answer: Any, spec: HeadSpec) -> tuple[Path, 
         answer=answer,
         labels=["no", "perhaps", "yes"] if answer in {"class", "tag"} else [],
         task={"answer": answer, "max_length": 50},
+        max_length=50,
         origin={},
         card="",
     )
@@ -89,6 +91,32 @@ def test_what_we_write_opens_in_transformers(
     )
     if answer in {"class", "tag"}:
         assert theirs.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_their_tokenizer_reads_pairs_as_ours(tmp_path: Path, kind: str) -> None:
+    spec = HeadSpec("token", 2, dense=kind == "modernbert")
+    folder, model, tokenizer = made(tmp_path, kind, "span", spec)
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert theirs.model_max_length == 50  # what was trained on, not what the encoder could read
+    read = theirs(TEXTS[0], TEXTS[1])
+    encoded = tokenizer.encode(TEXTS[0], TEXTS[1])
+    ids = list(encoded.ids)
+    first = ids.index(tokenizer.sep_id) + 1
+    kinds = [0] * first + [1] * (len(ids) - first)
+    assert read["input_ids"] == ids
+    types = read.get("token_type_ids")
+    assert types == (kinds if kind == "bert" else None)
+    opened = getattr(
+        transformers, json.loads((folder / "config.json").read_text())["architectures"][0]
+    ).from_pretrained(folder)
+    batch = Sequences.from_lists([np.array(ids)])
+    batch = batch if types is None else replace(batch, types=torch.tensor(types))
+    tensors = {name: torch.tensor([value]) for name, value in read.items()}
+    with torch.no_grad():
+        out = opened.eval()(**tensors)
+        mine = model(batch)
+    torch.testing.assert_close(mine[:, 0], out.start_logits[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "answer", "spec", "name"), CASES)

@@ -281,7 +281,8 @@ def test_label_set() -> None:
     assert "no labels" in _message(label_set, [])
     dev = _examples("a", "c", "b", "d", "c")
     assert _message(label_set, _examples("a", "b"), dev) == (
-        "file:2: 2 classes are not in the training part: 'c', 'd'; the training part has 'a', 'b'"
+        "file:2: 2 classes that the training part lacks: 'c', 'd'; it has 'a', 'b'; mend the labels, or "
+        "leave such rows out with --on-bad-row skip"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import random
@@ -282,6 +283,42 @@ def test_full_disk_keeps_the_last_good_checkpoint(
 def test_a_second_process_is_locked_out_and_told_by_whom(corpus: Path, tmp_path: Path) -> None:
     with locked(tmp_path / "run"), pytest.raises(RunLocked, match=f"process {os.getpid()} on"):
         pretrain(tiny_config(corpus), tmp_path / "run", quiet=True)
+
+
+def test_a_refused_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(UserError), locked(tmp_path / "runs" / "a"):
+        raise UserError("bad input")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError), locked(tmp_path / "mine"):
+        raise UserError("bad input")
+    assert not list((tmp_path / "mine").iterdir())  # the folder was there
+    (tmp_path / "mine" / "metrics.jsonl").touch()
+    with pytest.raises(UserError), locked(tmp_path / "mine"):
+        raise UserError("later")
+    assert (tmp_path / "mine" / "metrics.jsonl").is_file()
+    with locked(tmp_path / "one"):
+        with pytest.raises(RunLocked), locked(tmp_path / "one"):
+            pass
+        assert (tmp_path / "one" / ".lock").is_file()  # it is not the second one's
+
+
+def test_a_lock_that_was_removed_meanwhile_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real, calls = tmp_path / "a" / ".lock", fcntl.flock, 0
+
+    def then_removed(handle: Any, how: int) -> None:
+        nonlocal calls
+        calls += 1
+        real(handle, how)
+        if calls == 1:
+            path.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", then_removed)
+    with locked(tmp_path / "a"):
+        assert calls == 2
+        assert path.read_text().startswith(f"process {os.getpid()}")
 
 
 def test_another_configuration_in_the_same_folder_is_named(corpus: Path, tmp_path: Path) -> None:

@@ -285,9 +285,74 @@ def test_bad_input(encoder: Path, tmp_path: Path) -> None:
     text = refused(junk, task="regress")
     assert "2 of 100 rows (2 %)" in text
     assert "skip" in text
+    assert not (tmp_path / "refused").exists()
     flat = tmp_path / "flat.tsv"
     flat.write_text("text\tlabel\nfine\t2\nwarm\t2\ncold\t2\nugly\t2\n")
     assert "every label is 2" in refused(flat, task="regress")
+
+
+def test_labels_that_were_not_learned_may_be_left_out(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    other = tmp_path / "other.tsv"
+    other.write_text(dev.read_text() + "the film is fine\tneither\t0\n")
+    config = toy_config(
+        encoder, "classify", train, other, data={"on_bad_row": "skip"}, train={"budget": "2 steps"}
+    )
+    result = finetune(config, tmp_path / "run", quiet=True)
+    said = f"1 row of {other} left out, with labels that were not learned; first: {other}:62"
+    assert result["notes"] == [said]
+    predictor = selfsup.Predictor(tmp_path / "run", precision="fp32")
+    with pytest.raises(UserError, match="'neither' is no label of this model; it knows 'bad', 'go"):
+        evaluate_file(predictor, str(other), {})
+    again = evaluate_file(predictor, str(other), {"on_bad_row": "skip"})
+    assert again["notes"] == [said]
+    assert again["accuracy"] == pytest.approx(result["dev"]["accuracy"])
+    other.write_text("text\tlabel\nit was\tneither\n")
+    with pytest.raises(UserError, match="no row has a label that was learned"):
+        evaluate_file(predictor, str(other), {"on_bad_row": "skip"})
+
+
+def test_tags_that_were_not_learned_may_be_left_out(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "tag")
+    dev.write_text(dev.read_text().rstrip("\n") + "\n\nthe\tSTRANGE\n\n")
+    data = {"data": {"on_bad_row": "skip"}}
+    result = finetune(
+        toy_config(encoder, "tag", train, dev, train={"budget": "2 steps"}, **data),
+        tmp_path / "run",
+        quiet=True,
+    )
+    assert "1 row of" in result["notes"][0]
+    assert "not learned" in result["notes"][0]
+
+
+def test_whole_numbers_are_one_label_however_they_are_written(tmp_path: Path) -> None:
+    from selfsup.tasks.labelled import read_texts
+
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "a", "label": 1}\n{"text": "b", "label": 1.0}\n')
+    assert [e.label for e in read_texts(file)] == ["1", "1"]
+
+
+def test_answers_never_replace_what_they_answer(encoder: Path, tmp_path: Path) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, train={"budget": "2 steps"})
+    config = config.model_copy(update={"max_length": 10})
+    finetune(config, tmp_path / "run", quiet=True)
+    predictor = selfsup.Predictor(tmp_path / "run")
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text('{"text": "it was"}\n' + json.dumps({"text": "the film " * 40}) + "\n")
+    before = asked.read_bytes()
+    with pytest.raises(UserError, match="is the file that is read; name another"):
+        predict_file(predictor, str(asked), asked, {}, overwrite=True)
+    (tmp_path / "link.jsonl").symlink_to(asked)
+    with pytest.raises(UserError, match="is the file that is read"):
+        predict_file(predictor, str(asked), tmp_path / "link.jsonl", {}, overwrite=True)
+    assert asked.read_bytes() == before
+    for name in ("a.csv", "a.jsonl.gz"):
+        with pytest.raises(UserError, match=r"must end in \.jsonl or \.ndjson"):
+            predict_file(predictor, str(asked), tmp_path / name, {}, overwrite=False)
+    said = predict_file(predictor, str(asked), tmp_path / "out.jsonl", {}, overwrite=False)
+    assert said["notes"] == ["1 text is longer than 10 tokens: cut"]
 
 
 def test_a_run_for_the_wrong_verb(encoder: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class TaskFlags:
     train: Annotated[str | None, Parameter(group=_DATA, help="The file to learn from.")] = None
     dev: Annotated[
         str | None,
-        Parameter(group=_DATA, help="The file that chooses the weights [a tenth of --train]."),
+        Parameter(group=_DATA, help="The file that is looked at in training [a tenth of --train]."),
     ] = None
     test: Annotated[
         str | None, Parameter(group=_DATA, help="A file that is scored once and chooses nothing.")
@@ -118,11 +118,7 @@ class FineFlags:
         int | None, Parameter(group=_TRAINING, help="Longest text in tokens [as the model reads].")
     ] = None
     metric: Annotated[
-        str | None, Parameter(group=_TRAINING, help="The score that chooses [by the task].")
-    ] = None
-    select: Annotated[
-        Literal["best", "last"] | None,
-        Parameter(group=_TRAINING, help="Which weights are kept: best on dev, or the last [best]."),
+        str | None, Parameter(group=_TRAINING, help="The score that is told first [by the task].")
     ] = None
     class_weights: Annotated[
         Literal["none", "balanced"] | None,
@@ -133,6 +129,17 @@ class FineFlags:
     precision: PrecisionName = None
     config: ConfigFiles = field(default_factory=list)
     settings: Settings = field(default_factory=list)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FinetuneFlags(FineFlags):
+    """How it is learned, and which weights are kept."""
+
+    select: Annotated[
+        Literal["best", "last"] | None,
+        Parameter(group=_TRAINING, help="Which weights are kept: best on dev, or the last [best]."),
+    ] = None
 
 
 _FLAGS = {
@@ -216,7 +223,7 @@ def finetune(
     *,
     task: TaskFlags | None = None,
     layout: LayoutFlags | None = None,
-    fine: FineFlags | None = None,
+    fine: FinetuneFlags | None = None,
     out: Out = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -231,6 +238,8 @@ def finetune(
 
     folder = out or Path("runs") / f"{config.task}-{Path(config.data.train).name.split('.')[0]}"
     result = finetuning.finetune(config, folder, overwrite=overwrite, quiet=quiet or as_json)
+    if not as_json and not quiet:
+        result.pop("notes", None)  # they were said at the start
     render.show(result, as_json=as_json, title=str(folder))
 
 

@@ -19,8 +19,17 @@ from selfsup.errors import UserError, nearest
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fna")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", *FASTA_SUFFIXES)
-# `.json` is read as JSON lines when named; in a folder it is usually something else's settings.
-NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json")
+# Read as plain text, and `.json` as JSON lines, when named; in a folder they are usually notes, programs
+# and settings beside what is meant.
+# fmt: off
+PLAIN_SUFFIXES = (
+    ".md", ".rst", ".tex", ".py", ".pyi", ".r", ".jl", ".c", ".h", ".cc", ".cpp", ".hpp", ".cu", ".cs",
+    ".go", ".java", ".kt", ".scala", ".js", ".jsx", ".ts", ".tsx", ".lua", ".php", ".pl", ".rb", ".rs",
+    ".sh", ".sql", ".swift", ".html", ".xml", ".css", ".yaml", ".toml",
+)
+# fmt: on
+NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json", *PLAIN_SUFFIXES)
+_IN_FOLDERS = (*TEXT_SUFFIXES, ".parquet")
 _ZSTD_BYTES = 1 << 17
 _EXAMPLES = 5
 
@@ -45,7 +54,7 @@ class ReadReport:
 def bad_row(on_bad_row: OnBadRow, report: ReadReport, problem: UserError) -> None:
     """Stop at a row that cannot be used, or count it."""
     if on_bad_row == "stop":
-        mend = "mend the row, or set on_bad_row to skip"
+        mend = "mend the row, or leave such rows out with --on-bad-row skip"
         mend = f"{problem.mend}; {mend}" if problem.mend else mend
         raise UserError(problem.what, where=problem.where, mend=mend) from problem.__cause__
     report.bad_rows += 1
@@ -58,7 +67,8 @@ def find_files(source: SourceConfig) -> list[Path]:
 
     Args:
         source: its `path` is a file, a folder (searched to the bottom for known suffixes, hidden
-            ones left out) or a glob, in which `**` is any depth.
+            ones left out) or a glob, in which `**` is any depth.  Programs and notes
+            (`PLAIN_SUFFIXES`) are read as text where they are named, or the glob names their suffix.
 
     Raises:
         UserError: nothing is there, or nothing that can be read.
@@ -71,16 +81,17 @@ def find_files(source: SourceConfig) -> list[Path]:
             raise UserError(
                 f"files of the kind '{''.join(path.suffixes[-2:]) or path.name}' cannot be read",
                 where=source.path,
-                mend=f"known are {', '.join((*TEXT_SUFFIXES, '.parquet'))}, "
+                mend=f"known are {', '.join(_IN_FOLDERS)}, programs and notes (.py, .md, …), "
                 f"also packed ({', '.join(PACKED_SUFFIXES)})",
             )
         return [path]
     if path.is_dir():
         below = (file for file in path.rglob("*") if not _hidden(file.relative_to(path)))
-        found = sorted(file for file in below if file_kind(file) not in ("", ".json"))
+        found = sorted(file for file in below if file_kind(file) in _IN_FOLDERS)
     else:
         matches = map(Path, glob.iglob(str(path), recursive=True))
-        found = sorted(file for file in matches if file_kind(file))
+        kinds = {*_IN_FOLDERS, ".json", plain_suffix(path)} - {""}
+        found = sorted(file for file in matches if file_kind(file) in kinds)
     found = [file for file in found if file.is_file()]
     if not found:
         _nothing_found(source.path, path)
@@ -90,14 +101,22 @@ def find_files(source: SourceConfig) -> list[Path]:
 def _nothing_found(given: str, path: Path) -> NoReturn:
     if path.is_dir():
         names = sorted(item.name for item in path.iterdir())
-        what = f"the folder holds no file of a known kind ({', '.join(TEXT_SUFFIXES)}, .parquet)"
-        raise UserError(what, where=given, mend=f"there is {listed(names)}")
+        what = f"the folder holds no file of a known kind ({', '.join(_IN_FOLDERS)})"
+        mend = f"there is {listed(names)}"
+        plain = next((plain_suffix(Path(x)) for x in names if file_kind(Path(x))), "")
+        mend += f"; to read them as text: '{given.rstrip('/')}/**/*{plain}'" if plain else ""
+        raise UserError(what, where=given, mend=mend)
     parent = path.parent
     while parent != parent.parent and (glob.has_magic(str(parent)) or not parent.is_dir()):
         parent = parent.parent
     names = sorted(item.name for item in parent.iterdir() if not item.name.startswith("."))
     wanted = path.relative_to(parent).parts[0]  # the first part that leads nowhere
-    what = "no file matches" if glob.has_magic(given) else "no such file or folder"
+    what = "no such file or folder"
+    if glob.has_magic(given):
+        what = "no file matches"
+        if other := sorted(Path(x).name for x in glob.iglob(str(path), recursive=True)):
+            what = f"what matches is of no kind that can be read ({', '.join(_IN_FOLDERS)})"
+            raise UserError(what, where=given, mend=f"it is {listed(other)}")
     known = f"{parent} holds {listed(names)}"
     raise UserError(what, where=given, mend=nearest(wanted, names) or known)
 
@@ -230,7 +249,8 @@ def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
     except OSError as error:
         # gzip.BadGzipFile is an OSError without a number.
         what = error.strerror or f"is no complete {path.suffix} file ({error})"
-        raise UserError(what, where=str(path)) from error
+        mend = "" if error.strerror else "fetch or pack the file again"
+        raise UserError(what, where=str(path), mend=mend) from error
     except UserError:
         raise
     except Exception as error:
@@ -304,14 +324,23 @@ def whole_file(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def check_output(output: Path | None, suffix: str | tuple[str, ...], overwrite: bool) -> None:
-    """Refuse an output file of another kind, or one that is there.
+def check_output(
+    output: Path | None,
+    suffix: str | tuple[str, ...],
+    overwrite: bool,
+    source: str | Path | None = None,
+) -> None:
+    """Refuse an output file of another kind, one that is there, or the file that is read.
 
     Raises:
         UserError: it is.
     """
     if output is None:
         return
+    read = Path(source or "").expanduser()
+    if source and read.exists() and output.exists() and output.samefile(read):
+        what = "is the file that is read"
+        raise UserError(what, where=f"--output {output}", mend="name another file to write")
     suffixes = (suffix,) if isinstance(suffix, str) else suffix
     if output.suffix not in suffixes:
         raise UserError(f"must end in {' or '.join(suffixes)}", where=f"--output {output}")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfsup.config import SourceConfig
 from selfsup.data.files import (
     FASTA_SUFFIXES,
+    PLAIN_SUFFIXES,
     ReadReport,
     bad_row,
     file_kind,
@@ -129,16 +131,20 @@ def json_object(line: str, where: str) -> dict[str, Any] | UserError:
     except RecursionError:
         return UserError("broken JSON: nested too deep", where=where)
     if not isinstance(row, dict):
-        return UserError(f"a JSON object is expected, this is {called(row)}", where=where)
+        hint = "write one object a line" if isinstance(row, list) else ""
+        return UserError(
+            f"a JSON object is expected, this is {called(row)}", where=where, mend=hint
+        )
     return row
 
 
 def _read_csv(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
     csv.field_size_limit(2**31 - 1)  # the limit of the process; 128 kB is less than one article
     lines = (text + "\n" for _, text in read_strict_lines(path, report))
-    delimiter = "\t" if file_kind(path) == ".tsv" else ","
+    ahead = list(_to_first_row(lines))
+    delimiter = "\t" if file_kind(path) == ".tsv" else csv_delimiter(ahead)
     # Strict: else a stray quote at the start of a field silently swallows the lines that follow.
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(chain(ahead, lines), delimiter=delimiter, strict=True)
     header = next_row(reader, path, 1)
     while header == []:  # blank lines before the header
         header = next_row(reader, path, reader.line_num + 1)
@@ -154,6 +160,30 @@ def _read_csv(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[
             what = f"the row has {len(row)} fields, the header {len(header)}"
             problem = UserError(what, where=f"{path}:{start}", mend="quote fields with delimiters")
             bad_row(source.on_bad_row, report, problem)
+
+
+def _to_first_row(lines: Iterator[str]) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if line.strip():
+            return
+
+
+def csv_delimiter(lines: Sequence[str]) -> str:
+    """What parts the fields of a `.csv`: a comma, or the semicolon of spreadsheets in many countries.
+
+    The semicolon where the first row that is not blank has several fields with it, and but one with
+    commas (or broken quotes).
+    """
+    first = next((line for line in lines if line.strip()), "")
+
+    def width(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([first], delimiter=delimiter, strict=True), []))
+        except csv.Error:
+            return 0
+
+    return ";" if width(",") < 2 <= width(";") else ","
 
 
 def next_row(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
@@ -267,4 +297,5 @@ _READERS: dict[str, _Reader] = {
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
     **dict.fromkeys(FASTA_SUFFIXES, _read_fasta),
+    **dict.fromkeys(PLAIN_SUFFIXES, _read_text),
 }

@@ -17,7 +17,7 @@ from selfsup.data.files import (
     read_lines,
     read_strict_lines,
 )
-from selfsup.data.sources import json_object, next_row, no_column
+from selfsup.data.sources import csv_delimiter, json_object, next_row, no_column
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def read_rows(
 ) -> Iterator[Row]:
     r"""The values of some columns, row by row.
 
-    Blank lines are no rows; a byte-order mark and `\r\n` are understood.  A `.csv` file is quoted.
+    Blank lines are no rows; a byte-order mark and `\r\n` are understood.  A `.csv` file is quoted, and parted
+    by commas or semicolons (`csv_delimiter`).
     In a `.tsv` file a quote may be an ordinary character, as in GLUE.  With `quoting="none"` it always is:
     lines are split at tabs and nothing else is done.  With `"auto"` the file is read both ways, and
     the quoted reading is taken unless its quotes are broken, it has more rows of the wrong width, or
@@ -67,9 +68,9 @@ def read_rows(
 
     Args:
         path: the file; its suffix says how to read it.
-        columns: names, or numbers from 0 (not in JSON lines).
+        columns: names, or numbers from 0 (`"3"` also, where no column has that name); in JSON lines names.
         header: whether the first line of a CSV or TSV file names the columns; without, columns are
-            numbers (`"3"` also).
+            numbers.
         quoting: of `.tsv` files, see above.
         on_bad_row: what to do with a broken row: of another width than the header (or the first
             row), no JSON object, or without one of the columns.  Text that is not UTF-8 stops in
@@ -106,7 +107,8 @@ def _numbers(columns: Sequence[str | int], known: list[str], header: bool, where
     """
     found = []
     for column in columns:
-        if not header and isinstance(column, str) and column.isdecimal():
+        named = header and column in known
+        if not named and isinstance(column, str) and column.isdecimal():
             column = int(column)
         if isinstance(column, int):
             if not 0 <= column < len(known):
@@ -119,7 +121,9 @@ def _numbers(columns: Sequence[str | int], known: list[str], header: bool, where
             raise no_column(column, known, where, _SETTING)
         elif known.count(column) > 1:
             what = f"the header names '{column}' {known.count(column)} times"
-            raise UserError(what, where=where, mend="give the column's number, from 0")
+            raise UserError(
+                what, where=where, mend="name them apart, or give the column's number, from 0"
+            )
         found.append(column if isinstance(column, int) else known.index(column))
     return found
 
@@ -156,7 +160,7 @@ def _field_lists(path: Path, quoting: Quoting, report: ReadReport) -> list[_Fiel
     csv.field_size_limit(_LONGEST_FIELD)  # of the process; 128 kB is less than one article
     lines = [text for _, text in read_strict_lines(path, report)]
     if plain_suffix(path) == ".csv":
-        return _quoted(path, lines, ",")
+        return _quoted(path, lines, csv_delimiter(lines))
     literal = [
         _Fields(text.split("\t"), number)
         for number, text in enumerate(lines, start=1)

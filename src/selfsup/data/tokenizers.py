@@ -280,18 +280,21 @@ class Tokenizer:
             return not splitter["add_prefix_space"] and bool(splitter.get("use_regex", True))
         return _of_type(splitter, "BertPreTokenizer") or _of_type(splitter, "WhitespaceSplit")
 
-    def save(self, folder: Path, max_length: int = 512) -> None:
+    def save(self, folder: Path, max_length: int = 512, *, types: bool = False) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers' AutoTokenizer reads.
 
         Args:
             folder: made when missing.
             max_length: tokens that the model takes.
+            types: whether the model tells the first text of a pair from the second.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.inner.save(str(folder / "tokenizer.json"))
         settings: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": max_length,
+            # said, since the default for this class differs between versions of transformers
+            "model_input_names": ["input_ids", *(["token_type_ids"] * types), "attention_mask"],
             "clean_up_tokenization_spaces": False,
         }
         settings |= {

@@ -221,5 +221,5 @@ def write_model(
     save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
     written = json.dumps({**settings, "selfsup": kept}, indent=1)
     (folder / "config.json").write_text(written, encoding="utf-8")
-    tokenizer.save(folder, config.max_length)
+    tokenizer.save(folder, config.max_length, types=config.type_vocab_size > 1)
     (folder / "README.md").write_text(card, encoding="utf-8")

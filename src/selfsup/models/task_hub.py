@@ -86,6 +86,7 @@ def save_finetuned(
     answer: Answer,
     labels: Sequence[str],
     task: Mapping[str, Any],
+    max_length: int,
     origin: Mapping[str, Any],
     card: str,
 ) -> None:
@@ -98,6 +99,7 @@ def save_finetuned(
         answer: what the head says.
         labels: names of classes or tags.
         task: what `predict` needs to know.
+        max_length: tokens that it was trained to read at once; the tokenizer cuts there.
         origin: of the run that made it.
         card: the model card, Markdown.
     """
@@ -129,7 +131,7 @@ def save_finetuned(
     (folder / "config.json").write_text(
         json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8"
     )
-    tokenizer.save(folder, config.max_length)
+    tokenizer.save(folder, max_length, types=config.type_vocab_size > 1)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +26,7 @@ from selfsup.data.files import (
 from selfsup.data.sources import called, checked_text
 from selfsup.data.symbol_files import SymbolRecord, read_fasta, read_uci
 from selfsup.data.tables import Quoting, Row, read_rows
-from selfsup.errors import UserError
+from selfsup.errors import UserError, counted
 from selfsup.tasks.tagged_files import TaggedSentence, label_text, read_tagged
 
 __all__ = [
@@ -312,10 +312,23 @@ def label_set(
         if label not in names:
             missing.setdefault(label, place)
     if missing:
-        what = f"{len(missing)} classes are not in the training part: {listed(list(missing))}"
-        mend = f"the training part has {listed(_sorted(names))}"
+        classes = counted(len(missing), "class", "classes")
+        what = (
+            f"{classes} that the training part lacks: {listed(list(missing))}; it has "
+            f"{listed(_sorted(names))}"
+        )
+        mend = "mend the labels, or leave such rows out with --on-bad-row skip"
         raise UserError(what, where=next(iter(missing.values())), mend=mend)
     return tuple(_sorted(names))
+
+
+def unknown_labels(example: object, known: Collection[str]) -> list[str]:
+    """The class names or tags of an example that are not among those known."""
+    if isinstance(example, TaggedSentence):
+        return [label for label in example.labels or () if label not in known]
+    if isinstance(example, TextExample) and str(example.label) not in known:
+        return [str(example.label)]
+    return []
 
 
 def _sorted(names: Iterable[str]) -> list[str]:

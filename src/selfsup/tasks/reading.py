@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from selfsup.data.files import FASTA_SUFFIXES, ReadReport, plain_suffix
 from selfsup.data.keys import permute
 from selfsup.data.symbol_files import read_fasta
-from selfsup.errors import UserError, nearest
+from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
 from selfsup.models.task_hub import Answer
 from selfsup.tasks.labelled import (
@@ -25,6 +25,7 @@ from selfsup.tasks.labelled import (
     read_fasta_classes,
     read_texts,
     read_uci_classes,
+    unknown_labels,
 )
 from selfsup.tasks.metrics import are_entities
 from selfsup.tasks.squad import Question, read_squad
@@ -95,9 +96,8 @@ def read_examples(
     else:
         found = _texts(file, data, numeric, labelled, report)
     if report.bad_rows:
-        notes.add(
-            f"{report.bad_rows:,} rows of {path} were skipped; first: {report.bad_examples[0]}"
-        )
+        rows = counted(report.bad_rows, "row")
+        notes.add(f"{rows} of {path} skipped; first: {report.bad_examples[0]}")
     return found
 
 
@@ -133,15 +133,16 @@ def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:
     on_bad: Literal["count", "keep"] = "count" if role == "train" else "keep"
     questions, report = read_squad(file, labelled=role != "predict", on_bad=on_bad)
     if report.repaired:
-        notes.add(
-            f"{report.repaired:,} answers of {file} stood elsewhere than they said; put right"
-        )
+        answers = counted(report.repaired, "answer")
+        notes.add(f"{answers} of {file} stood elsewhere than said; put right")
     if report.kept:
-        notes.add(f"{report.kept:,} answers of {file} are not in their passage; they count as text")
+        answers = counted(report.kept, "answer")
+        notes.add(f"{answers} of {file} not in the passage; counted as text")
     if report.refused:
+        questions_ = counted(report.refused, "question")
         notes.add(
-            f"{report.refused:,} questions of {file} were left out, their answers are not in the "
-            f"passage; first: {report.examples[0]}"
+            f"{questions_} of {file} left out, with answers that are not in the passage; first: "
+            f"{report.examples[0]}"
         )
     return questions
 
@@ -211,6 +212,10 @@ def read_parts(config: FinetuneConfig, longest: int) -> Parts:
         train, dev = hold_out(train, config.seed)
         notes.add(f"no dev file: {len(dev):,} of the training examples are held out to choose by")
     test = read(data.test, numeric) if data.test else None
+    if data.on_bad_row == "skip" and answer in {"class", "tag"}:
+        known = set(_all_labels(train))
+        dev = leave_out_unknown(dev, known, notes, data.dev)
+        test = test and leave_out_unknown(test, known, notes, data.test)
     info = learn_task(config, answer, train, [dev, *([test] if test else [])], longest)
     weights = None
     if config.class_weights == "balanced":
@@ -218,6 +223,32 @@ def read_parts(config: FinetuneConfig, longest: int) -> Parts:
             raise UserError("there are no classes to weigh", where="class_weights")
         weights = class_weights(_all_labels(train), info.labels)
     return Parts(info, train, dev, test, weights, notes)
+
+
+def leave_out_unknown(
+    examples: Examples, known: Collection[str], notes: Notes, path: str
+) -> Examples:
+    """The examples whose labels are all known (all, where nothing is).
+
+    Args:
+        examples: labelled.
+        known: the class names or tags that were learned; empty: labels are no classes.
+        notes: added to: how many were left out.
+        path: their file.
+
+    Raises:
+        UserError: none is left.
+    """
+    strange = [bool(known and unknown_labels(example, known)) for example in examples]
+    if not any(strange):
+        return examples
+    first = examples[strange.index(True)]
+    rows = counted(sum(strange), "row")
+    notes.add(f"{rows} of {path} left out, with labels that were not learned; first: {first.where}")
+    kept = [example for example, out in zip(examples, strange, strict=True) if not out]
+    if not kept:
+        raise UserError("no row has a label that was learned", where=path)
+    return cast("Examples", kept)
 
 
 def hold_out(

@@ -107,6 +107,8 @@ def label_text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, str):
         return value.strip() or None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # an integer column of a data frame that once had a gap
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     return None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from selfsup.config_base import Section
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.errors import counted
 from selfsup.finetune_config import LabelledConfig, SpanConfig, TaskKind
 from selfsup.models.task_hub import Answer
 from selfsup.tasks.answers import SpanSet, make_span_set
@@ -56,6 +57,35 @@ class TaskInfo(Section):
     def outputs(self) -> int:
         """Numbers in one answer of the head."""
         return {"number": 1, "span": 2}.get(self.answer, len(self.labels))
+
+    @property
+    def reads(self) -> int:
+        """Tokens read at once: a text, or a window of a passage with its question."""
+        return (
+            min(self.span.max_length, self.max_length) if self.answer == "span" else self.max_length
+        )
+
+
+def set_notes(part: AnySet, info: TaskInfo, name: str = "") -> list[str]:
+    """What tokenizing has cut or lost of a part.
+
+    Args:
+        part: the examples.
+        info: the task.
+        name: what the part is called, if anything: training, dev, test.
+    """
+    notes, name = [], f"{name} " if name else ""
+    if cut := getattr(part, "cut", 0):
+        verb = "is" if cut == 1 else "are"
+        longer = f"{verb} longer than {info.max_length} tokens: cut"
+        notes.append(f"{counted(cut, f'{name}text')} {longer}")
+    if isinstance(part, TagSet) and (without := part.aligned.without):
+        words = counted(without, f"{name}word")
+        notes.append(f"{words} without a token for this tokenizer: given the most frequent label")
+    if lost := getattr(part, "lost", 0):
+        asked = counted(lost, f"{name}question")
+        notes.append(f"{asked} with an answer that no window holds whole")
+    return notes
 
 
 def make_set(

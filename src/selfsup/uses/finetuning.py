@@ -29,8 +29,7 @@ from selfsup.nn.lora import add_lora, merge_lora
 from selfsup.tasks.answers import SpanCollector, SpanSet
 from selfsup.tasks.judge import Judge, read_answers
 from selfsup.tasks.reading import Parts, read_parts
-from selfsup.tasks.tagging import TagSet
-from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set
+from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set, set_notes
 from selfsup.train_config import TrainConfig
 from selfsup.training import checkpoints
 from selfsup.training.lock import locked
@@ -268,6 +267,8 @@ def _finetune(
             fitted.model, sets.test, fitted.loop.device, fitted.loop.precision
         )
         result["test"] = {"loss": loss, **collector.scores()}
+    if notes := told(parts, sets):
+        result["notes"] = notes
     model, info = deliverable(fitted.model, sets.info)
     named = architecture(family(pretrained.config), model.spec, info.answer)
     with checkpoints.written_whole(folder / "model") as new:
@@ -278,6 +279,7 @@ def _finetune(
             answer=info.answer,
             labels=info.labels,
             task=info.model_dump(mode="json"),
+            max_length=info.reads,
             origin={"started_from": "random weights" if config.scratch else str(config.model)},
             card=task_card(config, info.answer, info.labels, result, named),
         )
@@ -296,25 +298,17 @@ def _announce(config: FinetuneConfig, parts: Parts, sets: Sets, display: Progres
         f"{info.kind}: {len(parts.train):,} examples to learn from, {len(parts.dev):,} to choose by"
         f"{test}" + (f"; {kinds}" if kinds else "")
     )
-    for line in [*parts.notes.lines, *set_notes(sets)]:
+    for line in told(parts, sets):
         display.say(line)
     if config.scratch:
         display.say("starting from random weights")
 
 
-def set_notes(sets: Sets) -> list[str]:
-    """What tokenizing has cut or lost."""
-    notes = []
+def told(parts: Parts, sets: Sets) -> list[str]:
+    """What a person should know about the data: of reading the files and of tokenizing."""
+    notes = list(parts.notes.lines)
     for name, part in (("training", sets.train), ("dev", sets.dev), ("test", sets.test)):
-        if cut := getattr(part, "cut", 0):
-            notes.append(f"{cut:,} {name} texts are longer than {sets.info.max_length} tokens: cut")
-        if isinstance(part, TagSet) and (without := part.aligned.without):
-            notes.append(
-                f"{without:,} {name} words have no token for this tokenizer; they are given the most "
-                "frequent label"
-            )
-        if lost := getattr(part, "lost", 0):
-            notes.append(f"{lost:,} {name} questions have an answer that no window holds whole")
+        notes += set_notes(part, sets.info, name) if part is not None else []
     return notes
 
 

@@ -18,7 +18,7 @@ from selfsup.tasks.labelled import TextExample, label_set
 from selfsup.tasks.reading import Notes, Parts, Role, read_examples, read_parts
 from selfsup.tasks.task import AnySet, Examples, make_set
 from selfsup.train_config import Budget
-from selfsup.uses.finetuning import Sets, make_sets, set_notes
+from selfsup.uses.finetuning import Sets, make_sets, told
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ def prepare(
         replace(sets, dev=None, test=None),
         (sets.dev, *others[: len(devs) - 1]),
         tuple(others[len(devs) - 1 :]),
-        (*_told(task, parts), *notes.lines, *set_notes(sets), *_cut(files, others)),
+        (*_told(task, parts, sets), *notes.lines, *_cut(files, others)),
     )
 
 
-def _told(task: GlueTask, parts: Parts) -> list[str]:
+def _told(task: GlueTask, parts: Parts, sets: Sets) -> list[str]:
     """What reading has to say; not that STS-B has numbers, which everybody knows."""
     expected = "\0" if task.labels else "labels are numbers"
-    return [line for line in parts.notes.lines if not line.startswith(expected)]
+    return [line for line in told(parts, sets) if not line.startswith(expected)]
 
 
 def _cut(files: TaskFiles, others: Sequence[AnySet]) -> list[str]:

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from selfsup.data.files import check_output, whole_file
+from selfsup.data.files import check_output, listed, whole_file
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
-from selfsup.tasks.labelled import TaggedSentence, TextExample
-from selfsup.tasks.reading import Notes, read_examples
+from selfsup.tasks.labelled import TaggedSentence, TextExample, unknown_labels
+from selfsup.tasks.reading import Notes, leave_out_unknown, read_examples
 from selfsup.tasks.squad import Question
-from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set
+from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set, set_notes
 from selfsup.training.devices import choose_device, choose_precision
 
 _USUAL: dict[str, TaskKind] = {
@@ -103,13 +103,18 @@ class Predictor:
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
         raise UserError(f"this model reads {wanted}", where=where)
 
-    def predict(self, examples: Examples) -> list[dict[str, Any]]:
-        """Answers for examples that were read from a file."""
+    def predict(self, examples: Examples, notes: Notes | None = None) -> list[dict[str, Any]]:
+        """Answers for examples that were read from a file.
+
+        Args:
+            examples: what to answer.
+            notes: added to: how many texts were cut.
+        """
         if not examples:
             return []
         collector, _ = read_answers(
             self.opened.model,
-            self._set(examples),
+            self._set(examples, notes),
             self.device,
             self.precision,
             tokens=self.batch_tokens,
@@ -117,8 +122,12 @@ class Predictor:
         )
         return collector.predictions()
 
-    def score(self, examples: Examples) -> dict[str, float]:
+    def score(self, examples: Examples, notes: Notes | None = None) -> dict[str, float]:
         """Loss and scores on labelled examples.
+
+        Args:
+            examples: with their labels.
+            notes: added to: how many texts were cut.
 
         Raises:
             UserError: a label that the model does not know.
@@ -126,30 +135,27 @@ class Predictor:
         self._known(examples)
         collector, loss = read_answers(
             self.opened.model,
-            self._set(examples),
+            self._set(examples, notes),
             self.device,
             self.precision,
             tokens=self.batch_tokens,
         )
         return {"loss": loss, **collector.scores()}
 
-    def _set(self, examples: Examples) -> AnySet:
+    def _set(self, examples: Examples, notes: Notes | None) -> AnySet:
         types = self.opened.model.encoder.config.type_vocab_size > 1
-        return make_set(self.opened.tokenizer, examples, self.task, types=types)
+        made = make_set(self.opened.tokenizer, examples, self.task, types=types)
+        if notes is not None:
+            for line in set_notes(made, self.task):
+                notes.add(line)
+        return made
 
     def _known(self, examples: Examples) -> None:
-        known = set(self.task.labels)
-        for example in examples if known else ():
-            labels: Sequence[Any] = ()
-            if isinstance(example, TaggedSentence):
-                labels = example.labels or ()
-            elif isinstance(example, TextExample):
-                labels = (example.label,)
-            for label in labels:
-                if str(label) not in known:
-                    what = f"'{label}' is no label of this model"
-                    mend = f"it knows {', '.join(sorted(known)[:12])}"
-                    raise UserError(what, where=example.where, mend=mend)
+        for example in examples if self.task.labels else ():
+            if strange := unknown_labels(example, self.task.labels):
+                what = f"'{strange[0]}' is no label of this model; it knows {listed(list(self.task.labels))}"
+                mend = "mend the label, or leave such rows out with --on-bad-row skip"
+                raise UserError(what, where=example.where, mend=mend)
 
     def read(self, path: str, columns: Mapping[str, Any], notes: Notes, *, labelled: bool) -> Any:
         """The examples of a file laid out as the training file was, or as `columns` says."""
@@ -158,7 +164,7 @@ class Predictor:
         kind = self.task.kind
         if kind == "classify" and data.pair_column:
             kind = "pairs"
-        return read_examples(
+        examples = read_examples(
             path,
             data,
             kind,
@@ -166,6 +172,9 @@ class Predictor:
             numeric=self.task.answer == "number",
             role="score" if labelled else "predict",
         )
+        if labelled and data.on_bad_row == "skip":
+            return leave_out_unknown(examples, self.task.labels, notes, path)
+        return examples
 
 
 def predict_file(
@@ -178,10 +187,10 @@ def predict_file(
     """
     if output.is_dir():
         raise UserError("is a folder", where=str(output), mend="name a .jsonl file to write")
-    check_output(output, output.suffix, overwrite)
+    check_output(output, (".jsonl", ".ndjson"), overwrite, path)
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=False)
-    rows = predictor.predict(examples)
+    rows = predictor.predict(examples, notes)
     with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
         for row in rows:
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -193,7 +202,7 @@ def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -
     """The scores of a fine-tuned model on a labelled file."""
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=True)
-    scores = predictor.score(examples)
+    scores = predictor.score(examples, notes)
     main = {predictor.task.main: scores[predictor.task.main]}
     result = {"kind": "evaluate", "examples": len(examples), **main, **scores}
     return result | ({"notes": notes.lines} if notes.lines else {})
