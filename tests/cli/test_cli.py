@@ -380,3 +380,13 @@ def test_data_stats(in_folder: Path, capsys: Capture) -> None:
     assert json.loads(capsys.readouterr().out)["documents_read"] == 3
     assert main(["data", "stats", "a.txt", "--unit", "line"]) == 0
     assert "documents" in capsys.readouterr().out
+
+
+def test_notes_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    from selfsup.cli import render
+
+    render.show(
+        {"kind": "predict", "notes": ["one [row]", "two"], "labels": ["a", "b"]}, as_json=False
+    )
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["kind", "predict"], ["notes", "one", "[row]"], ["two"], ["labels", "a,", "b"]]

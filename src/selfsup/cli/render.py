@@ -122,6 +122,8 @@ def _flattened(
             tables += more_tables
         elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
             tables.append((name, value))
+        elif key == "notes" and value:  # sentences: a line each
+            lines += zip([name] + [""] * (len(value) - 1), map(_cell, value), strict=True)
         else:
             lines.append((name, _cell(value)))
     return lines, tables

@@ -238,8 +238,6 @@ def finetune(
 
     folder = out or Path("runs") / f"{config.task}-{Path(config.data.train).name.split('.')[0]}"
     result = finetuning.finetune(config, folder, overwrite=overwrite, quiet=quiet or as_json)
-    if not as_json and not quiet:
-        result.pop("notes", None)  # they were said at the start
     render.show(result, as_json=as_json, title=str(folder))
 
 
