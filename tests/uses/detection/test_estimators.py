@@ -102,6 +102,32 @@ def test_contamination_flags_that_share_of_training_rows() -> None:
     assert (detector.fit_predict(TRAIN) == -1).sum() == 40
 
 
+@pytest.mark.parametrize("regime", ["clean", "contaminated"])
+def test_trimmed_rows_calibrate(regime: str, tmp_path: Path) -> None:
+    """New rows are like all training rows, not like those that trimming left."""
+    found = []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        detector = AutoEncoderDetector(train_data=regime, trimming=0.1, random_state=seed)
+        detector.fit(random.normal(size=(500, 5)))
+        found.append((detector.p_values(random.normal(size=(500, 5))) <= 0.05).mean())
+    assert 0.02 < np.mean(found) < 0.09  # of the kept rows alone: 0.14
+    assert len(detector.calibration_) == 500
+    save_detector(tmp_path, detector)
+    more = random.normal(size=(100, 5))
+    again = load_detector(tmp_path).partial_fit(more)
+    assert len(again.calibration_) == len(detector.partial_fit(more).calibration_) == 600
+
+
+def test_trimmed_rows_keep_their_share_when_references_are_a_sample() -> None:
+    rows = np.random.default_rng(0).normal(size=(9000, 3))
+    detector = AutoEncoderDetector(steps=2, trimming=0.25).fit(rows)
+    assert len(detector.engine_.references) == 4096
+    assert len(detector.engine_.aside) == round(4096 / 3)
+    detector.partial_fit(rows[:6750])  # half of the references are new now
+    assert len(detector.engine_.aside) == pytest.approx(4096 / 6, rel=0.1)
+
+
 def test_trimming_helps_where_training_rows_are_contaminated() -> None:
     dirty = np.concatenate([TRAIN, STRANGE[:40]])
     found = []

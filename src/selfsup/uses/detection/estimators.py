@@ -82,7 +82,7 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
         contamination: in (0, 0.5]; instead of the p-value, `predict` calls this share of the training
             rows strange, as scikit-learn's detectors do.
         trimming: in [0, 0.5); this share of the training rows, the strangest, is left out in a
-            second round of training.
+            second round of training; p-values count it all the same.
         subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated;
             smaller where there are fewer rows.
         members, hidden, code_size, steps, batch_size, learning_rate, corruption, scaling, missing,
@@ -171,9 +171,11 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
         scaled = self._fit(X)
         if self.trimming:
             strange = self.engine_.total(scaled)
-            kept = scaled[strange <= np.quantile(strange, 1 - self.trimming)]
+            usual = strange <= np.quantile(strange, 1 - self.trimming)
+            kept = scaled[usual]
             self.engine_ = Engine(self._plan(len(kept), kept.shape[1]), kept.shape[1])
             self.engine_.learn(kept)
+            self.engine_.set_aside(scaled[~usual])  # new rows are like all, not like the kept ones
         self._calibrate(scaled)
         return self
 

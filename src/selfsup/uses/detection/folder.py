@@ -48,6 +48,8 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
     arrays["calibration"] = detector.calibration_
     if hasattr(detector, "fill_"):
         arrays["fill"] = detector.fill_
+    if len(engine.aside):
+        arrays["aside"] = engine.aside
     tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in arrays.items()}
     tensors |= {
         f"network.{n}": p.detach().float().cpu().contiguous()
@@ -123,6 +125,8 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         tensors["center"].numpy(), tensors["width"].numpy(), softened=detector.scaling == "pixels"
     )
     detector.calibration_ = tensors["calibration"].numpy()
+    if "aside" in tensors:
+        engine.aside = tensors["aside"].numpy()
     if "fill" in tensors:
         detector.fill_ = tensors["fill"].numpy()
     detector.offset_ = float(settings["offset"])
