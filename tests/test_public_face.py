@@ -22,14 +22,18 @@ def test_names_and_arguments() -> None:
         "finetune",
         "generate",
         "load",
+        "load_detector",
         "pretrain",
         "recipes",
+        "save_detector",
     ]
     faces = {
         "pretrain": ["config", "out", "overwrite", "quiet"],
         "finetune": ["config", "out", "overwrite", "quiet"],
         "Predictor": ["name", "device", "precision", "batch_tokens"],
         "load": ["name", "device"],
+        "load_detector": ["folder", "device"],
+        "save_detector": ["folder", "detector", "extra"],
         "fill": ["pretrained", "texts", "top", "batch_tokens"],
         "generate": ["model", "prompts", "sampling", "precision", "int8", "batch", "cut"],
         "complete": ["model", "prompts", "sampling", "precision", "int8", "batch", "cut"],

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from selfsup.models.autoencoder import AutoEncoder
     from selfsup.models.hub import load
     from selfsup.uses.detection.estimators import AutoEncoderDetector, AutoEncoderTransformer
+    from selfsup.uses.detection.folder import load_detector, save_detector
     from selfsup.uses.embed import embed
     from selfsup.uses.fill import fill
     from selfsup.uses.finetuning import finetune
@@ -37,8 +38,10 @@ __all__ = [
     "finetune",
     "generate",
     "load",
+    "load_detector",
     "pretrain",
     "recipes",
+    "save_detector",
 ]
 
 _HOMES = {
@@ -54,7 +57,9 @@ _HOMES = {
     "finetune": "selfsup.uses.finetuning",
     "generate": "selfsup.uses.generate",
     "load": "selfsup.models.hub",
+    "load_detector": "selfsup.uses.detection.folder",
     "pretrain": "selfsup.uses.pretraining",
+    "save_detector": "selfsup.uses.detection.folder",
 }
 
 

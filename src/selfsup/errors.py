@@ -18,6 +18,15 @@ class UserError(Exception):
         super().__init__(f"{text}; {mend}" if mend else text)
 
 
+class BadInput(UserError, ValueError):
+    """What an estimator was given cannot be used: a `ValueError` too, as scikit-learn's users expect."""
+
+    @classmethod
+    def of(cls, error: UserError, where: str = "") -> BadInput:
+        """The same message, about `where` unless it says another place."""
+        return cls(error.what, where=error.where or where, mend=error.mend)
+
+
 class NonFiniteLoss(UserError):
     """Training met a loss or gradient that is not a number.  The last good checkpoint is kept."""
 

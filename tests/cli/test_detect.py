@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,15 @@ def test_labels_among_the_columns_are_warned_of(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--contamination", "0.7"], "contamination is 0.7"),
+        (["--contamination", "0.7"], "--contamination: must lie in (0, 0.5], this is 0.7"),
+        (["--false-alarms", "2"], "--false-alarms: must lie in (0, 1), this is 2"),
+        (["--seed", "-1"], "--seed: must lie between 0 and"),
+        (["--seed", "9" * 30], "--seed: must lie between 0 and"),
+        (["--device", "foo"], "--device: unknown device 'foo'"),
         (["--columns", "size,wieght"], "did you mean 'weight'"),
-        (["--code-size", "1000"], "60 rows are fewer than the code's 1000"),
-        (["--measure", "magic"], "unknown measure 'magic'"),
+        (["--code-size", "1000"], "--code-size: 60 rows are fewer than the code's 1000"),
+        (["--code-size", "0"], "--code-size: must be at least 1, not 0"),
+        (["--measure", "magic"], "--measure: 'magic' is unknown; use one of default, "),
         (["--label-column", "nothing"], "there is no column 'nothing'"),
     ],
 )
@@ -155,6 +161,55 @@ def test_bad_input_is_one_line(
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def test_columns_to_leave_out_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train = {**table(60, 0), "day": [f"2024-{1 + i // 28:02}-{1 + i % 28:02}" for i in range(60)]}
+    data = write(tmp_path / "train.csv", train)
+    fit = ["detect", "fit", "-d", data, "-o", str(tmp_path / "det"), "--label-column", "truth"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # no second voice beside the command's
+        assert main([*fit, "--json"]) == 0
+    shown = capsys.readouterr()
+    (said,) = json.loads(shown.out)["warnings"]
+    assert said.startswith("column 'day' is not learned from: 60 different words in 60 rows")
+    assert "leave it out (--ignore day)" in said
+    assert f"warning: {said}" in shown.err
+    assert main([*fit, "--overwrite", "--ignore", "day"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_what_cannot_be_scored_is_said_with_its_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    det = str(tmp_path / "det")
+    train = write(tmp_path / "train.csv", table(60, 0))
+    assert main(["detect", "fit", "-d", train, "-o", det]) == 0
+    capsys.readouterr()
+    new: dict[str, Any] = table(20, 1)
+    score = ["detect", "score", det, "-o", str(tmp_path / "s.csv"), "-d"]
+
+    def said(columns: dict[str, Any], *flags: str) -> str:
+        data = write(tmp_path / "new.csv", columns)
+        assert main([*score, data, *flags]) == 2
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        return message.replace(data, "DATA").replace(det, "DET")
+
+    renamed = {("wieght" if name == "weight" else name): new[name] for name in new}
+    expected = "DATA: there is no column 'weight', which training had; did you mean 'wieght'?"
+    assert expected in said(renamed)
+    spoilt = {**new, "size": [*new["size"][:4], "abc", *new["size"][5:]]}
+    expected = (
+        "DATA: column 'size', row 5: 'abc' is no number, as it was in training; give a number"
+    )
+    assert expected in said(spoilt)
+    message = said(new, "--label-column", "truth")
+    assert "DET: the detector was trained with column 'truth'" in message
+    assert "fit again with --label-column truth" in message
+    assert not (tmp_path / "s.csv").exists()
+    write(tmp_path / "more.csv", {**new, "more": new["size"]})  # other columns are left alone
+    assert main([*score, str(tmp_path / "more.csv")]) == 0
 
 
 def test_gaps_are_refused_or_imputed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

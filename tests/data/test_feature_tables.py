@@ -106,3 +106,24 @@ def test_gaps_can_be_refused_and_infinite_values_imputed() -> None:
         FeatureTable().fit({"a": np.array([np.nan])})
     table = FeatureTable(infinite="missing").fit({"a": np.array([1.0, 2.0, np.inf])})
     assert table.transform({"a": np.array([np.inf])}).tolist() == [[0, 1]]
+
+
+def test_columns_can_be_left_out_after_learning() -> None:
+    table = FeatureTable().fit(mixed())
+    table.leave_out(["color"])
+    assert table.names == ("size", "flat")
+    assert table.dropped == ("color",)
+    rest = {name: column for name, column in mixed().items() if name != "color"}
+    np.testing.assert_array_equal(
+        table.transform(mixed()), FeatureTable().fit(rest).transform(rest)
+    )
+    with pytest.raises(UserError, match="no column is left to learn from without 'size', 'flat'"):
+        table.leave_out(["size", "flat"])
+
+
+def test_gaps_of_pandas_are_gaps() -> None:
+    gap = type("NAType", (), {"__repr__": lambda self: "<NA>"})()
+    days = np.array(["2024-01-01", "NaT"], "datetime64[D]")
+    table = FeatureTable().fit({"n": np.array([1, gap], object), "day": days})
+    assert [n.name for n in table.numbers] == ["n"]
+    assert table.categories[0].categories == ("2024-01-01", None)

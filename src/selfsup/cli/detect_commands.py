@@ -10,10 +10,12 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.autoencoder_commands import ReadingFlags, read_examples
 from selfsup.cli.flags import Json, Out, Overwrite, numbers, words
-from selfsup.errors import UserError
+from selfsup.errors import BadInput, UserError, at_least
 
 _DATA = Group("Data", sort_key=1)
 _DETECTOR = Group("Detector", sort_key=2)
+_FLAGS = {"random_state": "seed", "false_alarm_rate": "false-alarms"}
+"""Settings of the estimator whose flags are called otherwise."""
 
 DataPath = Annotated[
     str,
@@ -42,7 +44,8 @@ def fit(
         str,
         Parameter(
             group=_DETECTOR,
-            help="input-distance, code-distance, reconstruction, masked-features [default: the first two].",
+            help="What counts as strange, one word: `default` (input-distance and code-distance together), "
+            "input-distance, code-distance, reconstruction or masked-features [default].",
         ),
     ] = "default",
     false_alarms: Annotated[
@@ -76,6 +79,8 @@ def fit(
     """
     if out is None:
         raise UserError("is missing", where="--out", mend="name a folder for the detector")
+    if code_size is not None:
+        at_least(1, code_size, "--code-size")
     from selfsup.studies import detection
 
     settings = {
@@ -91,9 +96,17 @@ def fit(
     }
     chosen = words(columns)
     source = read_examples(data, reading, label_column)
-    result = detection.fit(source, out, settings=settings, columns=chosen, overwrite=overwrite)
+    try:
+        result = detection.fit(source, out, settings=settings, columns=chosen, overwrite=overwrite)
+    except BadInput as error:
+        if error.where not in settings:
+            raise
+        flag = _FLAGS.get(error.where, error.where.replace("_", "-"))
+        raise UserError(error.what, where=f"--{flag}", mend=error.mend) from error
     for warning in result["warnings"]:
         render.note(f"warning: {warning}")
+    if not as_json:
+        result["warnings"] = len(result["warnings"])
     render.show(result, as_json=as_json, title=str(out))
 
 

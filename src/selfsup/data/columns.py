@@ -13,6 +13,8 @@ from selfsup.errors import UserError, nearest
 Columns = Mapping[str, NDArray[Any]]
 """A table: each column's values by its name."""
 
+_NO_VALUE = ("NAType", "NaTType")
+"""The types of what pandas has for a gap."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
 
@@ -68,12 +70,14 @@ def _word(value: Any) -> str:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a value stands for a gap: None, NaN, or a word such as `NA` or `?`."""
+    """Whether a value stands for a gap: None, NaN, pandas' own, or a word such as `NA` or `?`."""
     if value is None:
         return True
     if isinstance(value, str):
         return value.strip().lower() in _MISSING
-    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
+    if isinstance(value, (float, np.floating, np.datetime64)):
+        return bool(np.isnan(value))
+    return type(value).__name__ in _NO_VALUE
 
 
 def no_such_column(name: str, known: list[str], where: str) -> UserError:
@@ -92,5 +96,6 @@ def no_number(raw: NDArray[Any], name: str, where: str) -> UserError:
                 float(value)
             except (TypeError, ValueError):
                 what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
-                return UserError(what, where=where)
+                mend = "give a number, or leave it empty for a gap"
+                return UserError(what, where=where, mend=mend)
     return UserError(f"column '{name}' holds no numbers", where=where)

@@ -100,7 +100,7 @@ class FeatureTable:
         self.numbers: tuple[NumberColumn, ...] = ()
         self.categories: tuple[CategoryColumn, ...] = ()
         self.dropped: tuple[str, ...] = ()
-        """Columns without a single value in training."""
+        """Columns without a single value in training, or left out since."""
         self.named = True
         """Whether columns have names (of an array, they are numbered)."""
 
@@ -142,6 +142,19 @@ class FeatureTable:
         self.numbers, self.categories = tuple(numbers), tuple(categories)
         self.dropped = tuple(dropped)
         return self
+
+    def leave_out(self, names: Sequence[str]) -> None:
+        """Do without some of the columns that were learned.
+
+        Raises:
+            UserError: none would be left.
+        """
+        self.numbers = tuple(n for n in self.numbers if n.name not in names)
+        self.categories = tuple(c for c in self.categories if c.name not in names)
+        if not self.names:
+            what = f"no column is left to learn from without {', '.join(map(repr, names))}"
+            raise UserError(what, mend="give columns of numbers, or of words that repeat")
+        self.dropped = (*self.dropped, *names)
 
     def _measure(self, name: str, values: NDArray[np.float64]) -> NumberColumn:
         known = values[~np.isnan(values)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +21,9 @@ from selfsup.errors import UserError
 from selfsup.studies.detection_figures import draw_heat_maps, draw_scores
 from selfsup.studies.report import Page
 from selfsup.uses.detection.baselines import baseline_scores
+from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.estimators import AutoEncoderDetector
-from selfsup.uses.detection.folder import load_detector, save_detector
+from selfsup.uses.detection.folder import open_detector, save_detector
 from selfsup.uses.run_folder import write_json
 
 _NORMAL = ("normal", "inlier", "no", "false", "0", "0.0")
@@ -76,9 +79,11 @@ def fit(
         raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
     observations = read_observations(data)
     rows, spec = _rows(_chosen(observations, columns), None)
-    warnings = _leaks(rows, observations)
     scaling = "columns" if spec is None else "pixels"
-    detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
+    with _about(observations.where), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
+        detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
+    remarks = [*_leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
     spec_state = None if spec is None else spec.state()
     color = data.color
     if spec is not None and color == "auto":  # settled, whatever the pictures to score are
@@ -86,7 +91,7 @@ def fit(
     reading = {"key": data.key, "size": data.size, "color": color}
     save_detector(out, detector, images=spec_state, reading=reading)
     result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
-    result = {"detector": str(out), "warnings": warnings, **result}
+    result = {"detector": str(out), "warnings": remarks, **result}
     write_json(out / "result.json", result)
     return result
 
@@ -98,7 +103,8 @@ def score(
 
     Args:
         folder: what `fit` made.
-        data: with the same columns, named ones in any order; read as in training.
+        data: with the columns of training, in any order where they have names, when others are left
+            alone; read as in training.
         output: a CSV file: row, score, p-value, flag, the columns that made it.
         label_column: measured with, where given.
         overwrite: whether the file may be replaced.
@@ -109,13 +115,21 @@ def score(
     place = output.parent / f"{output.stem}-report"
     for made in (output, place):
         check_output(made, made.suffix, overwrite)
-    detector, kept = load_detector(folder)
+    detector, kept = open_detector(folder)
     reading = dict(kept.get("reading") or {})
+    learned: list[str] = [] if detector.table_ is None else list(detector.feature_names_in_)
+    if label_column in learned:
+        what = f"the detector was trained with column '{label_column}' as a part of the rows"
+        mend = f"fit again with --label-column {label_column}, or score without it"
+        raise UserError(what, where=str(folder), mend=mend)
     observations = read_observations(ObservationConfig(path=data, labels=label_column, **reading))
     image_state = kept.get("images")
     spec = None if image_state is None else ImageSpec.from_state(image_state)
     rows, spec = _rows(observations, spec, known=True)
-    found = _judge(detector, rows)
+    if isinstance(rows, dict) and set(detector.column_names()) <= set(rows):
+        rows = {name: column for name, column in rows.items() if name in learned}
+    with _about(observations.where):
+        found = _judge(detector, rows)
     output.parent.mkdir(parents=True, exist_ok=True)
     _write_scores(output, detector, rows, found, images=spec is not None)
     result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
@@ -125,6 +139,17 @@ def score(
 
 
 # ---- reading -----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _about(where: str) -> Iterator[None]:
+    """Give errors without a place this one."""
+    try:
+        yield
+    except UserError as error:
+        if error.where:
+            raise
+        raise UserError(error.what, where=where, mend=error.mend) from error
 
 
 def _chosen(observations: Observations, columns: Sequence[str]) -> Observations:
@@ -169,11 +194,11 @@ def _leaks(rows: Any, observations: Observations) -> list[str]:
     """Columns that say what the label says, or are called as labels are."""
     if not isinstance(rows, dict):
         return []
-    warnings = []
+    remarks = []
     for name, column in rows.items():
         if observations.labels is None:
             if name.strip().lower() in _LABEL_NAMES:
-                warnings.append(
+                remarks.append(
                     f"column '{name}' is called as labels are and was learned from; "
                     f"if it is one: --label-column {name}"
                 )
@@ -181,10 +206,10 @@ def _leaks(rows: Any, observations: Observations) -> list[str]:
         pairs = set(zip(as_texts(column), observations.labels, strict=True))
         labels = {label for _, label in pairs}
         if len(labels) == len(pairs) == len({value for value, _ in pairs}) > 1:
-            warnings.append(
+            remarks.append(
                 f"column '{name}' equals the label: a detector that reads it is of no use; leave it out"
             )
-    return warnings
+    return remarks
 
 
 # ---- judging -----------------------------------------------------------------------------------

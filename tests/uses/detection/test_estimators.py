@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -15,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from selfsup import AutoEncoderDetector, AutoEncoderTransformer
 from selfsup.errors import UserError
+from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.engine import MEASURES
 from selfsup.uses.detection.folder import load_detector, save_detector
 
@@ -46,7 +49,7 @@ def test_scores_find_what_breaks_the_pattern(measure: str) -> None:
 @pytest.mark.parametrize("measure", ["reconstruction", "masked-features"])
 def test_training_changes_the_weights_and_is_better_than_none(measure: str) -> None:
     trained = AutoEncoderDetector(measure, steps=300).fit(TRAIN)
-    untrained = AutoEncoderDetector(measure, steps=0).fit(TRAIN)
+    untrained = AutoEncoderDetector(measure, steps=1, learning_rate=1e-30).fit(TRAIN)
     for name, weight in trained.engine_.model.named_parameters():
         assert not torch.equal(weight, dict(untrained.engine_.model.named_parameters())[name])
     found = [roc_auc_score(TRUTH, -d.score_samples(BOTH)) for d in (trained, untrained)]
@@ -97,6 +100,32 @@ def test_calibration_asks_the_member_that_has_not_seen_the_row() -> None:
 def test_contamination_flags_that_share_of_training_rows() -> None:
     detector = AutoEncoderDetector(train_data="contaminated", steps=30, contamination=0.1)
     assert (detector.fit_predict(TRAIN) == -1).sum() == 40
+
+
+@pytest.mark.parametrize("regime", ["clean", "contaminated"])
+def test_trimmed_rows_calibrate(regime: str, tmp_path: Path) -> None:
+    """New rows are like all training rows, not like those that trimming left."""
+    found = []
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        detector = AutoEncoderDetector(train_data=regime, trimming=0.1, random_state=seed)
+        detector.fit(random.normal(size=(500, 5)))
+        found.append((detector.p_values(random.normal(size=(500, 5))) <= 0.05).mean())
+    assert 0.02 < np.mean(found) < 0.09  # of the kept rows alone: 0.14
+    assert len(detector.calibration_) == 500
+    save_detector(tmp_path, detector)
+    more = random.normal(size=(100, 5))
+    again = load_detector(tmp_path).partial_fit(more)
+    assert len(again.calibration_) == len(detector.partial_fit(more).calibration_) == 600
+
+
+def test_trimmed_rows_keep_their_share_when_references_are_a_sample() -> None:
+    rows = np.random.default_rng(0).normal(size=(9000, 3))
+    detector = AutoEncoderDetector(steps=2, trimming=0.25).fit(rows)
+    assert len(detector.engine_.references) == 4096
+    assert len(detector.engine_.aside) == round(4096 / 3)
+    detector.partial_fit(rows[:6750])  # half of the references are new now
+    assert len(detector.engine_.aside) == pytest.approx(4096 / 6, rel=0.1)
 
 
 def test_trimming_helps_where_training_rows_are_contaminated() -> None:
@@ -159,7 +188,7 @@ def test_tables_with_words_are_mended_by_name() -> None:
     random = np.random.default_rng(0)
     table = {"size": random.normal(size=200), "kind": np.array(["a", "b"] * 100, object)}
     detector = AutoEncoderDetector(steps=30).fit(table)
-    turned = {"kind": table["kind"], "more": table["size"], "size": table["size"]}
+    turned = {"kind": table["kind"], "size": table["size"]}
     np.testing.assert_array_equal(detector.score_samples(table), detector.score_samples(turned))
     new = {"size": table["size"][:2], "kind": np.array(["a", "never seen"], object)}
     assert detector.explain(new)[1].argmax() == 1
@@ -168,6 +197,107 @@ def test_tables_with_words_are_mended_by_name() -> None:
         detector.score_samples(random.normal(size=(3, 2)))
     with pytest.raises(UserError, match="no column 'kind'"):
         detector.score_samples({"size": [1.0]})
+    with pytest.raises(ValueError, match="training had no column 'more'"):
+        detector.score_samples({**table, "more": table["size"]})
+
+
+class Frame:
+    """As much of a data frame as the estimators look at."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.data = {name: np.asarray(column) for name, column in columns.items()}
+        self.columns = list(columns)
+        self.dtypes = [column.dtype for column in self.data.values()]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.data[name]
+
+
+def test_frames_with_words_follow_the_rule_of_frames_of_numbers() -> None:
+    random = np.random.default_rng(0)
+    size, kind = random.normal(size=60), np.array(["a", "b"] * 30, object)
+    detector = AutoEncoderDetector(steps=5).fit(Frame({"kind": kind, "size": size}))
+    assert detector.feature_names_in_.tolist() == ["kind", "size"]
+    assert detector.n_features_in_ == 2
+    assert detector.predict(Frame({"kind": kind, "size": size})).shape == (60,)
+    for wrong, message in (
+        ({"size": size, "kind": kind}, "another order .* the order was 'kind', 'size'"),
+        ({"kind": kind, "size": size, "more": size}, "training had no column 'more'"),
+        ({"kind": kind, "sise": size}, "no column 'size', which training had; did you mean 'sise'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detector.predict(Frame(wrong))
+
+
+def dated(count: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
+    """Two columns that belong together, of 20 rows shifted apart, and a day for nearly each row."""
+    random = np.random.default_rng(seed)
+    a = random.normal(size=count)
+    b = 2 * a + 0.1 * random.normal(size=count)
+    b[:20] += shift
+    days = np.datetime64("2024-01-01") + random.integers(0, 366, count)
+    return {"a": a, "b": b, "city": random.choice(["Ulm", "Bonn"], count), "day": days.astype(str)}
+
+
+def test_columns_with_a_word_for_nearly_each_row_do_not_decide_the_scores() -> None:
+    with pytest.warns(ColumnWarning, match="'day' is not learned from: 300 different words in 600"):
+        detector = AutoEncoderDetector().fit(dated(600, 0))
+    new = dated(220, 1, shift=3)
+    assert roc_auc_score(np.arange(220) < 20, -detector.score_samples(new)) > 0.95
+    assert (detector.predict(new)[:20] == -1).mean() > 0.9
+    assert detector.column_names() == ["a", "b", "city"]
+    assert detector.n_features_in_ == 4
+    del new["day"]  # what was not learned from need not be there
+    detector.score_samples(new)
+    with pytest.raises(ValueError, match="no column is left to learn from without 'day'"):
+        AutoEncoderDetector().fit({"day": dated(600, 0)["day"]})
+
+
+def test_rare_words_are_warned_of_when_they_outnumber_false_alarms() -> None:
+    random = np.random.default_rng(0)
+    city = random.choice(["Ulm", "Bonn", "Jena"], 400).astype(object)
+    city[:40] = [f"village {i}" for i in range(40)]
+    train = {"a": random.normal(size=400), "city": city}
+    with pytest.warns(ColumnWarning, match=r"in 10% of the rows: more than the 5%"):
+        AutoEncoderDetector(steps=5).fit(train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoEncoderDetector(steps=5, false_alarm_rate=0.2).fit(train)
+        AutoEncoderTransformer(steps=5).fit(train)
+
+
+def test_columns_that_say_little_are_named() -> None:
+    train = {
+        "a": RANDOM.normal(size=50),
+        "empty": np.full(50, np.nan),
+        "flat": np.ones(50),
+        "word": np.array(["x"] * 50, object),
+        "id": np.arange(50) + 7,
+    }
+    with pytest.warns(ColumnWarning) as caught:
+        AutoEncoderDetector(steps=5, missing="impute").fit(train)
+    said = [str(w.message) for w in caught]
+    assert len(said) == 3
+    assert said[0].startswith("column 'empty' has no value")
+    assert said[1].startswith("columns 'flat', 'word' have one value")
+    assert said[2].startswith("column 'id' grows evenly")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoEncoderDetector(steps=5).fit(np.ones((40, 3)))  # as the margins of images are
+
+
+def test_codes_of_tables_come_back_as_their_columns() -> None:
+    random = np.random.default_rng(0)
+    kind = random.choice(["a", "b", "c"], 200)
+    size = random.normal(size=200) + 5 * (kind == "a")
+    table = {"kind": kind, "name": [f"row {i}" for i in range(200)], "size": size}
+    with pytest.warns(ColumnWarning):
+        coder = AutoEncoderTransformer(code_size=3, steps=400).fit(table)
+    back = coder.inverse_transform(coder.transform(table))
+    assert back.shape == (200, 3)
+    assert (back[:, 0] == kind).mean() > 0.95
+    assert back[:, 1].tolist() == [None] * 200
+    assert np.corrcoef(back[:, 2].astype(float), size)[0, 1] > 0.9
 
 
 def test_pixels_are_compared_by_where_they_are_and_can_be_had_back() -> None:
@@ -191,7 +321,7 @@ def test_a_saved_detector_of_images_scores_the_same(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).random((60, 9))
     detector = AutoEncoderDetector(scaling="pixels").fit(rows[:40])
     save_detector(tmp_path, detector)
-    again, _ = load_detector(tmp_path)
+    again = load_detector(tmp_path)
     assert again.scale_.softened
     np.testing.assert_allclose(again.score_samples(rows), detector.score_samples(rows), rtol=1e-9)
 
@@ -238,18 +368,40 @@ def test_in_a_pipeline_and_a_grid_search() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"contamination": 0.6}, r"contamination is 0.6, it must lie in \(0, 0.5\]"),
-        ({"contamination": 0.0}, r"contamination is 0, it must lie"),
-        ({"trimming": 0.5}, "trimming"),
-        ({"measure": "reconstrution"}, "did you mean 'reconstruction'"),
-        ({"train_data": "dirty"}, "use clean or contaminated"),
-        ({"code_size": 999}, "400 rows are fewer than the code's 999 numbers"),
-        ({"missing": "drop"}, "use refuse or impute"),
+        ({"contamination": 0.6}, r"contamination: must lie in \(0, 0.5\], this is 0.6"),
+        ({"contamination": 0.0}, r"contamination: must lie in \(0, 0.5\], this is 0"),
+        ({"trimming": 0.5}, r"trimming: must lie in \[0, 0.5\), this is 0.5"),
+        ({"false_alarm_rate": "x"}, r"false_alarm_rate: must lie in \(0, 1\), this is 'x'"),
+        ({"measure": "reconstrution"}, "measure: .* did you mean 'reconstruction'"),
+        ({"measure": ["code-distance", "reconstruction"]}, "measure: .* use one of default, "),
+        ({"train_data": "dirty"}, "train_data: 'dirty' is unknown; use one of clean, contaminated"),
+        ({"scaling": None}, "scaling: None is unknown; use one of columns, common, pixels"),
+        ({"missing": "drop"}, "missing: 'drop' is unknown; use one of refuse, impute"),
+        ({"device": "foo"}, "device: unknown device 'foo'"),
+        ({"code_size": 999}, "code_size: 400 rows are fewer than the code's 999 numbers"),
+        ({"code_size": 2.5}, "code_size: must be auto or a whole number of at least 1, not 2.5"),
+        ({"steps": 0}, "steps: must be auto or a whole number of at least 1, not 0"),
+        ({"steps": "x"}, "steps: must be auto or a whole number of at least 1, not 'x'"),
+        ({"subset_size": 1e9}, "subset_size: must be auto or a whole number of at least 1"),
+        ({"hidden": 0}, "hidden: must be a whole number of at least 1, not 0"),
+        ({"members": True}, "members: must be a whole number of at least 1, not True"),
+        ({"learning_rate": -1}, "learning_rate: must be greater than 0, this is -1"),
+        ({"learning_rate": float("nan")}, "learning_rate: must be greater than 0, this is nan"),
+        ({"corruption": -1}, "corruption: must be at least 0, this is -1"),
+        ({"random_state": -1}, "random_state: must lie between 0 and 9223372036854775807"),
+        ({"random_state": 2**63}, "random_state: must lie between 0 and 9223372036854775807"),
+        ({"random_state": np.random.default_rng(0)}, "random_state: must be a whole number"),
     ],
 )
 def test_bad_settings_are_said(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(ValueError, match=message):
         AutoEncoderDetector(**settings).fit(TRAIN)
+
+
+def test_settings_that_were_changed_are_checked_before_more_is_learned() -> None:
+    detector = AutoEncoderDetector(steps=2).fit(TRAIN).set_params(contamination=0.7)
+    with pytest.raises(ValueError, match="contamination"):
+        detector.partial_fit(TRAIN)
 
 
 @pytest.mark.parametrize("measure", ["default", "masked-features"])
@@ -258,7 +410,7 @@ def test_saved_and_loaded_is_the_same(measure: str, tmp_path: Path) -> None:
     gaps[3, 2] = np.nan
     detector = AutoEncoderDetector(measure, steps=30, missing="impute").fit(gaps)
     save_detector(tmp_path / "det", detector)
-    loaded, _ = load_detector(tmp_path / "det")
+    loaded = load_detector(tmp_path / "det")
     for method in ("score_samples", "p_values", "predict", "transform", "explain"):
         assert np.array_equal(getattr(loaded, method)(BOTH), getattr(detector, method)(BOTH))
     assert sorted(p.name for p in (tmp_path / "det").iterdir()) == [
@@ -277,6 +429,14 @@ def test_a_broken_folder_is_refused(tmp_path: Path) -> None:
     file.write_text(json.dumps(settings))
     with pytest.raises(UserError, match="has shape"):
         load_detector(tmp_path)
+
+
+def test_only_fitted_detectors_are_saved(tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError):
+        save_detector(tmp_path / "det", AutoEncoderDetector())
+    with pytest.raises(TypeError, match="not a AutoEncoderTransformer"):
+        save_detector(tmp_path / "det", AutoEncoderTransformer(steps=2).fit(TRAIN))  # type: ignore[arg-type]
+    assert not (tmp_path / "det").exists()
 
 
 def flagged(detector: AutoEncoderDetector) -> float:
@@ -310,5 +470,5 @@ def test_too_few_rows_for_the_rate_flag_nothing() -> None:
 def test_equal_rows_and_a_single_member() -> None:
     detector = AutoEncoderDetector(steps=5).fit(np.ones((40, 3)))
     assert detector.predict([[1.0, 1, 1], [9, 9, 9]]).tolist() == [1, -1]
-    with pytest.raises(UserError, match="members is 1"):
+    with pytest.raises(UserError, match="members: is 1"):
         AutoEncoderDetector(members=1).fit(TRAIN)

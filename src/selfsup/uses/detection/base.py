@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,10 +14,20 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from selfsup.data.columns import as_columns
 from selfsup.data.feature_tables import FeatureTable
-from selfsup.errors import UserError
+from selfsup.data.files import listed
+from selfsup.errors import BadInput, UserError, nearest
 from selfsup.training.devices import choose_device
+from selfsup.uses.detection.column_notes import (
+    ColumnNote,
+    ColumnWarning,
+    empty_note,
+    leave_out_scattered,
+    plain_notes,
+    rare_words,
+)
 from selfsup.uses.detection.engine import Engine, Plan
 from selfsup.uses.detection.scaling import RangeScale
+from selfsup.uses.detection.settings import check_choice, check_number, check_whole, draw_seed
 
 
 class AutoEncoderEstimator(
@@ -26,80 +37,131 @@ class AutoEncoderEstimator(
 ):
     """What both share: rows of any kind as scaled matrices, and the ensemble."""
 
+    table_: FeatureTable | None
+    _notes: list[ColumnNote]
+
     # ---- from data to matrices -----------------------------------------------------------------
 
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
         """Rows (rows, width) in float64, gaps filled, not yet scaled."""
-        self._expect(X, reset)
-        if self.table_ is not None:
-            matrix = self.table_.transform(X).astype(np.float64)
-            self.n_features_in_ = len(self.table_.names) + len(self.table_.dropped)
-            return matrix
+        try:
+            if reset:
+                self._notes = []
+                self.table_ = self._learn_table(X) if _is_mapping(X) or _has_words(X) else None
+            if self.table_ is not None:
+                return self._encoded(X, self.table_, reset)
+        except UserError as error:
+            raise BadInput.of(error) from error
+        if _is_mapping(X):
+            what = "the rows are a mapping of columns, in training they were numbers without words"
+            raise BadInput(what, mend="give an array or a data frame")
+        return self._numbers(X, reset)
+
+    def _learn_table(self, X: Any) -> FeatureTable:
+        """How a mapping or a data frame with words becomes a matrix."""
+        impute = self.missing == "impute"
+        # standardized, so that float32 keeps what differs between rows; `scale_` follows
+        table = FeatureTable(
+            scaling="standard",
+            limit=0.0,
+            missing="impute" if impute else "refuse",
+            infinite="missing" if impute else "refuse",
+        ).fit(X)
+        columns = as_columns(X)
+        rows = len(next(iter(columns.values())))
+        if rows < 2:
+            raise BadInput(f"n_samples={rows}: at least 2 rows are needed to learn from")
+        self.feature_names_in_ = np.array(list(columns), object)
+        self.n_features_in_ = len(columns)
+        self._notes += empty_note(table.dropped)
+        self._notes += leave_out_scattered(table, rows)
+        if rate := self._false_alarms():
+            self._notes += rare_words(table, columns, rate)
+        return table
+
+    def _encoded(self, X: Any, table: FeatureTable, reset: bool) -> NDArray[np.float64]:
+        """A mapping or a data frame as `table` encodes it."""
+        if _is_mapping(X):
+            self._check_names([str(name) for name in X], table.names)
+        elif hasattr(X, "columns"):
+            names = [str(name) for name in self.feature_names_in_]
+            given = [str(name) for name in X.columns]
+            self._check_names(given, names)
+            if given != names:
+                what = "the columns of the data frame are in another order than in training"
+                raise BadInput(what, mend=f"the order was {listed(names)}")
+        matrix = table.transform(X).astype(np.float64)
+        if reset and self._false_alarms():
+            names = [number.name for number in table.numbers]
+            numbers = dict(zip(names, matrix.T, strict=False))
+            self._notes += plain_notes(numbers, table.categories)
+        return matrix
+
+    def _false_alarms(self) -> float | None:
+        """How many rows may be called strange that are not; None where no row is called that."""
+        return None
+
+    def _check_names(self, given: Sequence[str], needed: Sequence[str]) -> None:
+        """Refuse rows without a column that is needed, and columns that training had not."""
+        there, known = set(given), set(self.feature_names_in_)
+        missing = [name for name in needed if name not in there]
+        unknown = [name for name in given if name not in known]
+        if missing:
+            mend = nearest(missing[0], unknown) or f"it has {listed(list(given))}"
+            raise BadInput(f"there is no column '{missing[0]}', which training had", mend=mend)
+        if unknown:
+            mend = f"give its columns alone: {listed(list(needed))}"
+            raise BadInput(f"training had no column '{unknown[0]}'", mend=mend)
+
+    def _numbers(self, X: Any, reset: bool) -> NDArray[np.float64]:
+        """An array or a data frame of numbers."""
         refuse = self.missing == "refuse"
         least = {"ensure_min_samples": 2} if reset else {}
         matrix = validate_data(
             self, X, dtype=np.float64, reset=reset, ensure_all_finite=refuse, **least
         )
-        if refuse:
-            return np.asarray(matrix)
         gaps = ~np.isfinite(matrix)
         if reset:
-            with np.errstate(all="ignore"):
-                known = np.where(gaps, np.nan, matrix)
-                empty = gaps.all(axis=0)
-                self.fill_ = np.where(empty, 0.0, np.nanmedian(np.where(empty, 0.0, known), axis=0))
-        return np.where(gaps, self.fill_, matrix)
-
-    def _expect(self, X: Any, reset: bool) -> None:
-        """Decide at fitting whether the rows need a table's encoding; later, that they still do."""
-        named = _is_mapping(X) or _has_words(X)
-        if reset:
-            self.table_ = None
-            if named:
-                impute = self.missing == "impute"
-                # standardized, so that float32 keeps what differs between rows; `scale_` follows
-                self.table_ = FeatureTable(
-                    scaling="standard",
-                    limit=0.0,
-                    missing="impute" if impute else "refuse",
-                    infinite="missing" if impute else "refuse",
-                ).fit(X)
-                rows = len(next(iter(as_columns(X).values())))
-                if rows < 2:
-                    raise UserError(f"n_samples={rows}: at least 2 rows are needed to learn from")
-        elif self.table_ is None and _is_mapping(X):
-            raise UserError("the rows have names, in training they had none", mend="give an array")
+            empty = gaps.all(axis=0)
+            if not refuse:
+                with np.errstate(all="ignore"):
+                    known = np.where(gaps, np.nan, matrix)
+                    medians = np.nanmedian(np.where(empty, 0.0, known), axis=0)
+                    self.fill_ = np.where(empty, 0.0, medians)
+        if not refuse:
+            matrix = np.where(gaps, self.fill_, matrix)
+        names = getattr(self, "feature_names_in_", None)
+        if reset and names is not None:  # arrays of pixels often have columns with one value
+            self._notes += empty_note([str(n) for n in names[empty]])
+            if self._false_alarms():
+                kept = [i for i in range(len(names)) if not empty[i]]
+                self._notes += plain_notes({str(names[i]): matrix[:, i] for i in kept})
+        return np.asarray(matrix)
 
     # ---- learning ------------------------------------------------------------------------------
 
     def _check(self) -> None:
-        if self.missing not in ("refuse", "impute"):
-            raise UserError(f"missing is '{self.missing}'", mend="use refuse or impute")
-        if self.scaling not in ("columns", "common", "pixels"):
-            raise UserError(f"scaling is '{self.scaling}'", mend="use columns, common or pixels")
+        check_choice("missing", self.missing, ("refuse", "impute"))
+        check_choice("scaling", self.scaling, ("columns", "common", "pixels"))
         for name in ("members", "hidden", "batch_size"):
-            if int(getattr(self, name)) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, it must be at least 1")
+            check_whole(name, getattr(self, name))
+        for name in ("code_size", "steps"):
+            check_whole(name, getattr(self, name), auto=True)
+        check_number("learning_rate", self.learning_rate, 0, np.inf)
+        check_number("corruption", self.corruption, 0, np.inf, ends="[)")
 
     def _plan(self, rows: int, width: int) -> Plan:
         if self.code_size == "auto":
             code = max(1, min(8, (width + 1) // 2, rows - 1))
         else:
             code = int(self.code_size)
-            if code < 1:
-                raise UserError(f"code_size is {code}, it must be at least 1")
             if rows < code:
                 what = f"{rows} rows are fewer than the code's {code} numbers"
-                raise UserError(what, mend="give more rows or a smaller code_size")
-        random = self.random_state
-        if random is None:
-            seed = int(np.random.default_rng().integers(2**31))
-        elif isinstance(random, (int, np.integer)):
-            seed = int(random)
-            if seed < 0:
-                raise UserError(f"random_state is {seed}, it must be at least 0")
-        else:
-            seed = int(random.randint(2**31))
+                raise BadInput(what, where="code_size", mend="give more rows or a smaller code")
+        try:
+            device = str(choose_device(str(self.device)))
+        except UserError as error:
+            raise BadInput.of(error, "device") from error
         subsets, size = self._subsets()
         return Plan(
             measure=getattr(self, "measure", "default"),
@@ -112,8 +174,8 @@ class AutoEncoderEstimator(
             corruption=float(self.corruption),
             subsets=max(1, subsets // int(self.members)),
             subset_size=size,
-            seed=seed,
-            device=str(choose_device(self.device)),
+            seed=draw_seed(self.random_state),
+            device=device,
         )
 
     def _subsets(self) -> tuple[int, int]:
@@ -127,6 +189,8 @@ class AutoEncoderEstimator(
         self.engine_ = Engine(self._plan(len(rows), rows.shape[1]), rows.shape[1])
         self.engine_.learn(scaled)
         self._n_features_out = self.engine_.plan.members * self.engine_.plan.code_size
+        for note in self._notes:
+            warnings.warn(note.text(), ColumnWarning, stacklevel=3)
         return scaled
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -138,6 +202,7 @@ class AutoEncoderEstimator(
         """Learn on from more rows; the scaling stays that of the first call."""
         if not hasattr(self, "engine_"):
             return self.fit(X)
+        self._check()
         self.engine_.learn(self._scaled(X))
         return self
 
@@ -151,14 +216,28 @@ class AutoEncoderEstimator(
         """Codes (rows, members * code_size)."""
         return self.engine_.codes(self._scaled(X)) if self._is_fitted() else self._scaled(X)
 
-    def inverse_transform(self, X: Any) -> NDArray[np.float64]:
-        """Rows (rows, width) that codes stand for; of tables, in their encoded form."""
+    def inverse_transform(self, X: Any) -> NDArray[Any]:
+        """Rows (rows, columns of training) that codes stand for.
+
+        Of tables with words: an object array of numbers and words, as scikit-learn's encoders give it;
+        None is a gap, a word never seen in training, or a column that was not learned from.
+        """
         check_is_fitted(self, "engine_")
         codes = np.asarray(X, np.float64)
         if codes.ndim != 2 or codes.shape[1] != self._n_features_out:
             what = f"codes of shape {codes.shape}, not (rows, {self._n_features_out})"
-            raise UserError(what, mend="give what transform returned")
-        return self.scale_.inverse(self.engine_.decode(codes))
+            raise BadInput(what, mend="give what transform returned")
+        rows = self.scale_.inverse(self.engine_.decode(codes))
+        if self.table_ is None:
+            return rows
+        columns = self.table_.inverse(rows)
+        back = np.full((len(rows), self.n_features_in_), None, object)
+        for place, name in enumerate(self.feature_names_in_):
+            if name in columns:
+                column = columns[name].astype(object)
+                column[column != column] = None  # NaN stands for a gap
+                back[:, place] = column
+        return back
 
     def _is_fitted(self) -> bool:
         return hasattr(self, "engine_")

@@ -70,6 +70,8 @@ class Engine:
         ).to(plan.device)
         self.references = np.zeros((0, width))
         self.folds = np.zeros(0, np.int64)
+        self.aside = np.zeros((0, width))
+        """Rows that nothing was learned from and that calibrate nevertheless, in random order."""
         self.subsets = np.zeros((plan.members, 0, 0), np.int64)
         self.code_scale = np.ones((plan.members, plan.code_size))
         self.code_weight = 0.0
@@ -116,6 +118,9 @@ class Engine:
         room = min(REFERENCES, self.seen)
         fresh = room if not before else int(self.random.binomial(room, len(rows) / self.seen))
         fresh = min(max(fresh, room - len(self.references)), len(rows))
+        if len(self.references):
+            stay = round(len(self.aside) * (room - fresh) / len(self.references))
+            self.aside = self.aside[:stay]
         old = self.random.permutation(len(self.references))[: room - fresh]
         new = self.random.permutation(len(rows))[:fresh]
         self.references = np.concatenate([self.references[old], rows[new]])
@@ -123,6 +128,11 @@ class Engine:
         allowed = [np.flatnonzero(self.folds != m) for m in range(self.plan.members)]
         allowed = [own if len(own) else np.arange(len(self.folds)) for own in allowed]
         self.subsets = draw_subsets(allowed, self.plan.subsets, self.plan.subset_size, self.random)
+
+    def set_aside(self, rows: Rows) -> None:
+        """Keep rows (rows, width) that were left out of learning, in the references' share of all rows."""
+        count = round(len(rows) * len(self.references) / self.seen)
+        self.aside = rows[self.random.permutation(len(rows))[:count]]
 
     def _measure(self) -> None:
         """How wide codes and errors are on the references."""
@@ -191,6 +201,13 @@ class Engine:
         return np.concatenate([self._judge(block, parts=True)[1] for block in self._blocks(rows)])
 
     def held_out(self) -> Rows:
+        """(references + aside,) `total` of rows that stand for all of training, each judged by what has
+        not seen it.
+        """
+        own = self._held_out()
+        return np.concatenate([own, self.total(self.aside)]) if len(self.aside) else own
+
+    def _held_out(self) -> Rows:
         """(references,) `total` of the references, where only the member that counts is asked."""
         scores = np.empty(len(self.references))
         alone = np.flatnonzero(self.folds < 0)

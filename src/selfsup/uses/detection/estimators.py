@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from sklearn.base import OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from selfsup.errors import UserError, nearest
+from selfsup.errors import BadInput
 from selfsup.uses.detection.base import AutoEncoderEstimator
 from selfsup.uses.detection.engine import MEASURES, Engine
+from selfsup.uses.detection.settings import check_choice, check_number, check_whole
 
 _SUBSETS = {"clean": (16, 512), "contaminated": (48, 8)}
 """How many subsets of how many rows: large where every row is normal, tiny where some are not."""
@@ -32,7 +33,8 @@ class AutoEncoderTransformer(AutoEncoderEstimator):
         scaling: each of the `columns` by its own range, or all by a `common` one; `pixels`: the same on
             rows of images, zero being dark, of which each is divided by the root of its length, so that
             how much light or ink it has counts less.
-        missing: `refuse` gaps and infinite values, or `impute` the training median.
+        missing: `refuse` gaps and infinite values, or `impute` the column's median (in tables with words
+            its mean).
         device: `cpu`, `cuda` or `auto`.
         random_state: a number, a `RandomState`, or None for another one each time.
     """
@@ -80,8 +82,9 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
         contamination: in (0, 0.5]; instead of the p-value, `predict` calls this share of the training
             rows strange, as scikit-learn's detectors do.
         trimming: in [0, 0.5); this share of the training rows, the strangest, is left out in a
-            second round of training.
-        subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated.
+            second round of training; p-values count it all the same.
+        subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated;
+            smaller where there are fewer rows.
         members, hidden, code_size, steps, batch_size, learning_rate, corruption, scaling, missing,
         device, random_state: see
             `AutoEncoderTransformer`.
@@ -130,23 +133,20 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
 
     def _check(self) -> None:
         super()._check()
-        if self.measure not in MEASURES:
-            mend = nearest(str(self.measure), list(MEASURES)) or f"known: {', '.join(MEASURES)}"
-            raise UserError(f"unknown measure '{self.measure}'", mend=mend)
-        if self.train_data not in _SUBSETS:
-            what = f"train_data is '{self.train_data}'"
-            raise UserError(what, mend="use clean or contaminated")
-        if self.contamination is not None and not 0 < self.contamination <= 0.5:
-            raise UserError(f"contamination is {self.contamination:g}, it must lie in (0, 0.5]")
-        if not 0 <= self.trimming < 0.5:
-            raise UserError(f"trimming is {self.trimming:g}, it must lie in [0, 0.5)")
-        if int(self.members) < 2:
-            what = (
-                f"members is {self.members}, a detector needs two: each judges rows it has not seen"
-            )
-            raise UserError(what)
-        if not 0 < self.false_alarm_rate < 1:
-            raise UserError(f"false_alarm_rate is {self.false_alarm_rate:g}, it must lie in (0, 1)")
+        check_choice("measure", self.measure, MEASURES)
+        check_choice("train_data", self.train_data, tuple(_SUBSETS))
+        for name in ("subsets", "subset_size"):
+            check_whole(name, getattr(self, name), auto=True)
+        if self.contamination is not None:
+            check_number("contamination", self.contamination, 0, 0.5, ends="(]")
+        check_number("trimming", self.trimming, 0, 0.5, ends="[)")
+        check_number("false_alarm_rate", self.false_alarm_rate, 0, 1)
+        if self.members < 2:
+            what = f"is {self.members}, a detector needs two: each judges rows it has not seen"
+            raise BadInput(what, where="members")
+
+    def _false_alarms(self) -> float | None:
+        return float(self.false_alarm_rate if self.contamination is None else self.contamination)
 
     def _subsets(self) -> tuple[int, int]:
         count, size = _SUBSETS[self.train_data]
@@ -166,16 +166,16 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             y: ignored.
 
         Raises:
-            UserError: settings that do not fit, or a table that cannot be read.
-            ValueError: an array that cannot be used, in scikit-learn's words.
+            ValueError: settings or rows that cannot be used; in scikit-learn's words, or a `BadInput`.
         """
         scaled = self._fit(X)
-        kept = scaled
         if self.trimming:
             strange = self.engine_.total(scaled)
-            kept = scaled[strange <= np.quantile(strange, 1 - self.trimming)]
+            usual = strange <= np.quantile(strange, 1 - self.trimming)
+            kept = scaled[usual]
             self.engine_ = Engine(self._plan(len(kept), kept.shape[1]), kept.shape[1])
             self.engine_.learn(kept)
+            self.engine_.set_aside(scaled[~usual])  # new rows are like all, not like the kept ones
         self._calibrate(scaled)
         return self
 
@@ -183,6 +183,7 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
         """Learn on from more rows; scaling stays, references become a sample of all rows so far."""
         if not hasattr(self, "engine_"):
             return self.fit(X)
+        self._check()
         scaled = self._scaled(X)
         self.engine_.learn(scaled)
         self._calibrate(scaled)

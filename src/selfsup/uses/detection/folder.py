@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.errors import UserError
@@ -22,16 +23,24 @@ _KIND = "selfsup-detector"
 _OWN = ("references", "folds", "subsets", "code_scale", "error_scale")
 
 
-def save_detector(folder: Path, detector: AutoEncoderDetector, **extra: Any) -> None:
-    """Write a fitted detector into a folder.
+def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: Any) -> None:
+    """Write a fitted detector into a folder, as `selfsup detect fit` does.
 
     Args:
-        folder: made where it is missing.
+        folder: made where it is missing; a detector in it is replaced.
         detector: fitted.
         extra: what else `detector.json` shall keep (JSON).
+
+    Raises:
+        NotFittedError: the detector has learned nothing yet.
+        TypeError: another estimator.
     """
     from safetensors.torch import save_file
 
+    if not isinstance(detector, AutoEncoderDetector):
+        raise TypeError(f"an AutoEncoderDetector can be saved, not a {type(detector).__name__}")
+    check_is_fitted(detector, "calibration_")
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     engine = detector.engine_
     arrays = {name: getattr(engine, name) for name in _OWN}
@@ -39,6 +48,8 @@ def save_detector(folder: Path, detector: AutoEncoderDetector, **extra: Any) -> 
     arrays["calibration"] = detector.calibration_
     if hasattr(detector, "fill_"):
         arrays["fill"] = detector.fill_
+    if len(engine.aside):
+        arrays["aside"] = engine.aside
     tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in arrays.items()}
     tensors |= {
         f"network.{n}": p.detach().float().cpu().contiguous()
@@ -62,8 +73,17 @@ def save_detector(folder: Path, detector: AutoEncoderDetector, **extra: Any) -> 
     write_json(folder / "detector.json", settings)
 
 
-def load_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetector, dict[str, Any]]:
-    """Open a detector's folder.
+def load_detector(folder: Path | str, device: str = "cpu") -> AutoEncoderDetector:
+    """Open a detector that `save_detector` or `selfsup detect fit` wrote; its scores are the same.
+
+    Raises:
+        UserError: no detector, or a file that does not fit.
+    """
+    return open_detector(Path(folder), device)[0]
+
+
+def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetector, dict[str, Any]]:
+    """Open a detector's folder with all that it keeps.
 
     Returns:
         The detector, whose scores are those of the saved one, and everything in `detector.json`.
@@ -105,12 +125,17 @@ def load_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         tensors["center"].numpy(), tensors["width"].numpy(), softened=detector.scaling == "pixels"
     )
     detector.calibration_ = tensors["calibration"].numpy()
+    if "aside" in tensors:
+        engine.aside = tensors["aside"].numpy()
     if "fill" in tensors:
         detector.fill_ = tensors["fill"].numpy()
     detector.offset_ = float(settings["offset"])
     detector.n_features_in_ = int(settings["n_features_in"])
-    if settings["feature_names_in"] is not None:
-        detector.feature_names_in_ = np.array(settings["feature_names_in"], object)
+    names = settings["feature_names_in"]
+    if names is None and detector.table_ is not None:  # folders of before columns' order was kept
+        names = [*detector.table_.names, *detector.table_.dropped]
+    if names is not None:
+        detector.feature_names_in_ = np.array(names, object)
     detector._n_features_out = plan.members * plan.code_size
     return detector, settings
 
