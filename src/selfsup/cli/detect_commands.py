@@ -10,7 +10,7 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.autoencoder_commands import ReadingFlags, read_examples
 from selfsup.cli.flags import Json, Out, Overwrite, numbers, words
-from selfsup.errors import UserError
+from selfsup.errors import UserError, check_seed
 
 _DATA = Group("Data", sort_key=1)
 _DETECTOR = Group("Detector", sort_key=2)
@@ -76,6 +76,7 @@ def fit(
     """
     if out is None:
         raise UserError("is missing", where="--out", mend="name a folder for the detector")
+    check_seed(seed)
     from selfsup.studies import detection
 
     settings = {
