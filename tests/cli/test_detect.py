@@ -72,6 +72,10 @@ def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert (report / "figures" / "heat-maps.png").is_file()
     rows = list(csv.reader(open(report / "figures" / "heat-maps.csv")))  # noqa: SIM115
     assert rows[1][0] == "1"
+    np.savez(tmp_path / "fractions.npz", images=images[:50] / 255)
+    capsys.readouterr()
+    assert main([*score, str(tmp_path / "fractions.npz"), "--overwrite"]) == 2
+    assert "the model takes 0 to 255; multiply them by 255" in capsys.readouterr().err
     np.savez(tmp_path / "other.npz", images=images[:, :8])
     capsys.readouterr()
     assert main([*score, str(tmp_path / "other.npz"), "--overwrite"]) == 2
@@ -91,7 +95,10 @@ def test_pictures_are_scored_as_they_were_read(
         image.fromarray(pixels).save(folder / f"{i:02}.png")
     fit = ["detect", "fit", "--data", str(folder), "--out", str(tmp_path / "det")]
     assert main(fit) == 2
-    assert "scaled to one size (`size`)" in capsys.readouterr().err
+    assert (
+        "scaled to one size (`--size 64`, in training of an auto-encoder `--data.size 64`)"
+        in capsys.readouterr().err
+    )
     assert main([*fit, "--size", "3"]) == 2
     assert "--size: must be at least 4" in capsys.readouterr().err
     assert main([*fit, "--size", "8", "--color", "grey"]) == 0
@@ -180,3 +187,9 @@ def test_study_capacity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [row["code_size"] for row in json.loads(capsys.readouterr().out)["table"]] == [1, 4]
     assert main([*study, "--seen", "a,z", "--overwrite"]) == 2
     assert "no kind 'z'" in capsys.readouterr().err
+
+
+def test_a_seed_in_range(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["detect", "fit", "-d", "x.csv", "--out", str(tmp_path / "det"), "--seed", "4294967296"]
+    assert main(line) == 2
+    assert capsys.readouterr().err.startswith("selfsup: --seed: must be at most 4294967295")

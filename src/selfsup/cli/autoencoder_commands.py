@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.flags import Device, Json, Model, Overwrite, words
 from selfsup.data.files import check_output
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, check_seed
 
 if TYPE_CHECKING:
     from selfsup.autoencoder_config import ObservationConfig
@@ -98,6 +98,12 @@ def _open(
 def _images(model: AutoEncoder) -> None:
     if len(model.input_shape) != 3:
         raise UserError("pictures need a model of images, this one's are rows of a table")
+
+
+def _fewer(asked: int, drawn: int, what: str, examples: int) -> None:
+    """Say that the data did not suffice for all that was asked for."""
+    if drawn < asked:
+        render.note(f"{drawn:,} {what}, not {asked:,}: the data hold {examples:,} examples")
 
 
 def encode(
@@ -192,6 +198,7 @@ def reconstruct(
     _images(opened)
     back = codes.reconstruct(opened, x)
     save_gallery(output, np.stack([x, back]))
+    _fewer(count, len(x), "images", len(x))
     error = float(((x - back) ** 2).mean())
     render.show({"output": output, "images": len(x), "squared_error": error}, as_json=as_json)
 
@@ -210,7 +217,12 @@ def sample(
     ] = "auto",
     data: Annotated[str, Parameter(name=["--data", "-d"], help="Examples, for a mixture.")] = "",
     count: Annotated[int, Parameter(help="How many [64].")] = 64,
-    temperature: Annotated[float, Parameter(help="Of a decoder's draws [1].")] = 1.0,
+    temperature: Annotated[
+        float,
+        Parameter(
+            help="Below 1: more usual images. Of a decoder's draws, or the spread of Gaussian ones [1]."
+        ),
+    ] = 1.0,
     seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
     reading: ReadingFlags | None = None,
     device: Device = "auto",
@@ -220,20 +232,20 @@ def sample(
     """Draw new images from a prior over codes, a PNG."""
     check_output(output, ".png", overwrite)
     from selfsup.uses import codes
-    from selfsup.uses.galleries import save_gallery
+    from selfsup.uses.galleries import in_rows, save_gallery
+    from selfsup.uses.sampling import check_temperature
 
     at_least(1, count, "--count")
-    at_least(0, seed, "--seed")
+    check_temperature(temperature)
+    check_seed(seed)
     opened = _load(model, device)
     _images(opened)
     known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
     drawn = codes.sample(
         opened, count, prior=prior, codes=known, temperature=temperature, seed=seed
     )
-    across = max(1, round(count**0.5))
-    rows = drawn[: count // across * across].reshape(-1, across, *opened.input_shape)
-    save_gallery(output, rows)
-    render.show({"output": output, "images": rows.shape[0] * across}, as_json=as_json)
+    save_gallery(output, in_rows(drawn))
+    render.show({"output": output, "images": len(drawn)}, as_json=as_json)
 
 
 def interpolate(
@@ -259,6 +271,7 @@ def interpolate(
     opened, x = _open(model, data, device, reading, rows=2 * pairs)
     _images(opened)
     save_gallery(output, codes.interpolate(opened, x, steps))
+    _fewer(pairs, len(x) // 2, "pairs", len(x))
     render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
 
 
@@ -283,6 +296,8 @@ def traverse(
     opened, x = _open(model, data, device, reading, rows=2000)
     _images(opened)
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
+    if len(chosen) < dimensions:
+        render.note(f"{len(chosen)} rows, not {dimensions}: a code has so many numbers")
     save_gallery(output, rows)
     render.show({"output": output, "dimensions": chosen.tolist()}, as_json=as_json)
 

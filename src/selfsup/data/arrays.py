@@ -80,7 +80,11 @@ def _chosen(names: list[str], key: str, path: Path) -> str:
         raise UserError(f"there is no array '{key}'", where=str(path), mend=mend)
     if len(names) != 1:
         what = f"it holds {len(names)} arrays ({known})"
-        raise UserError(what, where=str(path), mend="choose one by its name (`key`)")
+        raise UserError(
+            what,
+            where=str(path),
+            mend="choose one by its name (`--key`, in training of an auto-encoder `--data.key`)",
+        )
     return names[0]
 
 

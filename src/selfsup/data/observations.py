@@ -95,7 +95,8 @@ def _from_folder(path: Path, config: ObservationConfig) -> Observations:
         labels = tuple(file.parent.name for file in files)
     elif config.labels:
         what = f"'{config.labels}' is nothing that a folder of pictures has"
-        raise UserError(what, where="data.labels", mend="only `folder`: the names of their folders")
+        mend = "labels are `folder`: the names of their folders"
+        raise UserError(what, where=config.path, mend=mend)
     return Observations(read_pictures(files, config.size, config.color), labels, config.path)
 
 

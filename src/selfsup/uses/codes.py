@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from selfsup.data.images import ImageSpec
 from selfsup.data.keys import uniform
 from selfsup.data.observations import Observations
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, check_seed
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.objectives.corruption import normal_draws
 from selfsup.uses.autoencoding import code_indices
 from selfsup.uses.code_words import sample_indices
+from selfsup.uses.sampling import check_temperature
 
 Floats = NDArray[np.float32]
 Prior = PretrainedDecoder | Path | str
@@ -30,12 +31,14 @@ _SAMPLE, _LIKELIHOOD = 7, 8
 
 
 def inputs(model: AutoEncoder, observations: Observations) -> Floats:
-    """Examples as the model takes them; those of another kind are refused by name."""
+    """Examples as the model takes them; those of another kind or range are refused by name."""
     images = isinstance(model.spec, ImageSpec)
     if images != observations.images:
         kinds = ("images", "a table") if images else ("a table", "images")
         what = f"the model takes {kinds[0]}, this is {kinds[1]}"
         raise UserError(what, where=observations.where)
+    if isinstance(model.spec, ImageSpec):
+        model.spec.check_range(observations.values, observations.where)
     return model.spec.transform(observations.values, observations.where)
 
 
@@ -109,23 +112,27 @@ def sample(
             that was trained on them as words (`code_words`), or its folder.
         codes: (examples, *code_shape) of training examples, for `mixture`.
         components: Gaussians in the mixture.
-        temperature: of a decoder's draws.
+        temperature: of a decoder's draws; of real numbers, what their spread is multiplied by: around 0,
+            or around the mean of the Gaussian that each is drawn from.
         seed: of the draws.
 
     Raises:
-        UserError: `gaussian` without a VAE, `mixture` without codes, either of discrete ones, or a
-            decoder that was not trained on this model's codes.
+        UserError: a count, temperature or seed out of range, `gaussian` without a VAE, `mixture` without
+            codes, either of discrete ones, or a decoder that was not trained on this model's codes.
     """
+    at_least(1, count, "--count")
+    check_seed(seed)
+    check_temperature(temperature)
     if prior not in ("auto", "gaussian", "mixture"):
         return decode(
             model, sample_indices(model, prior, count, temperature=temperature, seed=seed)
         )
     if model.bottleneck.sizes:
-        raise UserError(
-            f"{prior} is for real numbers, this model's codes are discrete",
-            where="--prior",
-            mend="give a decoder trained on `selfsup encode MODEL --output codes.txt`",
-        )
+        what = "this model's codes are discrete, so it needs a decoder as its prior"
+        if prior != "auto":
+            what = f"{prior} is for real numbers, this model's codes are discrete"
+        mend = "give a decoder trained on `selfsup encode MODEL --output codes.txt`"
+        raise UserError(what, where="--prior", mend=mend)
     vae = model.config.bottleneck.kind == "gaussian"
     if prior == "auto":
         prior = "gaussian" if vae else "mixture"
@@ -134,14 +141,17 @@ def sample(
             what = "only a VAE's codes have a Gaussian prior"
             raise UserError(what, where="--prior", mend="use mixture, with --data of examples")
         drawn = uniform(seed, _SAMPLE, np.arange(count)[:, None], np.arange(model.code_numbers))
-        return decode(model, normal_draws(drawn).reshape(count, *model.code_shape))
+        unit = normal_draws(drawn) * np.float32(temperature)
+        return decode(model, unit.reshape(count, *model.code_shape))
     if codes is None or len(codes) < 2:
         raise UserError("a mixture is fitted on codes", where="--prior", mend="give --data")
     from sklearn.mixture import GaussianMixture
 
     flat = codes.reshape(len(codes), -1).astype(np.float64)
     fitted = GaussianMixture(min(components, len(flat)), reg_covar=1e-4, random_state=seed)
-    drawn = fitted.fit(flat).sample(count)[0]
+    drawn, chosen = fitted.fit(flat).sample(count)
+    if temperature != 1:
+        drawn = fitted.means_[chosen] + temperature * (drawn - fitted.means_[chosen])
     return decode(model, drawn.astype(np.float32).reshape(count, *model.code_shape))
 
 
@@ -169,6 +179,7 @@ def log_likelihood(
     if model.config.likelihood == "squared":
         raise UserError("squared error is no density", mend="use gaussian or bernoulli")
     at_least(1, draws, "draws")
+    check_seed(seed, "seed")
     model.eval()
     out = np.empty(len(x))
     for i in range(len(x)):
@@ -229,12 +240,13 @@ def classes(model: AutoEncoder, x: Floats) -> NDArray[np.int64]:
     Raises:
         UserError: codes that are no single class.
     """
+    mend = "train a one-hot-autoencoder, or a vq-autoencoder with --network.code vector"
+    if not model.bottleneck.sizes:
+        raise UserError("this model's codes are real numbers, they name no class", mend=mend)
     indices = code_indices(model, x).reshape(len(x), -1)
     if indices.shape[1] != 1:
         what = f"an example has {indices.shape[1]} indices, a class is one"
-        raise UserError(
-            what, mend="train a one-hot-autoencoder, or a vq one with network.code vector"
-        )
+        raise UserError(what, mend=mend)
     return indices[:, 0]
 
 
