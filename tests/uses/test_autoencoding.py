@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, CorruptionConfig, ObservationConfig
 from selfsup.cli.app import main
+from selfsup.data.arrays import read_array
 from selfsup.data.keys import Key
 from selfsup.data.observations import read_observations
 from selfsup.data.sampler import Examples
@@ -187,9 +188,15 @@ def test_as_many_images_as_asked_for(
         assert drawn.sum() == count
     data = ["--data", str(digits), "--key", "images", "-o", str(picture), "--overwrite", "--json"]
     for line, said in [
-        (["reconstruct", run, "--count", "500"], "400 images, not 500: the data hold 400 examples"),
-        (["interpolate", run, "--pairs", "201", "--steps", "2"], "200 pairs, not 201"),
-        (["traverse", run, "--dimensions", "99"], "32 rows, not 99: a code has so many numbers"),
+        (
+            ["reconstruct", run, "--count", "500"],
+            "500 images were asked for, the data are enough for 400",
+        ),
+        (["interpolate", run, "--pairs", "201", "--steps", "2"], "the data are enough for 200"),
+        (
+            ["traverse", run, "--dimensions", "99"],
+            "99 rows were asked for, the code's numbers are enough for 32",
+        ),
     ]:
         assert main([*line, *data]) == 0
         assert said in capsys.readouterr().err
@@ -253,6 +260,51 @@ def test_fractions_are_no_bytes(digits: Path, tmp_path: Path) -> None:
                 codes.inputs(other, found)
 
 
+@pytest.mark.parametrize(
+    ("data", "flag", "value", "said"),
+    [
+        ("t.npy", "size", "8", "is about a folder of pictures"),
+        ("t.csv", "color", "grey", "is about a folder of pictures"),
+        ("t.npy", "key", "x", "is about an .npz file"),
+        ("pictures", "key", "x", "is about an .npz file"),
+        ("t.npy", "ignore", "a", "is about a table with a header"),
+        ("pictures", "ignore", "a", "is about a table with a header"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(
+    data: str, flag: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n3,4\n")
+    np.save(tmp_path / "t.npy", np.zeros((5, 8, 8), np.uint8))
+    (tmp_path / "pictures").mkdir()
+    path = str(tmp_path / data)
+    line = ["detect", "fit", "--data", path, "--out", str(tmp_path / "run"), f"--{flag}", value]
+    assert main(line) == 2
+    assert f"selfsup: --{flag}: {said}, which '{path}' is not" in capsys.readouterr().err
+    setting = f"[{value}]" if flag == "ignore" else value
+    train = ["pretrain", "autoencoder", "--data", path, f"--data.{flag}", setting]
+    assert main([*train, "--out", str(tmp_path / "run")]) == 2
+    assert f"selfsup: --data.{flag}: {said}" in capsys.readouterr().err
+
+
+def test_codes_that_are_none(digits: Path, tmp_path: Path) -> None:
+    model = prepare(tiny(digits)).model
+    good = np.zeros((2, *model.code_shape), np.float32)
+    for bad, said in (
+        (good[:0], "there are no codes"),
+        (good + np.nan, "codes are finite numbers"),
+    ):
+        with pytest.raises(UserError, match=f"{said}.*give what `selfsup encode` wrote"):
+            codes.decode(model, bad)
+    with pytest.raises(UserError, match="codes are finite numbers"):
+        codes.decode(model, good.astype(str))
+    (tmp_path / "codes.txt").write_text("1 2\n")
+    with pytest.raises(UserError, match=r"this is no array; known: .npy, .npz, IDX"):
+        read_array(tmp_path / "codes.txt")
+    with pytest.raises(UserError, match="give more than one example as --data"):
+        codes.sample(model, 2, prior="mixture", codes=good[:1])
+
+
 def test_a_constant_column_is_decoded_as_it_was(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     lines = ["a,const", *(f"{a:.3f},7" for a in random.normal(size=60))]
@@ -280,8 +332,6 @@ def test_matched_accuracy_knows_its_controls() -> None:
 def test_idx_files_are_read_and_broken_ones_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from selfsup.data.arrays import read_array
-
     values = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     whole = struct.pack(">HBB3I", 0, 8, 3, 2, 3, 4) + values.tobytes()
     path = tmp_path / "x-idx3-ubyte.gz"

@@ -52,15 +52,16 @@ def read_examples(
     """`--data` and the flags about it, checked.
 
     Raises:
-        UserError: a size that pictures cannot have.
+        UserError: a size that pictures cannot have, or a flag that is not for such a file.
     """
     from selfsup.autoencoder_config import ObservationConfig
+    from selfsup.data.observations import check_reading
 
     flags = reading or ReadingFlags()
     if flags.size is not None:
         at_least(4, flags.size, "--size")
     ignored = tuple(words(flags.ignore))
-    return ObservationConfig(
+    chosen = ObservationConfig(
         path=data,
         key=flags.key,
         size=flags.size,
@@ -69,6 +70,8 @@ def read_examples(
         labels=labels,
         rows=rows,
     )
+    check_reading(chosen, "--")
+    return chosen
 
 
 def _read(
@@ -97,13 +100,14 @@ def _open(
 
 def _images(model: AutoEncoder) -> None:
     if len(model.input_shape) != 3:
-        raise UserError("pictures need a model of images, this one's are rows of a table")
+        what = "pictures need a model of images, this one's are rows of a table"
+        raise UserError(what, mend="`encode`, `decode` and `cluster` are for those too")
 
 
-def _fewer(asked: int, drawn: int, what: str, examples: int) -> None:
-    """Say that the data did not suffice for all that was asked for."""
+def _fewer(asked: int, drawn: int, what: str, source: str = "the data are") -> None:
+    """Say that there is not as much as was asked for."""
     if drawn < asked:
-        render.note(f"{drawn:,} {what}, not {asked:,}: the data hold {examples:,} examples")
+        render.note(f"{asked:,} {what} were asked for, {source} enough for {drawn:,}")
 
 
 def encode(
@@ -198,7 +202,7 @@ def reconstruct(
     _images(opened)
     back = codes.reconstruct(opened, x)
     save_gallery(output, np.stack([x, back]))
-    _fewer(count, len(x), "images", len(x))
+    _fewer(count, len(x), "images")
     error = float(((x - back) ** 2).mean())
     render.show({"output": output, "images": len(x), "squared_error": error}, as_json=as_json)
 
@@ -271,7 +275,7 @@ def interpolate(
     opened, x = _open(model, data, device, reading, rows=2 * pairs)
     _images(opened)
     save_gallery(output, codes.interpolate(opened, x, steps))
-    _fewer(pairs, len(x) // 2, "pairs", len(x))
+    _fewer(pairs, len(x) // 2, "pairs")
     render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
 
 
@@ -296,9 +300,8 @@ def traverse(
     opened, x = _open(model, data, device, reading, rows=2000)
     _images(opened)
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
-    if len(chosen) < dimensions:
-        render.note(f"{len(chosen)} rows, not {dimensions}: a code has so many numbers")
     save_gallery(output, rows)
+    _fewer(dimensions, len(chosen), "rows", "the code's numbers are")
     render.show({"output": output, "dimensions": chosen.tolist()}, as_json=as_json)
 
 

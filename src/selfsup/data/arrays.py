@@ -42,6 +42,8 @@ def read_array(path: Path, key: str = "") -> NDArray[Any]:
     """
     if not path.is_file():
         raise UserError("no such file", where=str(path))
+    if not is_array_file(path):
+        raise UserError("this is no array", where=str(path), mend="known: .npy, .npz, IDX")
     if is_idx(path):
         return read_idx(path)
     try:

@@ -61,9 +61,12 @@ def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
         codes: (count, *code_shape) as `encode` gives them, or whole numbers (count, …, columns).
 
     Raises:
-        UserError: another shape, or an index that there is not.
+        UserError: none, another shape, no finite numbers, or an index that there is not.
     """
     model.eval()
+    if not codes.size or codes.dtype.kind not in "uifb" or not np.isfinite(codes).all():
+        what = "there are no codes" if not codes.size else "codes are finite numbers, these are not"
+        raise UserError(what, mend="give what `selfsup encode` wrote")
     if codes.dtype.kind in "iu" and model.bottleneck.sizes:
         _check_indices(model, codes)
         z = model.lookup(torch.from_numpy(codes.astype(np.int64)).to(model.device)).float()
@@ -82,7 +85,8 @@ def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
 def _check_indices(model: AutoEncoder, codes: NDArray[Any]) -> None:
     sizes = np.array(model.bottleneck.sizes)
     if codes.shape[-1] != len(sizes):
-        raise UserError(f"indices have {codes.shape[-1]} columns, the model {len(sizes)}")
+        what = f"indices have {codes.shape[-1]} columns, the model {len(sizes)}"
+        raise UserError(what, mend="give what `selfsup encode --indices` wrote")
     if len(codes) and ((codes < 0) | (codes >= sizes)).any():
         raise UserError(f"an index lies outside 0 to {sizes.max() - 1}")
 
@@ -144,7 +148,8 @@ def sample(
         unit = normal_draws(drawn) * np.float32(temperature)
         return decode(model, unit.reshape(count, *model.code_shape))
     if codes is None or len(codes) < 2:
-        raise UserError("a mixture is fitted on codes", where="--prior", mend="give --data")
+        mend = "give --data" if codes is None else "give more than one example as --data"
+        raise UserError("a mixture is fitted on codes", where="--prior", mend=mend)
     from sklearn.mixture import GaussianMixture
 
     flat = codes.reshape(len(codes), -1).astype(np.float64)
@@ -223,7 +228,8 @@ def traverse(
         (dimensions, steps, *input_shape), and the dimensions, those that vary most first.
     """
     if model.bottleneck.sizes or len(model.code_shape) != 1:
-        raise UserError("traversals need one vector of real numbers as code")
+        what = "traversals need one vector of real numbers as code"
+        raise UserError(what, mend="use an autoencoder or a vae")
     codes = encode(model, x)
     chosen = np.argsort(-codes.var(0))[:dimensions]
     grid = np.repeat(codes.mean(0)[None], len(chosen) * steps, 0).reshape(len(chosen), steps, -1)
