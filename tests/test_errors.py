@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from selfsup.errors import Interrupted, NonFiniteLoss, RunLocked, UserError, nearest
+from selfsup.errors import Interrupted, NonFiniteLoss, RunLocked, UserError, check_seed, nearest
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,11 @@ def test_nearest() -> None:
     assert nearest("warmpup", ["decay", "warmup"]) == "did you mean 'warmup'?"
     assert nearest("zzz", ["decay", "warmup"]) == ""
     assert nearest("x", []) == ""
+
+
+def test_a_seed_fits_every_generator() -> None:
+    check_seed(0)
+    check_seed(2**32 - 1)
+    for seed, said in ((-1, "least 0"), (2**32, "most 4294967295"), (10**23, "most 4294967295")):
+        with pytest.raises(UserError, match=f"--seed: must be at {said}, not "):
+            check_seed(seed)

@@ -60,3 +60,14 @@ def at_least(least: int, value: float, where: str) -> None:
     """
     if value < least:
         raise UserError(f"must be at least {least}, not {value:g}", where=where)
+
+
+def check_seed(seed: int, where: str = "--seed") -> None:
+    """Refuse a seed that not every generator takes: they are from 0 to 2^32 - 1, as in configurations.
+
+    Raises:
+        UserError: it is below or above.
+    """
+    at_least(0, seed, where)
+    if seed >= 2**32:
+        raise UserError(f"must be at most {2**32 - 1}, not {seed}", where=where)

@@ -91,6 +91,10 @@ def test_a_stop_is_written_as_shells_hand_it_over(
         ("--prompt a --samples 0", "--samples"),
         ("--prompt a --batch 0", "--batch"),
         ("--prompt a --output x.txt", "must end in .jsonl"),
+        ("--prompt a --seed 99999999999999999999", "--seed: must be at most 4294967295"),
+        ("--prompt a --greedy --temperature 0.5", "--temperature: does nothing with --greedy"),
+        ("--prompt a --greedy --samples 3", "--samples: 3 texts would be the same"),
+        ("--prompt a --column x", "--column: is about --input, which is missing"),
     ],
 )
 def test_bad_input_is_one_line(model: str, capsys: Capture, flags: str, message: str) -> None:

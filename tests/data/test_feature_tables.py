@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from selfsup.data.feature_tables import FeatureTable
+from selfsup.data.feature_tables import FeatureTable, Scaling
 from selfsup.errors import UserError
 
 
@@ -127,3 +127,22 @@ def test_gaps_of_pandas_are_gaps() -> None:
     table = FeatureTable().fit({"n": np.array([1, gap], object), "day": days})
     assert [n.name for n in table.numbers] == ["n"]
     assert table.categories[0].categories == ("2024-01-01", None)
+
+
+@pytest.mark.parametrize("scaling", ["robust", "standard", "none"])
+def test_a_constant_comes_back_whatever_was_guessed(scaling: Scaling) -> None:
+    values = np.array([[7.1, 1.0, 7.0], [7.1, 2.0, np.nan], [7.1, 4.0, 7.0]])
+    table = FeatureTable(scaling=scaling).fit(values)
+    table = FeatureTable.from_state(json.loads(json.dumps(table.state())))
+    matrix = table.transform(values)
+    back = table.inverse(matrix + 0.2)
+    first, second, third = back.values()
+    assert first.tolist() == [7.1] * 3
+    assert (second != values[:, 1]).all()
+    np.testing.assert_array_equal(third, [7.0, np.nan, 7.0])
+    other = values + np.array([1.0, 0, 0])
+    assert (table.transform(other)[:, 0] != matrix[:, 0]).all()  # a change is still read
+    old = table.state()
+    for number in old["numbers"]:
+        number.pop("constant", None)  # a model that was saved before
+    assert FeatureTable.from_state(old).inverse(matrix)["0"] == pytest.approx(7.1)

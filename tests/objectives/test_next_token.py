@@ -156,6 +156,20 @@ def test_bytes_of_tokens_add_up_to_the_text(config: object, known: bool) -> None
         assert int(sizes[ids].sum()) == len(text.encode())
 
 
+def test_bytes_of_words_of_an_alphabet_add_up_in_either_case() -> None:
+    """Words of three letters stand beside each other, so each letter is in one of them."""
+    made = train_tokenizer(SymbolConfig(alphabet="ACGT", k=3), [])
+    sizes = made.byte_lengths
+    assert sizes is not None
+    for text in ("ACGTTGCA", "acgtTGCA"):
+        ids = made.encode(text, special=False).ids
+        assert sizes[ids].tolist() == [3, 3, 1, 1]
+    ligature = train_tokenizer(
+        SymbolConfig(alphabet="Aİ", k=1), []
+    )  # its small letter has more bytes
+    assert ligature.byte_lengths is None
+
+
 def test_a_decoder_reads_a_begin_token_and_no_end(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode("the cat").ids
     assert ids[0] == tokenizer.begin_id

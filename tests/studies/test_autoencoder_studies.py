@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from selfsup.cli.app import main
 from selfsup.studies.denoising import gain, probe
-from selfsup.studies.dimensions import principal_error
+from selfsup.studies.dimensions import _finding, principal_error
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,19 @@ def test_dimensions_compares_with_pca_and_goes_on(
     assert [file.stat().st_mtime_ns for file in kept[1:]] == times[1:]
     assert study("dimensions", digits, tmp_path, "--sizes", "3") == 2
     assert "a study with another" in capsys.readouterr().err
+
+
+def test_the_finding_names_a_size_once(digits: Path, tmp_path: Path, capsys: Any) -> None:
+    assert (
+        study("dimensions", digits, tmp_path, "--sizes", "2,100,2") == 0
+    )  # 64 pixels: no PCA with 100
+    result = json.loads(capsys.readouterr().out)
+    assert [row["size"] for row in result["table"]] == [2, 100]
+    assert result["finding"].endswith("x PCA's with 2.")
+    rows = [{"size": size, "auto-encoder": 1.0, "pca": 2.0 * size} for size in (1, 2)]
+    assert _finding(rows).endswith(
+        "with 1, 2 numbers; it is 0.50 x PCA's with 1 and 0.25 x with 2."
+    )
 
 
 def test_codebook_follows_usage_over_training(digits: Path, tmp_path: Path, capsys: Any) -> None:

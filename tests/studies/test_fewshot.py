@@ -123,6 +123,7 @@ def test_written_answers(decoder: PretrainedDecoder, file: Path, tmp_path: Path)
         (["--shots", "-1"], "--shots: must not be negative"),
         (["--draws", "0"], "--draws: must be at least 1"),
         (["--limit", "0"], "--limit: must be at least 1"),
+        (["--seed", "99999999999999999999"], "--seed: must be at most 4294967295"),
     ],
 )
 def test_bad_flags(

@@ -135,13 +135,31 @@ def test_what_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFi
     vq, other = str(trained / "vq"), str(trained / "residual")
     out = ["-o", str(tmp_path / "new.png")]
     asked = ["sample", vq, *out]
-    assert "codes are discrete" in refused(*asked)
-    assert "codes are discrete" in refused(*asked, "--prior", "gaussian")
+    assert "--prior: this model's codes are discrete, so it needs" in refused(*asked)
+    assert "gaussian is for real numbers" in refused(*asked, "--prior", "gaussian")
     assert "trained on this model's codes" in refused(*asked, "--prior", f"{other}-prior")
     assert "--temperature" in refused(*asked, "--prior", f"{vq}-prior", "--temperature", "-1")
-    assert "real numbers have no words; use gaussian or mixture" in refused(
-        "sample", str(trained / "plain"), *out, "--prior", f"{vq}-prior"
+    plain = str(trained / "plain")
+    assert "are real numbers; use gaussian or mixture" in refused(
+        "sample", plain, *out, "--prior", f"{vq}-prior"
     )
+    data = ["--data", str(trained / "digits.npy")]
+    assert "they have no words; write them into an .npy file" in refused(
+        "encode", plain, *data, "-o", str(tmp_path / "codes.txt")
+    )
+    assert "there are no indices; leave --indices out" in refused(
+        "encode", plain, *data, "--indices", "-o", str(tmp_path / "codes.npy")
+    )
+    classes = str(tmp_path / "classes.csv")
+    assert "train a one-hot-autoencoder" in refused("cluster", plain, *data, "-o", classes)
+    for line in (
+        ["generate", plain, "--prompt", "a"],
+        ["fill", plain, "a"],
+        ["predict", plain, "a"],
+    ):
+        said = refused(*line)
+        assert "this model is an auto-encoder" in said
+        assert "`cluster` use it" in said
     assert "must end in .npy or .txt" in refused("encode", vq, "--data", "x", "-o", "codes.csv")
     with pytest.raises(UserError, match="real numbers"):
         CodeWords(shaped((), 1))

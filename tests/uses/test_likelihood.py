@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from selfsup.cli.app import main
+from selfsup.config import SymbolConfig
+from selfsup.data.tokenizers import train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.nn.sequences import Sequences
@@ -126,6 +129,13 @@ def test_bad_input(decoder: PretrainedDecoder) -> None:
         bits_per_byte(decoder, ["a b"], stride=60)
     with pytest.raises(UserError, match="there is no text"):
         bits_per_byte(decoder, [""])
+
+
+def test_lost_case_is_said(decoder: PretrainedDecoder) -> None:
+    letters = train_tokenizer(SymbolConfig(alphabet="ACGT"), []).for_decoder()
+    capitals = replace(decoder, tokenizer=letters)
+    assert "note" not in evaluate_texts(capitals, ["ACGTACGT"])
+    assert "case" in evaluate_texts(capitals, ["ACGTACGT", "acgT"])["note"]
 
 
 def test_evaluate(

@@ -81,7 +81,12 @@ def test_draws_depend_on_seed_prompt_sample_and_place_alone() -> None:
 
 def test_temperature_zero_is_greedy() -> None:
     logits = torch.tensor([[0.0, 2.0, 1.0]])
-    for settings in (Sampling(temperature=0), Sampling(greedy=True), Sampling(top_k=1)):
+    for settings in (
+        Sampling(temperature=0, top_p=0.9),  # as where several temperatures are tried
+        Sampling(greedy=True, temperature=0),
+        Sampling(greedy=True, repetition_penalty=1.1),
+        Sampling(top_k=1),
+    ):
         assert choose(logits, settings, [0], [0], [0]).tolist() == [1]
 
 
@@ -100,6 +105,14 @@ def test_temperature_zero_is_greedy() -> None:
         ({"max_tokens": 0}, "--max-tokens: must be at least 1"),
         ({"samples": 0}, "--samples: must be at least 1"),
         ({"seed": -1}, "--seed: must be at least 0"),
+        ({"seed": 2**32}, "--seed: must be at most 4294967295, not 4294967296"),
+        ({"seed": 10**23}, "--seed: must be at most 4294967295"),
+        ({"greedy": True, "temperature": 0.5}, "--temperature: does nothing with --greedy"),
+        ({"greedy": True, "top_k": 5}, "--top-k: does nothing with --greedy"),
+        ({"greedy": True, "top_p": 0.9}, "--top-p: does nothing with --greedy"),
+        ({"greedy": True, "min_p": 0.1}, "--min-p: does nothing with --greedy"),
+        ({"greedy": True, "samples": 3}, "--samples: 3 texts would be the same"),
+        ({"temperature": 0, "samples": 3}, "--samples: 3 texts would be the same"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], message: str) -> None:

@@ -12,7 +12,7 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.flags import Device, Json, Model, Overwrite, words
 from selfsup.data.files import check_output
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, check_seed
 
 if TYPE_CHECKING:
     from selfsup.autoencoder_config import ObservationConfig
@@ -52,15 +52,16 @@ def read_examples(
     """`--data` and the flags about it, checked.
 
     Raises:
-        UserError: a size that pictures cannot have.
+        UserError: a size that pictures cannot have, or a flag that is not for such a file.
     """
     from selfsup.autoencoder_config import ObservationConfig
+    from selfsup.data.observations import check_reading
 
     flags = reading or ReadingFlags()
     if flags.size is not None:
         at_least(4, flags.size, "--size")
     ignored = tuple(words(flags.ignore))
-    return ObservationConfig(
+    chosen = ObservationConfig(
         path=data,
         key=flags.key,
         size=flags.size,
@@ -69,6 +70,8 @@ def read_examples(
         labels=labels,
         rows=rows,
     )
+    check_reading(chosen, "--")
+    return chosen
 
 
 def _read(
@@ -97,7 +100,14 @@ def _open(
 
 def _images(model: AutoEncoder) -> None:
     if len(model.input_shape) != 3:
-        raise UserError("pictures need a model of images, this one's are rows of a table")
+        what = "pictures need a model of images, this one's are rows of a table"
+        raise UserError(what, mend="`encode`, `decode` and `cluster` are for those too")
+
+
+def _fewer(asked: int, drawn: int, what: str, source: str = "the data are") -> None:
+    """Say that there is not as much as was asked for."""
+    if drawn < asked:
+        render.note(f"{asked:,} {what} were asked for, {source} enough for {drawn:,}")
 
 
 def encode(
@@ -192,6 +202,7 @@ def reconstruct(
     _images(opened)
     back = codes.reconstruct(opened, x)
     save_gallery(output, np.stack([x, back]))
+    _fewer(count, len(x), "images")
     error = float(((x - back) ** 2).mean())
     render.show({"output": output, "images": len(x), "squared_error": error}, as_json=as_json)
 
@@ -210,7 +221,12 @@ def sample(
     ] = "auto",
     data: Annotated[str, Parameter(name=["--data", "-d"], help="Examples, for a mixture.")] = "",
     count: Annotated[int, Parameter(help="How many [64].")] = 64,
-    temperature: Annotated[float, Parameter(help="Of a decoder's draws [1].")] = 1.0,
+    temperature: Annotated[
+        float,
+        Parameter(
+            help="Below 1: more usual images. Of a decoder's draws, or the spread of Gaussian ones [1]."
+        ),
+    ] = 1.0,
     seed: Annotated[int, Parameter(help="Of the draws [0].")] = 0,
     reading: ReadingFlags | None = None,
     device: Device = "auto",
@@ -220,20 +236,20 @@ def sample(
     """Draw new images from a prior over codes, a PNG."""
     check_output(output, ".png", overwrite)
     from selfsup.uses import codes
-    from selfsup.uses.galleries import save_gallery
+    from selfsup.uses.galleries import in_rows, save_gallery
+    from selfsup.uses.sampling import check_temperature
 
     at_least(1, count, "--count")
-    at_least(0, seed, "--seed")
+    check_temperature(temperature)
+    check_seed(seed)
     opened = _load(model, device)
     _images(opened)
     known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
     drawn = codes.sample(
         opened, count, prior=prior, codes=known, temperature=temperature, seed=seed
     )
-    across = max(1, round(count**0.5))
-    rows = drawn[: count // across * across].reshape(-1, across, *opened.input_shape)
-    save_gallery(output, rows)
-    render.show({"output": output, "images": rows.shape[0] * across}, as_json=as_json)
+    save_gallery(output, in_rows(drawn))
+    render.show({"output": output, "images": len(drawn)}, as_json=as_json)
 
 
 def interpolate(
@@ -259,6 +275,7 @@ def interpolate(
     opened, x = _open(model, data, device, reading, rows=2 * pairs)
     _images(opened)
     save_gallery(output, codes.interpolate(opened, x, steps))
+    _fewer(pairs, len(x) // 2, "pairs")
     render.show({"output": output, "pairs": len(x) // 2}, as_json=as_json)
 
 
@@ -284,6 +301,7 @@ def traverse(
     _images(opened)
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
     save_gallery(output, rows)
+    _fewer(dimensions, len(chosen), "rows", "the code's numbers are")
     render.show({"output": output, "dimensions": chosen.tolist()}, as_json=as_json)
 
 

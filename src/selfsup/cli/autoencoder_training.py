@@ -75,8 +75,10 @@ def pretrain(
     """Train, and say what came of it."""
     if not config.data.path:
         raise UserError("no data", where="--data", mend="name a file or a folder of pictures")
+    from selfsup.data.observations import check_reading
     from selfsup.uses.autoencoding import train_autoencoder
 
+    check_reading(config.data, "--data.")
     folder = out or Path("runs") / (config.recipe or "autoencoder")
     result = train_autoencoder(config, folder, overwrite=overwrite, quiet=quiet or as_json)
     render.show(result, as_json=as_json, title=str(folder))

@@ -42,6 +42,8 @@ def read_array(path: Path, key: str = "") -> NDArray[Any]:
     """
     if not path.is_file():
         raise UserError("no such file", where=str(path))
+    if not is_array_file(path):
+        raise UserError("this is no array", where=str(path), mend="known: .npy, .npz, IDX")
     if is_idx(path):
         return read_idx(path)
     try:
@@ -80,7 +82,11 @@ def _chosen(names: list[str], key: str, path: Path) -> str:
         raise UserError(f"there is no array '{key}'", where=str(path), mend=mend)
     if len(names) != 1:
         what = f"it holds {len(names)} arrays ({known})"
-        raise UserError(what, where=str(path), mend="choose one by its name (`key`)")
+        raise UserError(
+            what,
+            where=str(path),
+            mend="choose one by its name (`--key`, in training of an auto-encoder `--data.key`)",
+        )
     return names[0]
 
 

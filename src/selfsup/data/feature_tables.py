@@ -48,12 +48,15 @@ class Block:
 
 @dataclass(frozen=True)
 class NumberColumn:
-    """A column of numbers: what is taken off, what it is divided by, and whether it had gaps."""
+    """A column of numbers: what is taken off, what it is divided by, whether it had gaps, and its value if it
+    had one alone.
+    """
 
     name: str
     center: float
     scale: float
     gaps: bool
+    constant: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,8 @@ class FeatureTable:
             scale = float(known.std())
         if not _usable(scale) or scale < 1e-12 * abs(center):
             scale = 1.0
-        return NumberColumn(name, center, scale, bool(np.isnan(values).any()))
+        constant = float(known[0]) if (known == known[0]).all() else None
+        return NumberColumn(name, center, scale, bool(np.isnan(values).any()), constant)
 
     # ---- the matrix ----------------------------------------------------------------------------
 
@@ -245,7 +249,8 @@ class FeatureTable:
 
         Returns:
             Each column by its name: float64 (NaN where the mark of a gap is above 1/2), or object
-            (a word, or None for a gap or an unknown word).
+            (a word, or None for a gap or an unknown word).  A number that was the same in every row of
+            training is that one.
         """
         if matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise UserError(f"the matrix has shape {matrix.shape}, not (rows, {self.width})")
@@ -254,7 +259,10 @@ class FeatureTable:
             part = matrix[:, block.start : block.stop].astype(np.float64)
             if block.kind == "number":
                 number = self.numbers[block.start]
-                columns[block.name] = self._unsquash(part[:, 0]) * number.scale + number.center
+                values = self._unsquash(part[:, 0]) * number.scale + number.center
+                if number.constant is not None:
+                    values = np.full(len(part), number.constant)
+                columns[block.name] = values
             elif block.kind == "gap":
                 columns[block.name][part[:, 0] > 0.5] = np.nan
             else:

@@ -86,6 +86,26 @@ class ImageSpec:
                 )
         return scaled.astype(np.float32, copy=False)
 
+    def check_range(self, images: NDArray[Any], where: str = "") -> None:
+        """Refuse a file of fractions for a model of bytes; `transform` finds values that are too large.
+
+        Bytes are never refused, since a dark picture has small ones only; nor are images that are black.
+
+        Raises:
+            UserError: the model takes 0 to 255, and these are real numbers (or truth values) from -1 to 1.
+        """
+        bytes_taken = (self.low, self.high) == (0.0, 255.0)
+        if not bytes_taken or not images.size or images.dtype.kind not in "fb":
+            return
+        least, most = float(images.min()), float(images.max())
+        if least >= -1 and most <= 1 and (least, most) != (0.0, 0.0):
+            scale = "multiply them by 255" if least >= 0 else "bring them to that range"
+            raise UserError(
+                f"values from {least:g} to {most:g}, the model takes {self.low:g} to {self.high:g}",
+                where=where,
+                mend=f"{scale}, or save them as bytes (uint8) if they are as dark as that",
+            )
+
     def inverse(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Images from 0 to 1 in their own range, (count, channels, height, width)."""
         back: NDArray[np.float32] = images * np.float32(self.high - self.low) + np.float32(self.low)
@@ -169,7 +189,8 @@ def read_pictures(
             raise UserError(
                 f"it has {_size(arrays[-1].shape)}, '{files[0].name}' {_size(arrays[0].shape)}",
                 where=str(file),
-                mend="let them be scaled to one size (`size`), or scale them first",
+                mend="let them be scaled to one size (`--size 64`, in training of an auto-encoder "
+                "`--data.size 64`), or scale them first",
             )
     return np.stack(arrays)
 

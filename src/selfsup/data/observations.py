@@ -88,6 +88,37 @@ def read_observations(config: ObservationConfig) -> Observations:
     return found
 
 
+def check_reading(config: ObservationConfig, before: str) -> None:
+    """Refuse settings that would do nothing for such a file.
+
+    Args:
+        config: of the examples.
+        before: what stands before a setting's name on the command line.
+
+    Raises:
+        UserError: with the flag.
+    """
+    path = Path(config.path).expanduser()
+    if not path.exists():
+        return  # reading says so
+    folder, file = path.is_dir(), path.is_file()
+    idle = {
+        "size": file and config.size is not None,
+        "color": file and config.color != "auto",
+        "key": bool(config.key) and path.suffix.lower() != ".npz",
+        "ignore": bool(config.ignore) and (folder or is_array_file(path)),
+    }
+    about = {
+        "size": "a folder of pictures",
+        "color": "a folder of pictures",
+        "key": "an .npz file",
+        "ignore": "a table with a header",
+    }
+    for name in (name for name, given in idle.items() if given):
+        what = f"is about {about[name]}, which '{config.path}' is not"
+        raise UserError(what, where=f"{before}{name}", mend="leave it out")
+
+
 def _from_folder(path: Path, config: ObservationConfig) -> Observations:
     files = find_pictures(path)[: config.rows]
     labels = None
@@ -95,7 +126,8 @@ def _from_folder(path: Path, config: ObservationConfig) -> Observations:
         labels = tuple(file.parent.name for file in files)
     elif config.labels:
         what = f"'{config.labels}' is nothing that a folder of pictures has"
-        raise UserError(what, where="data.labels", mend="only `folder`: the names of their folders")
+        mend = "labels are `folder`: the names of their folders"
+        raise UserError(what, where=config.path, mend=mend)
     return Observations(read_pictures(files, config.size, config.color), labels, config.path)
 
 

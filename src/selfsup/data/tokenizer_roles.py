@@ -52,8 +52,13 @@ def folds(normalizer: Any) -> bool:
         return False
     if normalizer.get("type") == "Sequence":
         return any(folds(part) for part in normalizer["normalizers"])
-    space = normalizer.get("pattern") == {"String": " "} and normalizer.get("content") == "▁"
-    return not (space or (normalizer.get("type") == "Prepend"))
+    given = str((normalizer.get("pattern") or {}).get("String", ""))
+    content = str(normalizer.get("content", ""))
+    space = given == " " and content == "▁"
+    capital = (
+        bool(given) and given.upper() == content and len(given.encode()) == len(content.encode())
+    )
+    return not (space or capital or (normalizer.get("type") == "Prepend"))
 
 
 def mark_special(inner: tokenizers.Tokenizer, tokens: list[str]) -> None:

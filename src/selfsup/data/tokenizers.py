@@ -124,7 +124,8 @@ class Tokenizer:
     def byte_lengths(self) -> NDArray[np.int64] | None:
         """(vocab_size,) bytes of text in each token, 0 for special ones.
 
-        None where tokens do not add up to the text: WordPiece, whole words, and whatever folds letters.
+        None where tokens do not add up to the text: WordPiece, whole words, and whatever folds letters, but
+        for letters that become capitals, as in alphabets of those: then it is the text in capitals.
         A space that the tokenizer puts before a text counts as one of the text's.
         """
         kind = (self._state.get("model") or {}).get("type")

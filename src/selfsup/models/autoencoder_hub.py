@@ -45,6 +45,26 @@ def save_autoencoder(
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
+def refuse_autoencoder(settings: Mapping[str, Any], folder: Path, what: str) -> None:
+    """Refuse an auto-encoder where a model of texts is wanted.
+
+    Args:
+        settings: its `config.json`.
+        folder: for the message.
+        what: what it cannot do, for the message.
+
+    Raises:
+        UserError: it is one.
+    """
+    if settings.get("model_type") == MODEL_TYPE:
+        raise UserError(
+            f"this model is an auto-encoder, {what}",
+            where=str(folder),
+            mend="`selfsup encode`, `decode`, `reconstruct`, `sample`, `interpolate`, `traverse` and "
+            "`cluster` use it",
+        )
+
+
 def load_autoencoder(name: str | Path, device: str = "cpu") -> AutoEncoder:
     """Open an auto-encoder.
 

@@ -13,6 +13,7 @@ import torch
 from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer
 from selfsup.errors import UserError
+from selfsup.models.autoencoder_hub import refuse_autoencoder
 from selfsup.models.decoder_names import (
     DECODERS,
     decoder_family,
@@ -95,6 +96,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> PretrainedDecoder:
     folder = find_model_folder(name)
     settings = read_json(folder / "config.json")
     kind = str(settings.get("model_type", ""))
+    refuse_autoencoder(settings, folder, "it writes no text")
     if not is_decoder(settings):
         raise UserError(
             "this model is no decoder: it fills blanks, it does not write on",

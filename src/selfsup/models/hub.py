@@ -14,7 +14,7 @@ from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder
-from selfsup.models.autoencoder_hub import MODEL_TYPE, load_autoencoder
+from selfsup.models.autoencoder_hub import MODEL_TYPE, load_autoencoder, refuse_autoencoder
 from selfsup.models.checkpoint_names import (
     family,
     from_family,
@@ -99,12 +99,7 @@ def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
     """
     folder = find_model_folder(name)
     settings = read_json(folder / "config.json")
-    if settings.get("model_type") == MODEL_TYPE:
-        raise UserError(
-            "this model is an auto-encoder, it reads no text",
-            where=str(folder),
-            mend="`selfsup encode`, `reconstruct` and `sample` use it",
-        )
+    refuse_autoencoder(settings, folder, "it reads no text")
     if is_decoder(settings):
         raise UserError(
             "this model is a decoder: it reads to the left only",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
+from selfsup.models.autoencoder_hub import refuse_autoencoder
 from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, read_json
@@ -165,13 +166,14 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
         UserError: no model, one without a task's head, or a head of another kind.
     """
     folder = find_model_folder(name)
+    settings = read_json(folder / "config.json")
+    refuse_autoencoder(settings, folder, "it reads no text")
     if not is_finetuned(folder):
         raise UserError(
             "this model was pre-trained but not fine-tuned",
             where=str(folder),
             mend="`selfsup finetune MODEL --task … --train FILE` makes one that predicts",
         )
-    settings = read_json(folder / "config.json")
     body = load_encoder(folder)
     own = dict(settings.get("selfsup") or {})
     spec, answer, labels = _head(settings, own, body, folder)

@@ -179,7 +179,10 @@ def _rows(
     if known and spec is None:
         what = "the detector was trained on a table, and these are images"
         raise UserError(what, where=observations.where)
-    spec = spec or ImageSpec.fit(observations.values)
+    if spec is None:
+        spec = ImageSpec.fit(observations.values)
+    else:
+        spec.check_range(observations.values, observations.where)
     flat = spec.transform(observations.values, observations.where)
     return flat.reshape(len(flat), -1).astype(np.float64), spec
 

@@ -44,7 +44,8 @@ def run(plan: Plan, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
     """
     if not sizes or min(sizes) < 1:
         raise UserError("sizes are whole numbers from 1", where="--sizes", mend="like 2,8,32")
-    observations = begin(plan, sizes=list(sizes))
+    sizes = list(dict.fromkeys(sizes))
+    observations = begin(plan, sizes=sizes)
     wanted = [{"size": size, "seed": seed} for size in sizes for seed in range(plan.seeds)]
     rows = cells(plan, wanted, lambda what: _cell(plan, observations, what))
     table = medians(rows, "size", ("auto-encoder", "pca", "mean"))
@@ -97,8 +98,9 @@ def _finding(table: Sequence[Cell]) -> str:
     better = [row["size"] for row in both if row["auto-encoder"] < row["pca"]]
     ratio = {row["size"]: row["auto-encoder"] / max(row["pca"], 1e-12) for row in both}
     first, last = both[0]["size"], both[-1]["size"]
+    also = f" and {ratio[last]:.2f} x with {last}" if last != first else ""
     where = f"with {', '.join(map(str, better))} numbers" if better else "with no size"
     return (
         f"The auto-encoder's held-out error lies below PCA's {where}; it is {ratio[first]:.2f} x PCA's "
-        f"with {first} and {ratio[last]:.2f} x with {last}."
+        f"with {first}{also}."
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, check_seed
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.studies.fewshot_figure import draw_shots
 from selfsup.studies.fewshot_finding import finding
@@ -62,6 +62,7 @@ class Settings:
                 raise UserError(f"must not be negative, not {count}", where="--shots")
         at_least(1, self.draws, "--draws")
         at_least(1, self.max_tokens, "--max-tokens")
+        check_seed(self.seed)
         at_least(1, self.batch_tokens, "--batch-tokens")
 
 

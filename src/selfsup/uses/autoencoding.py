@@ -144,7 +144,8 @@ def code_indices(model: AutoEncoder, x: NDArray[np.float32]) -> NDArray[np.int64
             batch = torch.from_numpy(x[first : first + 256]).to(model.device)
             indices = model.encode(batch).indices
             if indices is None:
-                raise UserError("its codes are real numbers: there are no indices")
+                what = "this model's codes are real numbers: there are no indices"
+                raise UserError(what, mend="leave --indices out, or train a vq-autoencoder")
             parts.append(indices.cpu().numpy())
     model.train(training)
     return np.concatenate(parts)

@@ -44,8 +44,8 @@ class CodeWords:
     def __init__(self, model: AutoEncoder) -> None:
         sizes = model.bottleneck.sizes
         if not sizes:
-            mend = "use gaussian or mixture"
-            raise UserError("real numbers have no words", where="this model's codes", mend=mend)
+            what = "this model's codes are real numbers, they have no words"
+            raise UserError(what, mend="write them into an .npy file")
         self.sizes, self.places = sizes, model.places
         self.together = math.prod(sizes) <= _MOST
         self._shape = model.code_shape[:-1]
@@ -110,6 +110,9 @@ def sample_indices(
             trained on fewer tokens at once than a code has words.
     """
     at_least(1, count, "--count")
+    if not model.bottleneck.sizes:
+        what = "a decoder writes discrete codes, this model's are real numbers"
+        raise UserError(what, where="--prior", mend="use gaussian or mixture")
     words = CodeWords(model)
     decoder = prior if isinstance(prior, PretrainedDecoder) else load_decoder(prior)
     where = f"--prior {prior}" if isinstance(prior, str | Path) else "prior"

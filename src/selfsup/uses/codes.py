@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from selfsup.data.images import ImageSpec
 from selfsup.data.keys import uniform
 from selfsup.data.observations import Observations
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, check_seed
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.objectives.corruption import normal_draws
 from selfsup.uses.autoencoding import code_indices
 from selfsup.uses.code_words import sample_indices
+from selfsup.uses.sampling import check_temperature
 
 Floats = NDArray[np.float32]
 Prior = PretrainedDecoder | Path | str
@@ -30,12 +31,14 @@ _SAMPLE, _LIKELIHOOD = 7, 8
 
 
 def inputs(model: AutoEncoder, observations: Observations) -> Floats:
-    """Examples as the model takes them; those of another kind are refused by name."""
+    """Examples as the model takes them; those of another kind or range are refused by name."""
     images = isinstance(model.spec, ImageSpec)
     if images != observations.images:
         kinds = ("images", "a table") if images else ("a table", "images")
         what = f"the model takes {kinds[0]}, this is {kinds[1]}"
         raise UserError(what, where=observations.where)
+    if isinstance(model.spec, ImageSpec):
+        model.spec.check_range(observations.values, observations.where)
     return model.spec.transform(observations.values, observations.where)
 
 
@@ -58,9 +61,12 @@ def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
         codes: (count, *code_shape) as `encode` gives them, or whole numbers (count, …, columns).
 
     Raises:
-        UserError: another shape, or an index that there is not.
+        UserError: none, another shape, no finite numbers, or an index that there is not.
     """
     model.eval()
+    if not codes.size or codes.dtype.kind not in "uifb" or not np.isfinite(codes).all():
+        what = "there are no codes" if not codes.size else "codes are finite numbers, these are not"
+        raise UserError(what, mend="give what `selfsup encode` wrote")
     if codes.dtype.kind in "iu" and model.bottleneck.sizes:
         _check_indices(model, codes)
         z = model.lookup(torch.from_numpy(codes.astype(np.int64)).to(model.device)).float()
@@ -79,7 +85,8 @@ def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
 def _check_indices(model: AutoEncoder, codes: NDArray[Any]) -> None:
     sizes = np.array(model.bottleneck.sizes)
     if codes.shape[-1] != len(sizes):
-        raise UserError(f"indices have {codes.shape[-1]} columns, the model {len(sizes)}")
+        what = f"indices have {codes.shape[-1]} columns, the model {len(sizes)}"
+        raise UserError(what, mend="give what `selfsup encode --indices` wrote")
     if len(codes) and ((codes < 0) | (codes >= sizes)).any():
         raise UserError(f"an index lies outside 0 to {sizes.max() - 1}")
 
@@ -109,23 +116,27 @@ def sample(
             that was trained on them as words (`code_words`), or its folder.
         codes: (examples, *code_shape) of training examples, for `mixture`.
         components: Gaussians in the mixture.
-        temperature: of a decoder's draws.
+        temperature: of a decoder's draws; of real numbers, what their spread is multiplied by: around 0,
+            or around the mean of the Gaussian that each is drawn from.
         seed: of the draws.
 
     Raises:
-        UserError: `gaussian` without a VAE, `mixture` without codes, either of discrete ones, or a
-            decoder that was not trained on this model's codes.
+        UserError: a count, temperature or seed out of range, `gaussian` without a VAE, `mixture` without
+            codes, either of discrete ones, or a decoder that was not trained on this model's codes.
     """
+    at_least(1, count, "--count")
+    check_seed(seed)
+    check_temperature(temperature)
     if prior not in ("auto", "gaussian", "mixture"):
         return decode(
             model, sample_indices(model, prior, count, temperature=temperature, seed=seed)
         )
     if model.bottleneck.sizes:
-        raise UserError(
-            f"{prior} is for real numbers, this model's codes are discrete",
-            where="--prior",
-            mend="give a decoder trained on `selfsup encode MODEL --output codes.txt`",
-        )
+        what = "this model's codes are discrete, so it needs a decoder as its prior"
+        if prior != "auto":
+            what = f"{prior} is for real numbers, this model's codes are discrete"
+        mend = "give a decoder trained on `selfsup encode MODEL --output codes.txt`"
+        raise UserError(what, where="--prior", mend=mend)
     vae = model.config.bottleneck.kind == "gaussian"
     if prior == "auto":
         prior = "gaussian" if vae else "mixture"
@@ -134,14 +145,18 @@ def sample(
             what = "only a VAE's codes have a Gaussian prior"
             raise UserError(what, where="--prior", mend="use mixture, with --data of examples")
         drawn = uniform(seed, _SAMPLE, np.arange(count)[:, None], np.arange(model.code_numbers))
-        return decode(model, normal_draws(drawn).reshape(count, *model.code_shape))
+        unit = normal_draws(drawn) * np.float32(temperature)
+        return decode(model, unit.reshape(count, *model.code_shape))
     if codes is None or len(codes) < 2:
-        raise UserError("a mixture is fitted on codes", where="--prior", mend="give --data")
+        mend = "give --data" if codes is None else "give more than one example as --data"
+        raise UserError("a mixture is fitted on codes", where="--prior", mend=mend)
     from sklearn.mixture import GaussianMixture
 
     flat = codes.reshape(len(codes), -1).astype(np.float64)
     fitted = GaussianMixture(min(components, len(flat)), reg_covar=1e-4, random_state=seed)
-    drawn = fitted.fit(flat).sample(count)[0]
+    drawn, chosen = fitted.fit(flat).sample(count)
+    if temperature != 1:
+        drawn = fitted.means_[chosen] + temperature * (drawn - fitted.means_[chosen])
     return decode(model, drawn.astype(np.float32).reshape(count, *model.code_shape))
 
 
@@ -169,6 +184,7 @@ def log_likelihood(
     if model.config.likelihood == "squared":
         raise UserError("squared error is no density", mend="use gaussian or bernoulli")
     at_least(1, draws, "draws")
+    check_seed(seed, "seed")
     model.eval()
     out = np.empty(len(x))
     for i in range(len(x)):
@@ -212,7 +228,8 @@ def traverse(
         (dimensions, steps, *input_shape), and the dimensions, those that vary most first.
     """
     if model.bottleneck.sizes or len(model.code_shape) != 1:
-        raise UserError("traversals need one vector of real numbers as code")
+        what = "traversals need one vector of real numbers as code"
+        raise UserError(what, mend="use an autoencoder or a vae")
     codes = encode(model, x)
     chosen = np.argsort(-codes.var(0))[:dimensions]
     grid = np.repeat(codes.mean(0)[None], len(chosen) * steps, 0).reshape(len(chosen), steps, -1)
@@ -229,12 +246,13 @@ def classes(model: AutoEncoder, x: Floats) -> NDArray[np.int64]:
     Raises:
         UserError: codes that are no single class.
     """
+    mend = "train a one-hot-autoencoder, or a vq-autoencoder with --network.code vector"
+    if not model.bottleneck.sizes:
+        raise UserError("this model's codes are real numbers, they name no class", mend=mend)
     indices = code_indices(model, x).reshape(len(x), -1)
     if indices.shape[1] != 1:
         what = f"an example has {indices.shape[1]} indices, a class is one"
-        raise UserError(
-            what, mend="train a one-hot-autoencoder, or a vq one with network.code vector"
-        )
+        raise UserError(what, mend=mend)
     return indices[:, 0]
 
 

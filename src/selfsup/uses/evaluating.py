@@ -9,6 +9,7 @@ from typing import Any
 from selfsup.config import SourceConfig
 from selfsup.data.files import OnBadRow
 from selfsup.data.sources import ReadReport, read_documents
+from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.training.devices import choose_device
@@ -89,12 +90,20 @@ def evaluate_texts(
         "window": pretrained.max_length,
         "stride": pretrained.max_length // 2 if stride is None else stride,
     }
-    if pretrained.tokenizer.byte_lengths is None:
+    tokenizer = pretrained.tokenizer
+    if tokenizer.byte_lengths is None or any(_loses_case(tokenizer, text) for text in texts):
         result["note"] = (
             "this tokenizer does not give back the text it read (case, accents or spaces are lost), "
             "so its bits per byte are too few"
         )
     return result
+
+
+def _loses_case(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether the tokenizer reads a text's letters as others of theirs: capitals, in an alphabet of those."""
+    normalizer: Any = tokenizer.inner.normalizer
+    read = text if normalizer is None else str(normalizer.normalize_str(text))
+    return read != text and read.lower() == text.lower()
 
 
 def xz_bits_per_byte(texts: Sequence[str]) -> float:

@@ -14,6 +14,13 @@ _GAP = 2
 _TALL = 56
 
 
+def in_rows(images: NDArray[Any]) -> NDArray[Any]:
+    """(rows, columns, …) of images (count, …), nearly as many of each; places left over are white."""
+    across = max(1, round(len(images) ** 0.5))
+    filler = np.ones((-len(images) % across, *images.shape[1:]), images.dtype)
+    return np.concatenate([images, filler]).reshape(-1, across, *images.shape[1:])
+
+
 def save_gallery(path: Path, rows: NDArray[Any]) -> None:
     """Write images as a grid, small ones enlarged by whole numbers.
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from selfsup.data.keys import uniform
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, check_seed
 
 _PURPOSE = 0x67656E
 """Sets these draws apart from those that mask and shuffle with the same seed."""
@@ -56,19 +56,44 @@ class Sampling:
         at_least(1, self.samples, "--samples")
         if self.top_k is not None:
             at_least(1, self.top_k, "--top-k")
-        _within("--temperature", self.temperature >= 0, self.temperature, "0 (greedy) or more")
+        check_temperature(self.temperature, "0 (greedy) or more")
         _within("--top-p", 0 < self.top_p <= 1, self.top_p, "above 0 and at most 1")
         _within("--min-p", 0 <= self.min_p < 1, self.min_p, "at least 0 and below 1")
         penalty = self.repetition_penalty
         _within("--repetition-penalty", penalty > 0, penalty, "above 0 (1: none)")
-        at_least(0, self.seed, "--seed")
+        check_seed(self.seed)
+        self._check_greedy()
         if "" in self.stop:
             raise UserError("an empty text stands everywhere", where="--stop")
+
+    def _check_greedy(self) -> None:
+        """Refuse what would do nothing where nothing is drawn."""
+        idle = {
+            "--temperature": self.temperature not in (0, 1),
+            "--top-k": self.top_k is not None,
+            "--top-p": self.top_p != 1,
+            "--min-p": self.min_p != 0,
+        }
+        for flag in (name for name, given in idle.items() if given and self.greedy):
+            what = "does nothing with --greedy, which takes the most probable token"
+            raise UserError(what, where=flag, mend="leave one of them out")
+        if self.samples > 1 and not self.draws:
+            what = f"{self.samples} texts would be the same, since nothing is drawn"
+            raise UserError(what, where="--samples", mend="leave it out, or draw (no --greedy)")
 
     @property
     def draws(self) -> bool:
         """Whether chance has a part."""
         return not self.greedy and self.temperature > 0
+
+
+def check_temperature(temperature: float, wanted: str = "0 or more") -> None:
+    """Refuse what draws cannot be spread by.
+
+    Raises:
+        UserError: below 0, or infinite.
+    """
+    _within("--temperature", temperature >= 0, temperature, wanted)
 
 
 def _within(where: str, good: bool, value: float, wanted: str) -> None:

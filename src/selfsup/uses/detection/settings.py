@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.errors import BadInput, nearest
+from selfsup.errors import BadInput, UserError, check_seed, nearest
 
 _WHOLE = (int, np.integer)
 _REAL = (*_WHOLE, float, np.floating)
-_LARGEST_SEED = 2**63 - 1
-"""What torch's generators take."""
 
 
 def check_choice(name: str, value: Any, known: Sequence[str]) -> None:
@@ -63,9 +61,10 @@ def draw_seed(random: Any) -> int:
     if not isinstance(random, _WHOLE):
         what = f"must be a whole number, a RandomState or None, not {_shown(random)}"
         raise BadInput(what, where=name)
-    if not 0 <= random <= _LARGEST_SEED:
-        what = f"must lie between 0 and {_LARGEST_SEED}, this is {_shown(int(random))}"
-        raise BadInput(what, where=name)
+    try:
+        check_seed(int(random), name)
+    except UserError as error:
+        raise BadInput.of(error) from None
     return int(random)
 
 
