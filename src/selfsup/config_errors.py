@@ -124,7 +124,11 @@ def _say(
         return error["msg"].removeprefix("Value error, "), ""
     if kind in _LIMITS:
         words, name = _LIMITS[kind]
-        return f"must be {words} {context[name]:g}, not {shown}", ""
+        limit = context[name]
+        return (
+            f"must be {words} {limit if isinstance(limit, int) else format(limit, 'g')}, not {shown}",
+            "",
+        )
     if kind == "union_tag_invalid":
         known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
         tag = str(context["tag"])

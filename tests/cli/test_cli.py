@@ -390,3 +390,10 @@ def test_notes_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -
     )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["kind", "predict"], ["notes", "one", "[row]"], ["two"], ["labels", "a,", "b"]]
+
+
+def test_a_column_without_a_file_and_a_seed_too_large(capsys: Capture) -> None:
+    assert main(["fill", "nowhere", "a [MASK]", "--column", "x"]) == 2
+    assert "--column: is about --input, which is missing" in capsys.readouterr().err
+    assert main(["pretrain", "bert-tiny", "--data", "x", "--seed", "99999999999"]) == 2
+    assert "--seed: must be less than 4294967296, not 99999999999" in capsys.readouterr().err

@@ -56,6 +56,12 @@ def test_fit_and_score_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "isolation forest" in page
     assert "http" not in page.replace("https://", "").split("<body>")[1]
     assert main([*command, "-o", str(out)]) == 2
+    before = Path(data).read_bytes()
+    assert main([*command, "-o", data, "--overwrite"]) == 2
+    assert "is the file that is read; name another" in capsys.readouterr().err
+    assert Path(data).read_bytes() == before
+    assert main([*command, "-o", str(tmp_path / "scores.npy")]) == 2
+    assert "must end in .csv" in capsys.readouterr().err
 
 
 def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,6 +108,28 @@ def test_gaps_can_be_refused_and_infinite_values_imputed() -> None:
     assert table.transform({"a": np.array([np.inf])}).tolist() == [[0, 1]]
 
 
+def test_a_table_comes_back_in_the_order_of_training() -> None:
+    given = {
+        "word": np.array(["a", "b", "a"], object),
+        "gone": np.array([np.nan] * 3),
+        "size": np.array([1.0, 2.0, np.nan]),
+        "other": np.array(["x", "x", "y"], object),
+    }
+    table = FeatureTable().fit(given)
+    table = FeatureTable.from_state(json.loads(json.dumps(table.state())))
+    back = table.inverse(table.transform(given))
+    assert list(back) == list(given)
+    assert back["word"].tolist() == ["a", "b", "a"]
+    assert back["gone"].tolist() == [None] * 3
+    np.testing.assert_allclose(back["size"], given["size"])
+    old = {name: value for name, value in table.state().items() if name != "order"}
+    assert list(FeatureTable.from_state(old).inverse(table.transform(given))) == [
+        "size",
+        "word",
+        "other",
+    ]
+
+
 def test_columns_can_be_left_out_after_learning() -> None:
     table = FeatureTable().fit(mixed())
     table.leave_out(["color"])

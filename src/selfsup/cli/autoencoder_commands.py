@@ -128,7 +128,7 @@ def encode(
 
     Words are for discrete codes; a decoder that learns them is a prior to sample from.
     """
-    check_output(output, (".npy", ".txt"), overwrite)
+    check_output(output, (".npy", ".txt"), overwrite, data)
     from selfsup.cli.commands import save_array
     from selfsup.data.files import whole_file
     from selfsup.uses import codes
@@ -168,7 +168,7 @@ def decode(
 
     opened = _load(model, device)
     images = isinstance(opened.spec, ImageSpec)
-    check_output(output, ".npy" if images else ".csv", overwrite)
+    check_output(output, ".npy" if images else ".csv", overwrite, codes)
     decoded = using.decode(opened, read_array(codes))
     if isinstance(opened.spec, ImageSpec):
         save_array(opened.spec.inverse(decoded), output)
@@ -318,7 +318,7 @@ def cluster(
     as_json: Json = False,
 ) -> None:
     """Give each example its class, a .csv file; a picture of the classes beside it."""
-    check_output(output, ".csv", overwrite)
+    check_output(output, ".csv", overwrite, data)
     picture = output.with_suffix(".png")
     check_output(picture, ".png", overwrite)
     import numpy as np

@@ -157,6 +157,8 @@ def fill(
 ) -> None:
     """Fill the blanks of texts, with probabilities."""
     at_least(1, top, "--top")
+    if column != "text" and input is None:
+        raise UserError("is about --input, which is missing", where="--column")
     given = [*texts, *(_texts(input, column) if input else ())]
     if not given:
         raise UserError("no text", mend='give "a text with [MASK]", or --input FILE')

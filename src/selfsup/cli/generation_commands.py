@@ -74,7 +74,7 @@ def generate(
 
     One text is shown as it is written; several in their order, when all are done.
     """
-    check_output(output, ".jsonl", overwrite)
+    check_output(output, ".jsonl", overwrite, input)
     if column != "text" and input is None:
         raise UserError("is about --input, which is missing", where="--column")
     prompts = [*(prompt or ()), *(_texts(input, column) if input else ())]

@@ -104,6 +104,8 @@ class FeatureTable:
         self.categories: tuple[CategoryColumn, ...] = ()
         self.dropped: tuple[str, ...] = ()
         """Columns without a single value in training, or left out since."""
+        self.order: tuple[str, ...] = ()
+        """All columns of training, as they stood."""
         self.named = True
         """Whether columns have names (of an array, they are numbered)."""
 
@@ -143,7 +145,7 @@ class FeatureTable:
         if not numbers and not categories:
             raise UserError("the table has no column with a value", where=where)
         self.numbers, self.categories = tuple(numbers), tuple(categories)
-        self.dropped = tuple(dropped)
+        self.dropped, self.order = tuple(dropped), tuple(columns)
         return self
 
     def leave_out(self, names: Sequence[str]) -> None:
@@ -248,13 +250,13 @@ class FeatureTable:
             matrix: (rows, width); of a block of categories the largest place counts.
 
         Returns:
-            Each column by its name: float64 (NaN where the mark of a gap is above 1/2), or object
-            (a word, or None for a gap or an unknown word).  A number that was the same in every row of
-            training is that one.
+            Each column by its name, in the order of training: float64 (NaN where the mark of a gap is
+            above 1/2), or object (a word, or None for a gap or an unknown word; None where nothing
+            was learned).  A number that was the same in every row of training is that one.
         """
         if matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise UserError(f"the matrix has shape {matrix.shape}, not (rows, {self.width})")
-        columns: dict[str, NDArray[Any]] = {}
+        columns = {name: np.full(len(matrix), None, object) for name in self.order}
         for block in self.blocks:
             part = matrix[:, block.start : block.stop].astype(np.float64)
             if block.kind == "number":
@@ -343,6 +345,7 @@ class FeatureTable:
             "categorical": list(self.categorical),
             "named": self.named,
             "dropped": list(self.dropped),
+            "order": list(self.order),
             "numbers": [vars(n) for n in self.numbers],
             "categories": [
                 {"name": c.name, "categories": list(c.categories)} for c in self.categories
@@ -360,6 +363,7 @@ class FeatureTable:
             categorical=state["categorical"],
         )
         table.named, table.dropped = bool(state["named"]), tuple(state["dropped"])
+        table.order = tuple(state.get("order", ()))  # models of before it was kept: by kind
         table.numbers = tuple(NumberColumn(**n) for n in state["numbers"])
         table.categories = tuple(
             CategoryColumn(c["name"], tuple(c["categories"])) for c in state["categories"]

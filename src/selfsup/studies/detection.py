@@ -113,8 +113,8 @@ def score(
         UserError: data that do not fit the detector.
     """
     place = output.parent / f"{output.stem}-report"
-    for made in (output, place):
-        check_output(made, made.suffix, overwrite)
+    check_output(output, ".csv", overwrite, data)
+    check_output(place, place.suffix, overwrite)
     detector, kept = open_detector(folder)
     reading = dict(kept.get("reading") or {})
     learned: list[str] = [] if detector.table_ is None else list(detector.feature_names_in_)
