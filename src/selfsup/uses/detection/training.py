@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from selfsup.errors import NonFiniteLoss
 from selfsup.models.autoencoder_ensemble import AutoEncoderEnsemble
@@ -63,11 +62,9 @@ def train_ensemble(
         x = data[table.gather(1, (drawn * counts[:, None]).long())]
         share = torch.rand(model.members, size, 1, generator=generator) * MASKED * corruption
         kept = torch.rand(x.shape, generator=generator) >= share
-        noisy = (x + corruption * NOISE * torch.randn(x.shape, generator=generator)) * kept
-        guess, _ = model(noisy.to(device))
-        loss = F.smooth_l1_loss(guess, x.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        noise = torch.randn(x.shape, generator=generator)
+        noisy = torch.add(x, noise, alpha=corruption * NOISE).mul_(kept)
+        loss = model.differentiate(noisy.to(device), x.to(device))
         optimizer.step()
     model.eval()
     if steps and not bool(torch.isfinite(loss)):
