@@ -14,6 +14,7 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from selfsup.cli.app import main
+from selfsup.data.files import OnBadRow
 from selfsup.errors import Interrupted, UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import load
@@ -403,10 +404,13 @@ def test_no_test_files_no_submission(models: list[str], tmp_path: Path) -> None:
 def test_bad_lines_say_where(models: list[str], data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "d")
 
-    def go(task: str, **more: Any) -> dict[str, Any]:
-        out = tmp_path / f"out-{task}"
+    def go(task: str, on_bad_row: OnBadRow = "stop") -> dict[str, Any]:
+        config = toy()
+        data = config.data.model_copy(update={"on_bad_row": on_bad_row})
+        config = config.model_copy(update={"data": data})
+        out = tmp_path / f"out-{task}-{on_bad_row}"
         return run_glue(
-            models[:1], tmp_path / "d", out, config=toy(), tasks=[task], seeds=1, quiet=True
+            models[:1], tmp_path / "d", out, config=config, tasks=[task], seeds=1, quiet=True
         )
 
     def add(path: str, line: str) -> None:
@@ -425,6 +429,15 @@ def test_bad_lines_say_where(models: list[str], data: Path, tmp_path: Path) -> N
     add("MNLI/dev_mismatched.tsv", "1\tp\tq\tg\tone\ttwo\tneutral\tperhaps")
     with pytest.raises(UserError, match=r"dev_mismatched.tsv:14: .*that the training part lacks"):
         go("MNLI")
+    result = go("MNLI", on_bad_row="skip")
+    assert any("1 row of" in n and "dev_mismatched.tsv left out" in n for n in result["notes"])
+    whole = (tmp_path / "d" / "QQP" / "dev.tsv").read_text()
+    add("QQP/dev.tsv", "24\t1\t2\tone\ttwo\tperhaps")  # its layout skips broken lines, not labels
+    with pytest.raises(
+        UserError, match=r"QQP/dev.tsv:\d+: .*that the training part lacks: 'perhaps'"
+    ):
+        go("QQP")
+    (tmp_path / "d" / "QQP" / "dev.tsv").write_text(whole)
     add("MRPC/test.tsv", "7\t1\t2\tone")  # an answer is wanted for each row
     with pytest.raises(UserError, match=r"MRPC/test.tsv:9: the row has 4 fields"):
         go("MRPC")

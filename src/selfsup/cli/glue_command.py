@@ -22,7 +22,7 @@ from selfsup.cli.flags import (  # the flags of FineFlags are looked up in this 
     Settings,  # noqa: F401
     words,
 )
-from selfsup.cli.task_commands import FineFlags, resolve_finetune
+from selfsup.cli.task_commands import FineFlags, OnBadRow, resolve_finetune
 
 _TRAINING = Group("Training", sort_key=2)
 
@@ -46,6 +46,7 @@ class GlueFlags(FineFlags):
         Literal["none", "balanced"] | None,
         Parameter(group=_TRAINING, help="balanced: rare classes weigh more, not in STS-B [none]."),
     ] = None
+    on_bad_row: OnBadRow = None
     metric: Annotated[str | None, Parameter(show=False)] = None  # GLUE's own; refused with a reason
 
 

@@ -182,12 +182,13 @@ class Parts:
     notes: Notes
 
 
-def read_parts(config: FinetuneConfig, longest: int) -> Parts:
+def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) -> Parts:
     """Read the labelled files of a configuration and learn from them what the task is.
 
     Args:
         config: its `data` names the files.
         longest: tokens that the encoder reads.
+        strict: rows to score on stop where their label was not learned, even when bad rows are skipped.
 
     Raises:
         UserError: files that cannot be read; labels in dev that train lacks; one class only; …
@@ -212,7 +213,7 @@ def read_parts(config: FinetuneConfig, longest: int) -> Parts:
         train, dev = hold_out(train, config.seed)
         notes.add(f"no dev file: {len(dev):,} of the training examples are held out to choose by")
     test = read(data.test, numeric) if data.test else None
-    if data.on_bad_row == "skip" and answer in {"class", "tag"}:
+    if data.on_bad_row == "skip" and answer in {"class", "tag"} and not strict:
         known = set(_all_labels(train))
         dev = leave_out_unknown(dev, known, notes, data.dev)
         test = test and leave_out_unknown(test, known, notes, data.test)

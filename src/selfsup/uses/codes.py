@@ -150,14 +150,21 @@ def sample(
     if codes is None or len(codes) < 2:
         mend = "give --data" if codes is None else "give more than one example as --data"
         raise UserError("a mixture is fitted on codes", where="--prior", mend=mend)
+    mixed = _from_mixture(codes.reshape(len(codes), -1), count, components, temperature, seed)
+    return decode(model, mixed.reshape(count, *model.code_shape))
+
+
+def _from_mixture(
+    codes: Floats, count: int, components: int, temperature: float, seed: int
+) -> Floats:
+    """(count, numbers) draws from Gaussians fitted on codes (examples, numbers); see `sample`."""
     from sklearn.mixture import GaussianMixture
 
-    flat = codes.reshape(len(codes), -1).astype(np.float64)
-    fitted = GaussianMixture(min(components, len(flat)), reg_covar=1e-4, random_state=seed)
-    drawn, chosen = fitted.fit(flat).sample(count)
+    fitted = GaussianMixture(min(components, len(codes)), reg_covar=1e-4, random_state=seed)
+    drawn, chosen = fitted.fit(codes.astype(np.float64)).sample(count)
     if temperature != 1:
         drawn = fitted.means_[chosen] + temperature * (drawn - fitted.means_[chosen])
-    return decode(model, drawn.astype(np.float32).reshape(count, *model.code_shape))
+    return np.asarray(drawn, np.float32)
 
 
 @torch.no_grad()

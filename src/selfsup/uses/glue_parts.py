@@ -15,7 +15,14 @@ from selfsup.finetune_config import FinetuneConfig, LabelledConfig
 from selfsup.models.hub import Pretrained
 from selfsup.tasks.glue import GlueTask, TaskFiles
 from selfsup.tasks.labelled import TextExample, label_set
-from selfsup.tasks.reading import Notes, Parts, Role, read_examples, read_parts
+from selfsup.tasks.reading import (
+    Notes,
+    Parts,
+    Role,
+    leave_out_unknown,
+    read_examples,
+    read_parts,
+)
 from selfsup.tasks.task import AnySet, Examples, make_set
 from selfsup.train_config import Budget
 from selfsup.uses.finetuning import Sets, make_sets, told
@@ -47,10 +54,14 @@ def prepare(
     config = base.model_copy(update={"task": task.kind, "data": layout.model_copy(update=named)})
     if not task.labels:
         config = config.model_copy(update={"class_weights": "none"})
-    parts = read_parts(config, pretrained.max_length)
+    strict = base.data.on_bad_row != "skip"  # QQP's own layout skips broken lines, not labels
+    parts = read_parts(config, pretrained.max_length, strict=strict)
     _check_labels(task, parts, files.train)
     devs = [parts.dev, *(_read(p, task, layout, notes, "score") for p in files.devs[1:])]
-    for dev in devs[1:]:
+    for place, dev in enumerate(devs[1:], start=1):
+        if not strict:
+            dev = leave_out_unknown(dev, parts.info.labels, notes, str(files.devs[place]))
+            devs[place] = dev
         texts = cast("tuple[Sequence[TextExample], ...]", (parts.train, dev))
         label_set(*texts)
     away = task.layout(base.data, test=True)
