@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from selfsup.nn.dropout import Dropout, dropout
+from selfsup.nn.dropout import Dropout, dropout, dropout_mask, keep_only
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -46,3 +46,15 @@ def test_follows_the_generator_and_stops_in_evaluation() -> None:
 
 def test_half_precision_stays_half() -> None:
     assert dropout(torch.randn(8, 8, dtype=torch.bfloat16), 0.2).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_what_stays_is_as_it_was(dtype: torch.dtype) -> None:
+    torch.manual_seed(4)
+    x = torch.randn(6, 5, 7).to(dtype).transpose(0, 1)
+    keep, scale = dropout_mask(x, 0.4)
+    assert set(keep.unique().tolist()) == {0, 1}
+    assert scale == pytest.approx(1 / 0.6, rel=1e-4)
+    kept = keep_only(x, keep)
+    assert kept.dtype == dtype
+    assert torch.equal(kept, torch.where(keep.bool(), x, 0))

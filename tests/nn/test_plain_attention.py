@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from selfsup.nn.attention import _PlainAttention, plain_attention
 from selfsup.nn.dropout import dropout_mask
+from selfsup.nn.plain_attention import _PlainAttention, plain_attention
 
 
 def inputs(length: int = 9) -> list[torch.Tensor]:
@@ -18,7 +18,7 @@ def inputs(length: int = 9) -> list[torch.Tensor]:
 @pytest.mark.parametrize("kept", [0, 256])
 @pytest.mark.parametrize("masked", [False, True])
 def test_forward_and_gradients(masked: bool, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("selfsup.nn.attention._KEPT", kept)
+    monkeypatch.setattr("selfsup.nn.plain_attention._KEPT", kept)
     q, k, v = inputs()
     bias = None
     if masked:

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup.nn.dropout import dropout_mask
+from selfsup.nn.plain_attention import plain_attention, plain_is_faster
 from selfsup.nn.rotary import rotate
+from selfsup.nn.shared_rows import laid_out, shared_rows
 
-_KEPT = 256
-"""Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
+_SHARED = 64
+"""Tokens up to which sequences share a row; also the step between the lengths of long rows."""
+_STEP = 16
+"""The step between the lengths of rows of up to 128 tokens."""
 
 
 class Attending(Protocol):
@@ -77,7 +81,7 @@ class AttentionPlan:
 
     groups: tuple[Group, ...]
     order: Tensor | None
-    """(T,) the token in each place of the concatenated groups; a token of its own sequence in gaps."""
+    """(T,) the token in each place of the concatenated groups; in gaps any token of the same row."""
     gaps: Tensor | None
     """(T, 1, 1) true in the places that no token has."""
     inverse: Tensor | None
@@ -148,28 +152,44 @@ def _lower(length: int, device: torch.device) -> Tensor:
 
 
 def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> AttentionPlan:
-    """Group sequences of similar length; only attention, the cheapest part, sees the few gaps."""
-    step = torch.where(lengths <= 128, 16, 64)
-    bucket = ((lengths + step - 1) // step) * step
+    """Put sequences into rows of few lengths; only attention, the cheapest part, sees the few gaps.
+
+    Those of up to 64 tokens share rows: many small products take longer than fewer with more in them
+    (docs/log.md).  Longer ones have a row each, as long as the others of about their length.
+    """
+    begins, counts = starts[:-1].numpy(), lengths.numpy()
+    shapes = []
+    short = np.flatnonzero(counts <= _SHARED)
+    if len(short):
+        width = -(-int(counts[short].max()) // _STEP) * _STEP
+        shapes.append((width, shared_rows(short, counts, width)))
+    step = np.where(counts <= 128, _STEP, _SHARED)
+    bucket = np.where(counts <= _SHARED, 0, -(-counts // step) * step)
+    for width in np.unique(bucket[bucket > 0]).tolist():
+        shapes.append((width, [[i] for i in np.flatnonzero(bucket == width).tolist()]))
     groups, order, gaps = [], [], []
-    for size in torch.unique(bucket).tolist():
-        members = torch.nonzero(bucket == size)[:, 0]
-        place = torch.arange(size)[None, :]
-        inside = place < lengths[members][:, None]
-        index = torch.where(inside, starts[members][:, None] + place, starts[members][:, None])
-        mask = None if bool(inside.all()) else inside[:, None, None, :].to(device)
-        groups.append(Group(len(members), size, mask))
-        order.append(index.flatten())
-        gaps.append(~inside.flatten())
-    flat, empty = torch.cat(order), torch.cat(gaps)
-    used = torch.nonzero(~empty)[:, 0]
-    inverse = torch.empty(int(starts[-1]), dtype=torch.int64)
+    for width, rows in shapes:
+        tokens, owner = laid_out(rows, width, begins, counts)
+        empty = owner < 0
+        mask = None
+        if len(rows) < sum(map(len, rows)):
+            mask = owner[:, None, :, None] == owner[:, None, None, :]
+        elif empty.any():
+            mask = ~empty[:, None, None, :]
+        groups.append(
+            Group(len(rows), width, None if mask is None else torch.from_numpy(mask).to(device))
+        )
+        order.append(tokens.ravel())
+        gaps.append(empty.ravel())
+    flat, nothing = np.concatenate(order), np.concatenate(gaps)
+    used = np.flatnonzero(~nothing)
+    inverse = np.empty(int(starts[-1]), np.int64)
     inverse[flat[used]] = used
     return AttentionPlan(
         tuple(groups),
-        flat.to(device),
-        empty[:, None, None].to(device),
-        inverse.to(device),
+        torch.from_numpy(flat).to(device),
+        torch.from_numpy(nothing[:, None, None]).to(device),
+        torch.from_numpy(inverse).to(device),
         device,
     )
 
@@ -181,11 +201,11 @@ class _IntoGroups(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, order: Tensor, inverse: Tensor, fillers: int) -> Tensor:
         ctx.save_for_backward(inverse)
         ctx.fillers = fillers
-        return x[order]
+        return x.index_select(0, order)  # three times as fast as x[order] on a CPU
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        back = grad[ctx.saved_tensors[0]]
+        back = grad.index_select(0, ctx.saved_tensors[0])
         if ctx.fillers:
             back[-ctx.fillers :] = 0
         return back, None, None, None
@@ -197,12 +217,12 @@ class _OutOfGroups(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, order: Tensor, gaps: Tensor, inverse: Tensor) -> Tensor:
         ctx.save_for_backward(order, gaps)
-        return x[inverse]
+        return x.index_select(0, inverse)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         order, gaps = ctx.saved_tensors
-        return grad[order].masked_fill_(gaps, 0), None, None, None
+        return grad.index_select(0, order).masked_fill_(gaps, 0), None, None, None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float = 0.0) -> Tensor:
@@ -230,7 +250,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         at = part.stop
         shape = (group.rows, group.length, heads, width)
         queries, keys, values = (x[part].view(shape).transpose(1, 2) for x in (q, k, v))
-        if _plain_is_faster(queries, group.length):
+        if plain_is_faster(queries, group.length):
             bias = group.half_bias(heads, q.device)
             out = plain_attention(queries, keys, values, bias, dropout)
         else:
@@ -247,69 +267,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
     if order is None:
         return F.pad(joined, (0, 0, 0, 0, 0, plan.fillers)) if plan.fillers else joined
     return _OutOfGroups.apply(joined, order, gaps, inverse)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _plain_is_faster(queries: Tensor, length: int) -> bool:
-    """Whether three plain products beat the fused kernel: on CPUs, in bf16, up to 512 tokens.
-
-    There torch 2.13's fused kernel took 1.3 to 2.5 times as long (`benchmarks/attention.py`); with
-    dropout it has none on CPUs.
-    """
-    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and length <= 512
-
-
-class _PlainAttention(torch.autograd.Function):
-    """Keeps a byte for each pair of tokens where dropout is on, and else nothing but its inputs.
-
-    The shares are worked out again on the way back, which costs one product and saves the memory of
-    scores, shares and dropped shares (Dao et al. 2022, whose kernels CPUs do not have).
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float
-    ) -> Tensor:
-        shares = _shares(q, k, bias)
-        keep, scale = dropout_mask(shares, dropout) if dropout else (None, 1.0)
-        ctx.save_for_backward(q, k, v, bias, keep)
-        ctx.scale = scale
-        return torch.bmm(shares if keep is None else (shares * keep).mul_(scale), v)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        q, k, v, bias, keep = ctx.saved_tensors
-        shares = _shares(q, k, bias)
-        used = shares if keep is None else (shares * keep).mul_(ctx.scale)
-        grad_v = torch.bmm(used.mT, grad)
-        grad_shares = torch.bmm(grad, v.mT)
-        if keep is not None:
-            grad_shares.mul_(keep).mul_(ctx.scale)
-        grad_scores = torch.ops.aten._softmax_backward_data(grad_shares, shares, -1, shares.dtype)
-        factor = q.shape[-1] ** -0.5
-        grad_q = torch.bmm(grad_scores, k).mul_(factor)
-        return grad_q, torch.bmm(grad_scores.mT, q).mul_(factor), grad_v, None, None
-
-
-def _shares(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    added, beta = (q.new_empty(()), 0) if bias is None else (bias, 1)
-    return torch.baddbmm(added, q, k.mT, beta=beta, alpha=q.shape[-1] ** -0.5).softmax(-1)
-
-
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
-    """Softmax(q k^T / sqrt(width) + bias) v.
-
-    Args:
-        q, k, v: (rows, heads, length, width).
-        bias: (rows x heads, length, length), or None.
-        dropout: probability with which attention weights are dropped.
-    """
-    shape = q.shape
-    q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
-    if dropout or shape[2] > _KEPT:
-        out: Tensor = _PlainAttention.apply(q, k, v, bias, dropout)  # type: ignore[no-untyped-call]
-    else:
-        out = torch.bmm(_shares(q, k, bias), v)
-    return out.view(shape)
 
 
 class SelfAttention(nn.Module):

@@ -25,7 +25,6 @@ from selfsup.training import checkpoints, distributed
 from selfsup.training.devices import (
     choose_device,
     choose_precision,
-    keep_freed_memory,
     seed_draws,
 )
 from selfsup.training.diagnosis import explain_non_finite
@@ -107,8 +106,6 @@ class Loop:
                 where="train.batch_size",
             )
         self.device = choose_device(config.device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self.precision = choose_precision(_precision(config, folder), self.device)
         self.model, self.objective = model.to(self.device), objective
         self.optimizers = build_optimizers(model, config.optimizer, matrices, self.precision.dtype)

@@ -14,7 +14,7 @@ from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained
 from selfsup.models.task_model import mean_vectors
 from selfsup.nn.sequences import Sequences
-from selfsup.training.devices import choose_precision
+from selfsup.training.devices import choose_precision, keep_freed_memory
 
 _CHUNK = 4096  # texts tokenised at once, so that memory stays bounded
 
@@ -50,6 +50,8 @@ def embed(
         raise UserError(f"unknown pooling '{pooling}'", where="--pooling", mend="use mean or cls")
     unit = pretrained.normalize if normalize is None else normalize
     device = next(pretrained.model.parameters()).device
+    if device.type == "cpu":
+        keep_freed_memory()
     autocast: AbstractContextManager[None] = nullcontext()
     if precision != "fp32":
         autocast = choose_precision(precision, device).autocast(device)

@@ -1,0 +1,95 @@
+"""Attention by plain products, for CPUs in bf16; where that is the faster way."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from selfsup.nn.dropout import dropout_mask, keep_only
+
+_SHORT = 64
+"""Tokens up to which plain products are also the faster ones forward alone."""
+_KEPT = 256
+"""Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
+
+
+def plain_is_faster(queries: Tensor, length: int) -> bool:
+    """Whether three plain products beat the fused kernel: on CPUs, in bf16, up to 512 tokens.
+
+    There torch 2.13's fused kernel took 1.2 to 11 times as long there and back, and with dropout it has
+    none.  Forward alone, on processors with AMX, it is the faster one above 64 tokens: 1.0 to 1.5
+    times (`benchmarks/attention.py`).
+    """
+    if queries.device.type != "cpu" or queries.dtype != torch.bfloat16 or length > 512:
+        return False
+    return queries.requires_grad or length <= _SHORT or not _has_amx()
+
+
+@cache
+def _has_amx() -> bool:
+    """Whether this processor multiplies whole tiles in bfloat16."""
+    known: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("amx_bf16", False))
+
+
+class _PlainAttention(torch.autograd.Function):
+    """Keeps two bytes for each pair of tokens where dropout is on, and else nothing but its inputs.
+
+    The shares are worked out again on the way back, which costs one product and saves the memory of
+    scores, shares and dropped shares (Dao et al. 2022, whose kernels CPUs do not have).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float
+    ) -> Tensor:
+        shares = _shares(q, k, bias)
+        keep, scale = dropout_mask(shares, dropout) if dropout else (None, 1.0)
+        ctx.save_for_backward(q, k, v, bias, keep)
+        ctx.scale = scale
+        return _scaled(shares if keep is None else keep_only(shares, keep), v, scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        q, k, v, bias, keep = ctx.saved_tensors
+        shares = _shares(q, k, bias)
+        used = shares if keep is None else keep_only(shares, keep)
+        grad_v = _scaled(used.mT, grad, ctx.scale)
+        grad_shares = _scaled(grad, v.mT, ctx.scale)
+        if keep is not None:
+            grad_shares = keep_only(grad_shares, keep)
+        grad_scores = torch.ops.aten._softmax_backward_data(grad_shares, shares, -1, shares.dtype)
+        factor = q.shape[-1] ** -0.5
+        grad_q = _scaled(grad_scores, k, factor)
+        return grad_q, _scaled(grad_scores.mT, q, factor), grad_v, None, None
+
+
+def _scaled(a: Tensor, b: Tensor, factor: float) -> Tensor:
+    """The product of a and b, times a factor that is taken within it."""
+    return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=factor)
+
+
+def _shares(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    factor = q.shape[-1] ** -0.5
+    scores = _scaled(q, k.mT, factor) if bias is None else bias.baddbmm(q, k.mT, alpha=factor)
+    return scores.softmax(-1)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: float) -> Tensor:
+    """Softmax(q k^T / sqrt(width) + bias) v.
+
+    Args:
+        q, k, v: (rows, heads, length, width).
+        bias: (rows x heads, length, length), or None.
+        dropout: probability with which attention weights are dropped.
+    """
+    shape = q.shape
+    q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
+    if dropout or shape[2] > _KEPT:
+        out: Tensor = _PlainAttention.apply(q, k, v, bias, dropout)  # type: ignore[no-untyped-call]
+    else:
+        out = torch.bmm(_shares(q, k, bias), v)
+    return out.view(shape)

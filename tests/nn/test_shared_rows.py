@@ -1,0 +1,84 @@
+"""Short sequences in shared rows: each once, none too long, and no more rows than needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfsup.nn import attention, plain_attention
+from selfsup.nn.attention import AttentionPlan, attend
+from selfsup.nn.shared_rows import laid_out, shared_rows
+
+
+def first_fit(counts: list[int], width: int) -> list[list[int]]:
+    """The same by trying every row."""
+    rows: list[list[int]] = []
+    for i in sorted(range(len(counts)), key=lambda i: -counts[i]):
+        for row in rows:
+            if sum(counts[j] for j in row) + counts[i] <= width:
+                row.append(i)
+                break
+        else:
+            rows.append([i])
+    return rows
+
+
+@given(st.lists(st.integers(1, 16), min_size=1, max_size=40))
+def test_first_fit_decreasing(counts: list[int]) -> None:
+    sizes = np.array(counts)
+    rows = shared_rows(np.arange(len(counts)), sizes, 16)
+    assert sorted(i for row in rows for i in row) == list(range(len(counts)))
+    assert rows == first_fit(counts, 16)
+
+
+def test_places_and_owners() -> None:
+    tokens, owner = laid_out([[2, 0], [1]], 6, np.array([0, 2, 7]), np.array([2, 5, 3]))
+    assert tokens.tolist() == [[7, 8, 9, 0, 1, 7], [2, 3, 4, 5, 6, 2]]
+    assert owner.tolist() == [[2, 2, 2, 0, 0, -1], [1, 1, 1, 1, 1, -1]]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("reach", [None, 5])
+@pytest.mark.parametrize("amx", [False, True])
+def test_mixed_lengths_equal_one_by_one_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, reach: int | None, causal: bool
+) -> None:
+    """Both ways of a CPU, alone and with gradients, whatever rows the sequences share."""
+    monkeypatch.setattr(plain_attention, "_has_amx", lambda: amx)
+    torch.manual_seed(0)
+    counts = [3, 64, 1, 17, 40, 70, 65, 24, 128, 200]
+    starts = torch.tensor([0, *np.cumsum(counts)])
+    plan = AttentionPlan.build(starts, None, torch.device("cpu"))
+    assert len(plan.groups) < len(set(counts))
+    if reach:
+        plan = plan.windowed(reach)
+    if causal:
+        plan = plan.causal()
+    q, k, v = (torch.randn(sum(counts), 2, 8).bfloat16() for _ in range(3))
+    place = torch.arange(200)
+    near = (place[:, None] - place[None]).abs() <= (reach or 200)
+    seen = near.tril() if causal else near
+    expected = torch.cat(
+        [
+            F.scaled_dot_product_attention(
+                *(x[a:b].float().transpose(0, 1) for x in (q, k, v)), attn_mask=seen[:n, :n]
+            ).transpose(0, 1)
+            for a, b, n in zip(starts, starts[1:], counts, strict=False)
+        ]
+    )
+    for gradient in (False, True):
+        parts = [x.clone().requires_grad_(gradient) for x in (q, k, v)]
+        torch.testing.assert_close(attend(*parts, plan).float(), expected, atol=0.02, rtol=0.02)
+
+
+def test_few_groups_for_many_lengths() -> None:
+    counts = torch.arange(1, 65)
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    plan = AttentionPlan.build(starts, None, torch.device("cpu"))
+    (group,) = plan.groups
+    assert group.length == attention._SHARED
+    assert group.rows <= 1.1 * int(counts.sum()) / group.length
