@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from selfsup.nn.attention import Group
 from selfsup.nn.plain_attention import plain_attention
@@ -31,15 +32,19 @@ def measure(
     shape: tuple[int, int, int, int], masked: bool, back: bool, times: int
 ) -> dict[str, Any]:
     rows, heads, length, width = shape
-    q, k, v = (
-        torch.randn(rows, heads, length, width).bfloat16().requires_grad_(back) for _ in range(3)
-    )
+    size = (rows, length, heads, width)  # as a model's projections lie
+    inputs = [torch.randn(size).bfloat16().requires_grad_(back) for _ in range(3)]
+    q, k, v = (x.transpose(1, 2) for x in inputs)
     owner = torch.arange(length) >= length // 3
     mask = (owner[:, None] == owner[None, :]).expand(rows, 1, length, length) if masked else None
     bias = Group(rows, length, mask).half_bias(heads, q.device)
+
+    def ready(out: Tensor) -> Tensor:
+        return out.transpose(1, 2).reshape(size)
+
     systems = {
-        "fused": lambda: F.scaled_dot_product_attention(q, k, v, attn_mask=mask),
-        "plain": lambda: plain_attention(q, k, v, bias, 0.0),
+        "fused": lambda: ready(F.scaled_dot_product_attention(q, k, v, attn_mask=mask)),
+        "plain": lambda: ready(plain_attention(q, k, v, bias, 0.0)),
     }
     spans: dict[str, list[float]] = {name: [] for name in systems}
     outputs = {name: run().detach().float() for name, run in systems.items()}
@@ -51,7 +56,8 @@ def measure(
                 out.backward(torch.ones_like(out))
             if turn >= 2:
                 spans[name].append(time.perf_counter() - started)
-            q.grad = k.grad = v.grad = None
+            for x in inputs:
+                x.grad = None
     middle = {name: statistics.median(x) * 1e3 for name, x in spans.items()}
     return {
         "shape": shape,

@@ -10,9 +10,10 @@ import torch
 from tests.uses.decoders import model
 from torch import Tensor
 
-from selfsup.models.decoding import Decoding, Int8Product, make_product
+from selfsup.models.decoding import Decoding, Int8Product
 from selfsup.models.recorded_step import RecordedStep
 from selfsup.nn.cache import continuation, continuations
+from selfsup.nn.products import make_product
 from selfsup.nn.sequences import Sequences
 
 LENGTHS = (1, 7, 12, 3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from selfsup.nn import attention, plain_attention
 from selfsup.nn.attention import AttentionPlan, attend
-from selfsup.nn.shared_rows import laid_out, shared_rows
+from selfsup.nn.shared_rows import laid_out, parted_rows, shared_rows
 
 
 def first_fit(counts: list[int], width: int) -> list[list[int]]:
@@ -82,3 +82,14 @@ def test_few_groups_for_many_lengths() -> None:
     (group,) = plan.groups
     assert group.length == attention._SHARED
     assert group.rows <= 1.1 * int(counts.sum()) / group.length
+
+
+def test_many_lonely_sequences_get_shorter_rows() -> None:
+    counts = np.array([40] * 20 + [60] * 3 + [35, 36] + [10, 50])
+    rows = shared_rows(np.arange(len(counts)), counts, 64)
+    parts = dict(parted_rows(rows, counts, 64, 16))
+    assert parts.keys() == {48, 64}
+    assert len(parts[48]) >= 20
+    assert all(len(row) == 1 and counts[row[0]] <= 48 for row in parts[48])
+    assert sorted(i for part in parts.values() for row in part for i in row) == list(range(27))
+    assert parted_rows(rows[:5], counts, 64, 16) == [(64, rows[:5])]

@@ -21,11 +21,9 @@ from selfsup.nn.block import Block, activate
 from selfsup.nn.cache import KeyValueCache
 from selfsup.nn.gpu import runs_kernels
 from selfsup.nn.precision import planned_rows
+from selfsup.nn.products import Product, make_product
 from selfsup.nn.rotary import rotary_tables
 from selfsup.nn.sequences import Sequences
-
-Product = Callable[[Tensor], Tensor]
-"""(N, inputs) to (N, outputs)."""
 
 _MANY = 8
 """Rows from which int8 weights are widened once instead of at each row."""
@@ -33,8 +31,6 @@ _SIDE_BY_SIDE = 16
 """Tokens up to which a batch is taken for one token of each text, whose number hardly changes."""
 _PLAIN = 3
 """Tokens a row that a GPU reads before its kernels are recorded, which does not pay for short answers."""
-_WIDER = 4
-"""Outputs for an input up to which a plain float32 product of one row is ahead."""
 
 
 class Decoding:
@@ -206,29 +202,6 @@ class _Layer:
             x, gate = x.chunk(2, -1)
             return self.down(activate(x, self.activation) * gate)
         return self.down(activate(x, self.activation))
-
-
-def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: int) -> Product:
-    """A linear layer's product in float32 or bfloat16.
-
-    On CPUs torch's plain product of one row and a matrix is slow in bfloat16, and of several rows in both:
-    oneDNN's, over a weight in blocks, is not (`benchmarks/generation_speed.py`).  In float32 the plain one
-    is ahead for a row and somewhat more outputs than inputs; elsewhere it takes up to twice as long.
-    """
-    weight = weight.detach().to(dtype)
-    bias = None if bias is None else bias.detach().to(dtype)
-    blocked = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if weight.device.type != "cpu" or not blocked:
-        return lambda x: F.linear(x, weight, bias)
-    outputs, inputs = weight.shape
-    if rows == 1 and dtype == torch.float32 and inputs < outputs <= _WIDER * inputs:
-        columns = weight.T.contiguous()
-        if bias is None:
-            return lambda x: x @ columns
-        return lambda x: torch.addmm(bias, x, columns)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-    linear = torch.ops.mkldnn._linear_pointwise
-    return lambda x: cast(Tensor, linear(x, packed, bias, "none", [], ""))
 
 
 class Int8Product:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from selfsup.nn.plain_attention import plain_attention, plain_is_faster
 from selfsup.nn.rotary import rotate
-from selfsup.nn.shared_rows import laid_out, shared_rows
+from selfsup.nn.shared_rows import laid_out, parted_rows, shared_rows
 
 _SHARED = 64
 """Tokens up to which sequences share a row; also the step between the lengths of long rows."""
@@ -158,11 +158,11 @@ def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> Attentio
     (docs/log.md).  Longer ones have a row each, as long as the others of about their length.
     """
     begins, counts = starts[:-1].numpy(), lengths.numpy()
-    shapes = []
+    shapes: list[tuple[int, list[list[int]]]] = []
     short = np.flatnonzero(counts <= _SHARED)
     if len(short):
         width = -(-int(counts[short].max()) // _STEP) * _STEP
-        shapes.append((width, shared_rows(short, counts, width)))
+        shapes += parted_rows(shared_rows(short, counts, width), counts, width, _STEP)
     step = np.where(counts <= 128, _STEP, _SHARED)
     bucket = np.where(counts <= _SHARED, 0, -(-counts // step) * step)
     for width in np.unique(bucket[bucket > 0]).tolist():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from selfsup.nn.dropout import dropout_mask, keep_only
 
-_SHORT = 64
+_SHORT = 32
 """Tokens up to which plain products are also the faster ones forward alone."""
 _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
@@ -20,8 +20,8 @@ def plain_is_faster(queries: Tensor, length: int) -> bool:
     """Whether three plain products beat the fused kernel: on CPUs, in bf16, up to 512 tokens.
 
     There torch 2.13's fused kernel took 1.2 to 11 times as long there and back, and with dropout it has
-    none.  Forward alone, on processors with AMX, it is the faster one above 64 tokens: 1.0 to 1.5
-    times (`benchmarks/attention.py`).
+    none.  Forward alone, on processors with AMX, it is the faster one above 32 tokens
+    (`benchmarks/attention.py`).
     """
     if queries.device.type != "cpu" or queries.dtype != torch.bfloat16 or length > 512:
         return False

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_MANY = 16
+"""Rows of one length from which they are worth products of their own."""
+
 
 def shared_rows(
     members: NDArray[np.int64], counts: NDArray[np.int64], width: int
@@ -38,6 +41,29 @@ def shared_rows(
                 size -= 1
             size = min(size, room)
         rows.append(row)
+
+
+def parted_rows(
+    rows: list[list[int]], counts: NDArray[np.int64], width: int, step: int
+) -> list[tuple[int, list[list[int]]]]:
+    """Take out the rows with one sequence that would fit shorter rows, where there are many.
+
+    Args:
+        rows: the sequences of each, numbers into `counts`.
+        counts: tokens of every sequence.
+        width: places in a row.
+        step: between the lengths of shorter rows.
+
+    Returns:
+        (length, rows) for each length that is left or new.
+    """
+    by_length: dict[int, list[list[int]]] = {width: []}
+    for row in rows:
+        needed = -(-int(counts[row[0]]) // step) * step if len(row) == 1 else width
+        by_length.setdefault(needed, []).append(row)
+    for length in [x for x, few in by_length.items() if len(few) < _MANY and x != width]:
+        by_length[width] += by_length.pop(length)
+    return [(length, found) for length, found in by_length.items() if found]
 
 
 def laid_out(

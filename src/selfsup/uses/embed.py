@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -13,8 +12,9 @@ from selfsup.data.batching import by_length
 from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained
 from selfsup.models.task_model import mean_vectors
+from selfsup.nn.products import laid_out
 from selfsup.nn.sequences import Sequences
-from selfsup.training.devices import choose_precision, keep_freed_memory
+from selfsup.training.devices import Precision, choose_precision, keep_freed_memory
 
 _CHUNK = 4096  # texts tokenised at once, so that memory stays bounded
 
@@ -52,15 +52,17 @@ def embed(
     device = next(pretrained.model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
-    autocast: AbstractContextManager[None] = nullcontext()
+    numbers = Precision(torch.float32, "asked for", 0.0)
     if precision != "fp32":
-        autocast = choose_precision(precision, device).autocast(device)
+        numbers = choose_precision(precision, device)
     vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
     for first in range(0, len(texts), _CHUNK):
         ids = tokenize(pretrained, texts[first : first + _CHUNK])
-        for rows in by_length([len(row) for row in ids], batch_tokens):
-            with autocast:
-                vectors[first + rows] = _pool(pretrained, [ids[i] for i in rows], pooling)
+        lengths = [len(row) for row in ids]
+        with laid_out(pretrained.model, numbers.dtype, batch_tokens, sum(lengths)):
+            for rows in by_length(lengths, batch_tokens):
+                with numbers.autocast(device):
+                    vectors[first + rows] = _pool(pretrained, [ids[i] for i in rows], pooling)
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
