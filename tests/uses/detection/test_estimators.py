@@ -305,9 +305,10 @@ def test_pixels_are_compared_by_where_they_are_and_can_be_had_back() -> None:
 
     rows = np.random.default_rng(0).random((20, 6)) - 0.2
     rows[3] = 0.0  # a black image
-    soft = soften(rows)
-    np.testing.assert_allclose(harden(soft), rows, atol=1e-12)
-    np.testing.assert_allclose(soften(4 * rows), 2 * soft)  # half of the light's logarithm is left
+    for power in (0.25, 0.5):
+        soft = soften(rows, power)
+        np.testing.assert_allclose(harden(soft, power), rows, atol=1e-12)
+        np.testing.assert_allclose(soften(16 * rows, power), 16 ** (1 - power) * soft)
     scale = RangeScale.fit(rows, "pixels")
     np.testing.assert_allclose(scale.inverse(scale.transform(rows)), rows, atol=1e-12)
     assert np.unique(scale.width).size == 1
@@ -322,8 +323,19 @@ def test_a_saved_detector_of_images_scores_the_same(tmp_path: Path) -> None:
     detector = AutoEncoderDetector(scaling="pixels").fit(rows[:40])
     save_detector(tmp_path, detector)
     again = load_detector(tmp_path)
-    assert again.scale_.softened
+    assert again.scale_.power == detector.scale_.power > 0
     np.testing.assert_allclose(again.score_samples(rows), detector.score_samples(rows), rtol=1e-9)
+
+
+def test_a_folder_of_before_the_power_was_kept_has_a_half(tmp_path: Path) -> None:
+    from selfsup.uses.detection.folder import load_detector, save_detector
+
+    detector = AutoEncoderDetector(scaling="pixels").fit(np.random.default_rng(0).random((40, 9)))
+    save_detector(tmp_path, detector)
+    settings = json.loads((tmp_path / "detector.json").read_text())
+    del settings["light"]
+    (tmp_path / "detector.json").write_text(json.dumps(settings))
+    assert load_detector(tmp_path).scale_.power == 0.5
 
 
 def test_much_ink_alone_is_not_strange() -> None:

@@ -31,7 +31,7 @@ class AutoEncoderTransformer(AutoEncoderEstimator):
             rows, within 60 to 200.
         corruption: how strong noise and masks are; 0: the network sees rows as they are.
         scaling: each of the `columns` by its own range, or all by a `common` one; `pixels`: the same on
-            rows of images, zero being dark, of which each is divided by the root of its length, so that
+            rows of images, zero being dark, of which each is divided by a power of its length, so that
             how much light or ink it has counts less.
         missing: `refuse` gaps and infinite values, or `impute` the column's median (in tables with words
             its mean).
