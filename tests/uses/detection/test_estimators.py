@@ -484,3 +484,18 @@ def test_equal_rows_and_a_single_member() -> None:
     assert detector.predict([[1.0, 1, 1], [9, 9, 9]]).tolist() == [1, -1]
     with pytest.raises(UserError, match="members: is 1"):
         AutoEncoderDetector(members=1).fit(TRAIN)
+
+
+def test_a_reference_is_known_by_its_numbers() -> None:
+    zeros = np.concatenate([TRAIN, np.zeros((3, TRAIN.shape[1]))])
+    engine = AutoEncoderDetector(steps=5, scaling="common").fit(zeros).engine_
+    kept, folds = engine.references, engine.folds
+    assert len(np.unique(folds)) > 1
+    np.testing.assert_array_equal(engine._folds_of_references(kept), folds)
+    assert (engine._folds_of_references(kept + 1e-9) == -1).all()
+    one = kept[7:8].copy()
+    one[0, 0] = 0.0
+    engine.references[7:8] = one
+    one[0, 0] = -0.0  # the same number
+    assert engine._folds_of_references(one).tolist() == [folds[7]]
+    assert engine._folds_of_references(kept[:0]).tolist() == []

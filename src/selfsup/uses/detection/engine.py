@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from selfsup.data.keys import hash64
 from selfsup.models.autoencoder_ensemble import AutoEncoderEnsemble
 from selfsup.uses.detection.references import Drawn, draw_subsets, nearest
 from selfsup.uses.detection.training import train_ensemble
@@ -104,12 +104,8 @@ class Engine:
         """
         if self.plan.members < 2:
             return np.full(len(rows), -1, np.int64)
-        key = int(self.plan.seed).to_bytes(8, "little", signed=True)
-        digests = (
-            hashlib.blake2b(row.tobytes(), digest_size=8, key=key).digest()
-            for row in np.ascontiguousarray(rows + 0.0)  # -0 is 0
-        )
-        folds = np.array([int.from_bytes(d, "little") % self.plan.members for d in digests])
+        keys = _keys_of(rows, self.plan.seed)
+        folds = (keys % np.uint64(self.plan.members)).astype(np.int64)
         return folds if len(np.unique(folds)) > 1 else np.full(len(rows), -1, np.int64)
 
     def _keep(self, rows: Rows, folds: NDArray[np.int64]) -> None:
@@ -260,7 +256,23 @@ class Engine:
         has not seen it, so that training rows are not taken for more usual than they are.
         """
         by_member = self.score(rows)
-        known = dict(zip((row.tobytes() for row in self.references), self.folds, strict=True))
-        folds = np.array([known.get(row.tobytes(), -1) for row in np.ascontiguousarray(rows)])
+        folds = self._folds_of_references(rows)
         own = by_member[np.arange(len(rows)), np.maximum(folds, 0)]
         return np.asarray(np.where(folds >= 0, own, by_member.mean(axis=1)))
+
+    def _folds_of_references(self, rows: Rows) -> NDArray[np.int64]:
+        """(rows,) the member that has not seen a row that is a reference; -1 for others."""
+        kept, asked = (_keys_of(x, self.plan.seed) for x in (self.references, rows))
+        order = np.argsort(kept)
+        at = order[np.minimum(np.searchsorted(kept[order], asked), len(order) - 1)]
+        alike = np.flatnonzero(kept[at] == asked)
+        folds = np.full(len(rows), -1, np.int64)
+        same = (self.references[at[alike]] == rows[alike]).all(axis=1)
+        folds[alike[same]] = self.folds[at[alike[same]]]
+        return folds
+
+
+def _keys_of(rows: Rows, seed: int) -> NDArray[np.uint64]:
+    """(rows,) 64 bits that are a function of a row's numbers."""
+    numbers = np.ascontiguousarray(rows + 0.0).view(np.uint64)  # -0 is 0
+    return hash64(seed, *numbers.T)

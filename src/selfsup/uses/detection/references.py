@@ -28,13 +28,11 @@ class Drawn:
     """
 
     def __init__(self, references: Tensor, places: NDArray[np.int64]) -> None:
-        used, where = np.unique(places, return_inverse=True)
         self.places = places
-        self.rows = references[torch.from_numpy(used).to(references.device)]
-        """(used, width): each once, in however many subsets it is."""
+        self.rows = references[torch.from_numpy(places.ravel()).to(references.device)]
+        """(subsets * size, width): a reference once for each subset that it is in.  To compare it once
+        and look the results up costs more than the products that it saves (docs/log.md)."""
         self.squares = self.rows.square().sum(1)
-        self.where = torch.from_numpy(where.ravel()).to(references.device)
-        """(subsets * size,) which of `rows`."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +78,19 @@ def nearest(rows: Tensor, drawn: Drawn) -> Nearest:
     for part in torch.split(rows, max(16, block)):
         # the distance's square up to a constant for each row; the exact one follows for the nearest
         ranks = torch.addmm(drawn.squares, part, drawn.rows.T, alpha=-2)
-        least = _least(ranks, drawn.where, count)
-        away = part[:, None] - drawn.rows[drawn.where[least + first]]
+        least = _least(ranks.view(len(part), count, size))
+        away = part[:, None] - drawn.rows[least + first]
         best.append(least)
         distances.append(away.square_().sum(2).sqrt_())
     found = torch.cat(best).cpu().numpy()
     return Nearest(drawn.places[np.arange(count), found], torch.cat(distances).cpu().numpy())
 
 
-def _least(ranks: Tensor, where: Tensor, count: int) -> Tensor:
-    """(rows, used) ranks to (rows, subsets), the place of the least in each subset.
+def _least(ranks: Tensor) -> Tensor:
+    """(rows, subsets, size) ranks to (rows, subsets), the place of the least in each subset.
 
-    On a CPU NumPy takes and compares, several times as fast as torch.
+    On a CPU NumPy compares, several times as fast as torch.
     """
     if ranks.device.type != "cpu":
-        return ranks.index_select(1, where).view(len(ranks), count, len(where) // count).argmin(2)
-    taken = np.take(ranks.numpy(), where.numpy(), axis=1)
-    return torch.from_numpy(taken.reshape(len(ranks), count, len(where) // count).argmin(2))
+        return ranks.argmin(2)
+    return torch.from_numpy(ranks.numpy().argmin(2))
