@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,9 @@ class Worker:
     def ask(self, word: str) -> float:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # what it died of is told below
+            self.process.stdin.write(word + "\n")
+            self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith("@"):
                 return float(line[1:])
@@ -159,7 +161,8 @@ class Worker:
 
     def close(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
@@ -182,7 +185,14 @@ def ratio(peer: list[float], ours: list[float]) -> list[float]:
 
 
 def compare(data: Path, task: str, steps: int, rounds: int, met: Path) -> dict[str, Any]:
-    ours, peer = (Worker(x, data, task, steps + WARM, met) for x in ("ours", "Trainer"))
+    with (
+        closing(Worker("ours", data, task, steps + WARM, met)) as ours,
+        closing(Worker("Trainer", data, task, steps + WARM, met)) as peer,
+    ):
+        return measure(ours, peer, steps, rounds)
+
+
+def measure(ours: Worker, peer: Worker, steps: int, rounds: int) -> dict[str, Any]:
     trained = in_turns({"ours": (ours, "step"), "Trainer": (peer, "step")}, steps, WARM)
     megabytes = [w.ask("megabytes") for w in (ours, peer)]
     examples = ours.ask("examples")
@@ -192,8 +202,6 @@ def compare(data: Path, task: str, steps: int, rounds: int, met: Path) -> dict[s
         "Trainer, sorted": (peer, "predict sorted"),
     }
     read = in_turns(asked, rounds, 1)
-    for worker in (ours, peer):
-        worker.close()
     return {
         "examples_per_second": {k: BATCH / statistics.median(v) for k, v in trained.items()},
         "predicted_per_second": {k: examples / statistics.median(v) for k, v in read.items()},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from selfsup.nn import attention, plain_attention
 from selfsup.nn.attention import AttentionPlan, attend
-from selfsup.nn.shared_rows import laid_out, parted_rows, shared_rows
+from selfsup.nn.shared_rows import parted_rows, places_of, shared_rows
 
 
 def first_fit(counts: list[int], width: int) -> list[list[int]]:
@@ -36,7 +36,7 @@ def test_first_fit_decreasing(counts: list[int]) -> None:
 
 
 def test_places_and_owners() -> None:
-    tokens, owner = laid_out([[2, 0], [1]], 6, np.array([0, 2, 7]), np.array([2, 5, 3]))
+    tokens, owner = places_of([[2, 0], [1]], 6, np.array([0, 2, 7]), np.array([2, 5, 3]))
     assert tokens.tolist() == [[7, 8, 9, 0, 1, 7], [2, 3, 4, 5, 6, 2]]
     assert owner.tolist() == [[2, 2, 2, 0, 0, -1], [1, 1, 1, 1, 1, -1]]
 
@@ -58,21 +58,29 @@ def test_mixed_lengths_equal_one_by_one_in_bfloat16(
         plan = plan.windowed(reach)
     if causal:
         plan = plan.causal()
-    q, k, v = (torch.randn(sum(counts), 2, 8).bfloat16() for _ in range(3))
+    inputs = [torch.randn(sum(counts), 2, 8).bfloat16() for _ in range(3)]
     place = torch.arange(200)
     near = (place[:, None] - place[None]).abs() <= (reach or 200)
     seen = near.tril() if causal else near
+    exact = [x.float().requires_grad_() for x in inputs]
     expected = torch.cat(
         [
             F.scaled_dot_product_attention(
-                *(x[a:b].float().transpose(0, 1) for x in (q, k, v)), attn_mask=seen[:n, :n]
+                *(x[a:b].transpose(0, 1) for x in exact), attn_mask=seen[:n, :n]
             ).transpose(0, 1)
             for a, b, n in zip(starts, starts[1:], counts, strict=False)
         ]
     )
-    for gradient in (False, True):
-        parts = [x.clone().requires_grad_(gradient) for x in (q, k, v)]
-        torch.testing.assert_close(attend(*parts, plan).float(), expected, atol=0.02, rtol=0.02)
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    parts = [x.clone().requires_grad_() for x in inputs]
+    found = attend(*parts, plan)
+    (found.float() * weights).sum().backward()
+    alone = attend(*inputs, plan)
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(alone.float(), expected, atol=0.02, rtol=0.02)
+    for part, true in zip(parts, exact, strict=True):
+        torch.testing.assert_close(part.grad.float(), true.grad, atol=0.05, rtol=0.05)
 
 
 def test_few_groups_for_many_lengths() -> None:

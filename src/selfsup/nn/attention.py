@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from selfsup.nn.plain_attention import plain_attention, plain_is_faster
 from selfsup.nn.rotary import rotate
-from selfsup.nn.shared_rows import laid_out, parted_rows, shared_rows
+from selfsup.nn.shared_rows import parted_rows, places_of, shared_rows
 
 _SHARED = 64
-"""Tokens up to which sequences share a row; also the step between the lengths of long rows."""
-_STEP = 16
-"""The step between the lengths of rows of up to 128 tokens."""
+"""Tokens up to which sequences share a row."""
+_STEP, _LONG_STEP = 16, 64
+"""The steps between the lengths of rows of up to 128 tokens, and of longer ones."""
 
 
 class Attending(Protocol):
@@ -163,13 +163,13 @@ def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> Attentio
     if len(short):
         width = -(-int(counts[short].max()) // _STEP) * _STEP
         shapes += parted_rows(shared_rows(short, counts, width), counts, width, _STEP)
-    step = np.where(counts <= 128, _STEP, _SHARED)
+    step = np.where(counts <= 128, _STEP, _LONG_STEP)
     bucket = np.where(counts <= _SHARED, 0, -(-counts // step) * step)
     for width in np.unique(bucket[bucket > 0]).tolist():
         shapes.append((width, [[i] for i in np.flatnonzero(bucket == width).tolist()]))
     groups, order, gaps = [], [], []
     for width, rows in shapes:
-        tokens, owner = laid_out(rows, width, begins, counts)
+        tokens, owner = places_of(rows, width, begins, counts)
         empty = owner < 0
         mask = None
         if len(rows) < sum(map(len, rows)):
@@ -250,7 +250,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         at = part.stop
         shape = (group.rows, group.length, heads, width)
         queries, keys, values = (x[part].view(shape).transpose(1, 2) for x in (q, k, v))
-        if plain_is_faster(queries, group.length):
+        if plain_is_faster(queries, keys, values, dropout):
             bias = group.half_bias(heads, q.device)
             out = plain_attention(queries, keys, values, bias, dropout)
         else:

@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014) whose masks cost a tenth on CPUs."""
+"""Dropout (Srivastava et al. 2014) whose masks are cheap on CPUs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keep_only(x: Tensor, keep: Tensor) -> Tensor:
     """The numbers of x that stay, 0 for the others.
 
     Numbers of 16 bits are multiplied as integers: a product of two formats is taken in passes of its
-    own, nine times as slow (docs/log.md).
+    own, nine times as slow (docs/log.md).  What is dropped is 0 there, also where it was no number.
     """
     if x.dtype in (torch.bfloat16, torch.float16):
         return (x.contiguous().view(torch.int16) * keep).view(x.dtype)

@@ -11,21 +11,27 @@ from torch import Tensor
 from selfsup.nn.dropout import dropout_mask, keep_only
 
 _SHORT = 32
-"""Tokens up to which plain products are also the faster ones forward alone."""
+"""Tokens up to which plain products are no slower forward alone."""
 _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
 
 
-def plain_is_faster(queries: Tensor, length: int) -> bool:
+def plain_is_faster(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> bool:
     """Whether three plain products beat the fused kernel: on CPUs, in bf16, up to 512 tokens.
 
-    There torch 2.13's fused kernel took 1.2 to 11 times as long there and back, and with dropout it has
+    There torch 2.13's fused kernel took 1.5 to 9 times as long there and back, and with dropout it has
     none.  Forward alone, on processors with AMX, it is the faster one above 32 tokens
     (`benchmarks/attention.py`).
+
+    Args:
+        q, k, v: (rows, heads, length, width).
+        dropout: probability with which attention weights are dropped.
     """
-    if queries.device.type != "cpu" or queries.dtype != torch.bfloat16 or length > 512:
+    length = q.shape[2]
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or length > 512:
         return False
-    return queries.requires_grad or length <= _SHORT or not _has_amx()
+    back = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
+    return back or dropout > 0 or length <= _SHORT or not _has_amx()
 
 
 @cache

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup.nn.block import Block
-from selfsup.nn.precision import plans_products
+from selfsup.nn.precision import plans_products, product_dtype
 
 Product = Callable[[Tensor], Tensor]
 """(N, inputs) to (N, outputs)."""
@@ -29,8 +29,7 @@ def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: 
     """
     weight = weight.detach().to(dtype)
     bias = None if bias is None else bias.detach().to(dtype)
-    blocked = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if weight.device.type != "cpu" or not blocked:
+    if weight.device.type != "cpu" or not _has_blocks(dtype):
         return lambda x: F.linear(x, weight, bias)
     outputs, inputs = weight.shape
     if rows == 1 and dtype == torch.float32 and inputs < outputs <= _WIDER * inputs:
@@ -43,45 +42,58 @@ def make_product(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, rows: 
     return lambda x: cast(Tensor, linear(x, packed, bias, "none", [], ""))
 
 
-class _LaidOut(nn.Module):
-    """A linear layer that takes its product over a copy of its weight."""
-
-    def __init__(self, layer: nn.Linear, dtype: torch.dtype, rows: int) -> None:
-        super().__init__()
-        self.dtype, self.product = dtype, make_product(layer.weight, layer.bias, dtype, rows)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs) to (N, outputs), in the copy's format."""
-        return self.product(x.to(self.dtype))
-
-
 @contextmanager
-def laid_out(model: nn.Module, dtype: torch.dtype, rows: int, tokens: int) -> Iterator[None]:
-    """Within, the blocks of a model on a CPU keep copies of their weights as bfloat16 products want them.
+def weights_laid_out(
+    model: nn.Module, dtype: torch.dtype, rows: int, tokens: int
+) -> Iterator[None]:
+    """Within, the blocks of a model on a CPU multiply by copies of their weights, as bfloat16 wants them.
 
     Autocast casts them for every batch instead, and oneDNN turns them into its blocks in every product:
-    reading many batches is up to a quarter faster so (docs/log.md).  Compiled blocks, other devices and
-    formats stay as they are.
+    reading many batches is up to a quarter faster so (docs/log.md).  Whoever else asks the model
+    meanwhile, with gradients or in another format, gets the plain products.  Compiled blocks, layers
+    with low-rank factors, other devices and formats stay as they are, and the copies do not follow
+    changes of the weights.
 
     Args:
-        model: in evaluation; it is as it was afterwards.
+        model: in evaluation; its modules, parameters and hooks stay in their places.
         dtype: of the products.
         rows: tokens in a batch.
         tokens: that will be read in all; for a single batch copies do not pay, and none are made.
     """
-    kept: list[tuple[nn.Module, str, nn.Linear]] = []
-    for block in model.modules() if tokens > rows else ():
-        if not isinstance(block, Block) or block._compiled_call_impl is not None:
-            continue
-        parts: tuple[nn.Module, ...] = (block.attention, block.mlp)
-        for parent in parts:
-            for name, layer in parent.named_children():
-                if type(layer) is nn.Linear and plans_products(layer.weight.device, dtype):
-                    kept.append((parent, name, layer))
+    changed: list[nn.Linear] = []
     try:
-        for parent, name, layer in kept:
-            setattr(parent, name, _LaidOut(layer, dtype, rows))
+        for layer in _linear_layers(model) if tokens > rows else ():
+            fits = plans_products(layer.weight.device, dtype) and _has_blocks(dtype)
+            if fits and "forward" not in vars(layer):  # else another reader has laid it out
+                setattr(layer, "forward", _reader(layer, dtype, rows))  # noqa: B010
+                changed.append(layer)
         yield
     finally:
-        for parent, name, layer in kept:
-            setattr(parent, name, layer)
+        for layer in changed:
+            delattr(layer, "forward")
+
+
+def _linear_layers(model: nn.Module) -> Iterator[nn.Linear]:
+    for block in model.modules():
+        if isinstance(block, Block) and block._compiled_call_impl is None:
+            parts: tuple[nn.Module, ...] = (block.attention, block.mlp)
+            for part in parts:
+                yield from (x for x in part.children() if type(x) is nn.Linear)
+
+
+def _reader(layer: nn.Linear, dtype: torch.dtype, rows: int) -> Product:
+    product = make_product(layer.weight, layer.bias, dtype, rows)
+
+    def read(x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or product_dtype(x) != dtype:
+            return F.linear(x, layer.weight, layer.bias)
+        return product(x.to(dtype))
+
+    return read
+
+
+def _has_blocks(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and multiplies in this format on this processor."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

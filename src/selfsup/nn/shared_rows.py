@@ -66,7 +66,7 @@ def parted_rows(
     return [(length, found) for length, found in by_length.items() if found]
 
 
-def laid_out(
+def places_of(
     rows: list[list[int]], width: int, begins: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(rows, width) the token in each place, and the sequence it is of: -1 in gaps."""

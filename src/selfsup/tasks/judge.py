@@ -14,7 +14,7 @@ from selfsup.data.batching import by_length
 from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples
 from selfsup.models.task_model import TaskModel
-from selfsup.nn.products import laid_out
+from selfsup.nn.products import weights_laid_out
 from selfsup.objectives.labels import LabelledBatch, LabelObjective
 from selfsup.training.devices import Precision
 
@@ -86,7 +86,7 @@ def read_answers(
     total = torch.zeros(2, dtype=torch.float64)
     was, done = model.training, 0
     model.eval()
-    with torch.inference_mode(), laid_out(model, precision.dtype, tokens, sum(lengths)):
+    with torch.inference_mode(), weights_laid_out(model, precision.dtype, tokens, sum(lengths)):
         for rows in by_length(lengths, tokens):
             examples = Examples(rows, np.zeros_like(rows))
             batch = objective.batch(examples, Key(0)).to(device)

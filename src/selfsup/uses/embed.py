@@ -12,7 +12,7 @@ from selfsup.data.batching import by_length
 from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained
 from selfsup.models.task_model import mean_vectors
-from selfsup.nn.products import laid_out
+from selfsup.nn.products import weights_laid_out
 from selfsup.nn.sequences import Sequences
 from selfsup.training.devices import Precision, choose_precision, keep_freed_memory
 
@@ -30,7 +30,8 @@ def embed(
 ) -> NDArray[np.float32]:
     """Vectors of texts, (texts, hidden), float32.
 
-    Texts of mixed length are read without padding, longest first, `batch_tokens` at a time.
+    Texts of mixed length are read without padding, longest first, `batch_tokens` at a time.  On a CPU
+    the process keeps the memory of its largest batch until it ends.
 
     Args:
         pretrained: from `selfsup.load`.
@@ -59,7 +60,7 @@ def embed(
     for first in range(0, len(texts), _CHUNK):
         ids = tokenize(pretrained, texts[first : first + _CHUNK])
         lengths = [len(row) for row in ids]
-        with laid_out(pretrained.model, numbers.dtype, batch_tokens, sum(lengths)):
+        with weights_laid_out(pretrained.model, numbers.dtype, batch_tokens, sum(lengths)):
             for rows in by_length(lengths, batch_tokens):
                 with numbers.autocast(device):
                     vectors[first + rows] = _pool(pretrained, [ids[i] for i in rows], pooling)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -333,7 +334,7 @@ def test_a_folder_of_before_the_power_was_kept_has_a_half(tmp_path: Path) -> Non
     detector = AutoEncoderDetector(scaling="pixels").fit(np.random.default_rng(0).random((40, 9)))
     save_detector(tmp_path, detector)
     settings = json.loads((tmp_path / "detector.json").read_text())
-    del settings["light"]
+    del settings["power"]
     (tmp_path / "detector.json").write_text(json.dumps(settings))
     assert load_detector(tmp_path).scale_.power == 0.5
 
@@ -495,7 +496,23 @@ def test_a_reference_is_known_by_its_numbers() -> None:
     assert (engine._folds_of_references(kept + 1e-9) == -1).all()
     one = kept[7:8].copy()
     one[0, 0] = 0.0
-    engine.references[7:8] = one
+    engine.references = np.concatenate([kept[:7], one, kept[8:]])
     one[0, 0] = -0.0  # the same number
     assert engine._folds_of_references(one).tolist() == [folds[7]]
     assert engine._folds_of_references(kept[:0]).tolist() == []
+
+
+def test_pickles_hold_no_caches_and_old_ones_keep_their_scale() -> None:
+    from selfsup.uses.detection.scaling import RangeScale
+
+    images = np.random.default_rng(0).random((60, 9))
+    detector = AutoEncoderDetector(steps=5, scaling="pixels").fit(images)
+    expected = detector.score_samples(images)
+    assert not any(name.startswith("_kept_") for name in detector.engine_.__getstate__())
+    again = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(again.score_samples(images), expected)
+    assert again.scale_.power == detector.scale_.power
+    for softened, power in ((True, 0.5), (False, 0.0)):
+        old = RangeScale.__new__(RangeScale)
+        old.__setstate__({"center": np.zeros(9), "width": np.ones(9), "softened": softened})
+        assert old.power == power

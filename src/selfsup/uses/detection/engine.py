@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -262,17 +262,33 @@ class Engine:
 
     def _folds_of_references(self, rows: Rows) -> NDArray[np.int64]:
         """(rows,) the member that has not seen a row that is a reference; -1 for others."""
-        kept, asked = (_keys_of(x, self.plan.seed) for x in (self.references, rows))
-        order = np.argsort(kept)
-        at = order[np.minimum(np.searchsorted(kept[order], asked), len(order) - 1)]
-        alike = np.flatnonzero(kept[at] == asked)
+        known = getattr(self, "_kept_keys", None)
+        if known is None or known[0] is not self.references:
+            keys = _keys_of(self.references, self.plan.seed)
+            order = np.argsort(keys)
+            known = self._kept_keys = (self.references, keys[order], order)
+        _, keys, order = known
+        asked = _keys_of(rows, self.plan.seed)
+        at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
+        alike = np.flatnonzero(keys[at] == asked)
+        found = order[at[alike]]
+        same = (self.references[found] == rows[alike]).all(axis=1)
         folds = np.full(len(rows), -1, np.int64)
-        same = (self.references[at[alike]] == rows[alike]).all(axis=1)
-        folds[alike[same]] = self.folds[at[alike[same]]]
+        folds[alike[same]] = self.folds[found[same]]
         return folds
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: without what can be worked out again."""
+        return {k: v for k, v in vars(self).items() if not k.startswith("_kept_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes over a pickle's; those of before 2026-11-26 hold subsets laid out in another way."""
+        vars(self).update({k: v for k, v in state.items() if not k.startswith("_kept_")})
 
 
 def _keys_of(rows: Rows, seed: int) -> NDArray[np.uint64]:
-    """(rows,) 64 bits that are a function of a row's numbers."""
-    numbers = np.ascontiguousarray(rows + 0.0).view(np.uint64)  # -0 is 0
-    return hash64(seed, *numbers.T)
+    """(rows,) 64 bits that are a function of a row's numbers: a keyed sum of products, and mixed."""
+    bits = np.ascontiguousarray(rows + 0.0).view(np.uint64)  # -0 is 0
+    bits ^= bits >> np.uint64(32)  # round numbers have nothing below
+    factors = hash64(seed, np.arange(rows.shape[1])) | np.uint64(1)
+    return hash64(seed, (bits * factors).sum(axis=1, dtype=np.uint64))

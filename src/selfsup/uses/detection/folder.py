@@ -64,7 +64,7 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         "code_weight": engine.code_weight,
         "seen": engine.seen,
         "offset": detector.offset_,
-        "light": detector.scale_.power,
+        "power": detector.scale_.power,
         "n_features_in": detector.n_features_in_,
         "feature_names_in": None if names is None else [str(n) for n in names],
         "table": None if detector.table_ is None else detector.table_.state(),
@@ -123,7 +123,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
     engine.code_weight, engine.seen = float(settings["code_weight"]), int(settings["seen"])
     detector.engine_ = engine
     # folders of before the power was kept had half of the light taken out of pixels
-    power = settings.get("light", 0.5 if detector.scaling == "pixels" else 0.0)
+    power = settings.get("power", 0.5 if detector.scaling == "pixels" else 0.0)
     detector.scale_ = RangeScale(tensors["center"].numpy(), tensors["width"].numpy(), float(power))
     detector.calibration_ = tensors["calibration"].numpy()
     if "aside" in tensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,13 @@ class RangeScale:
     width: NDArray[np.float64]
     power: float = 0.0
     """Of each row's length, by which it is divided first (`soften`)."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of before 2026-11-26 said only whether half of the light was taken out."""
+        if "softened" in state:
+            state = {**state, "power": 0.5 if state["softened"] else 0.0}
+            del state["softened"]
+        vars(self).update(state)
 
     @classmethod
     def fit(cls, rows: NDArray[np.float64], kind: str = "columns") -> RangeScale:
