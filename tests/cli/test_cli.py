@@ -397,3 +397,16 @@ def test_a_column_without_a_file_and_a_seed_too_large(capsys: Capture) -> None:
     assert "--column: is about --input, which is missing" in capsys.readouterr().err
     assert main(["pretrain", "bert-tiny", "--data", "x", "--seed", "99999999999"]) == 2
     assert "--seed: must be less than 4294967296, not 99999999999" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("models")
+@pytest.mark.parametrize(
+    "words", ["fill m --input rows.jsonl", "embed m --input rows.jsonl --output v.npy"]
+)
+def test_a_mend_names_no_flag_that_a_verb_lacks(
+    in_folder: Path, capsys: Capture, words: str
+) -> None:
+    (in_folder / "rows.jsonl").write_text('{"text": "a [MASK]"}\n{"text"\n')
+    message = refused(capsys, *words.split())
+    assert message.startswith("rows.jsonl:2:")
+    assert message.endswith("mend the row")

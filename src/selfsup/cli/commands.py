@@ -324,7 +324,7 @@ def _texts(file: Path, column: str) -> list[str]:
     from selfsup.data.sources import ReadReport, read_documents
 
     source = SourceConfig(path=str(file), column=column, unit="line")
-    texts = [document.text for document in read_documents(source, ReadReport())]
+    texts = [document.text for document in read_documents(source, ReadReport(may_skip=False))]
     if not texts:
         raise UserError("holds no text", where=str(file))
     return texts

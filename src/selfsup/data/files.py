@@ -49,12 +49,18 @@ class ReadReport:
     """Rows skipped under `on_bad_row: skip`."""
     bad_examples: list[str] = field(default_factory=list)
     """The messages of the first few of them."""
+    may_skip: bool = True
+    """Whether whoever reads can be told to skip rows: only then do messages offer it."""
+
+    def mend(self, rows: str, skipping: str = "leave such rows out") -> str:
+        """What can be done about rows that cannot be used, named as they are."""
+        return f"mend {rows}" + (f", or {skipping} with --on-bad-row skip" if self.may_skip else "")
 
 
 def bad_row(on_bad_row: OnBadRow, report: ReadReport, problem: UserError) -> None:
     """Stop at a row that cannot be used, or count it."""
     if on_bad_row == "stop":
-        mend = "mend the row, or leave such rows out with --on-bad-row skip"
+        mend = report.mend("the row")
         mend = f"{problem.mend}; {mend}" if problem.mend else mend
         raise UserError(problem.what, where=problem.where, mend=mend) from problem.__cause__
     report.bad_rows += 1

@@ -260,8 +260,7 @@ def _turn_away(
         f"{len(same):,} of {total:,} rows ({100 * len(same) / total:.2g} %) {verb} {same[0].kind}: "
         f"{', '.join(places)}{' ...' if len(same) > _SHOWN else ''}"
     )
-    mend = "mend these rows, or leave them out with --on-bad-row skip"
-    raise UserError(what, where=same[0].where, mend=mend)
+    raise UserError(what, where=same[0].where, mend=report.mend("these rows", "leave them out"))
 
 
 def _some(examples: list[TextExample], path: Path, report: ReadReport) -> list[TextExample]:

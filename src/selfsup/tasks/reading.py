@@ -75,7 +75,7 @@ def read_examples(
     Raises:
         UserError: with file and line.
     """
-    file, report = Path(path).expanduser(), ReadReport()
+    file, report = Path(path).expanduser(), ReadReport(may_skip=role != "predict")
     if role == "predict":  # an answer for every row
         data = data.model_copy(update={"on_bad_row": "stop"})
     if not file.exists():
