@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from selfsup.data.sources import ReadReport
-from selfsup.data.tables import read_rows
+from selfsup.data.tables import read_rows, read_table
 from selfsup.errors import UserError
 
 TEXT = Path(__file__).resolve().parents[3] / "shared" / "data" / "text"
@@ -135,3 +135,10 @@ def test_quotes_in_real_files() -> None:
     assert not any(text.startswith('""') for (text,) in _values(pawsx, ["sentence1"]))
     assert len(_values(pawsx, ["sentence1"])) == 2000
     assert len(_values(TEXT / "chnsenticorp" / "train.tsv.xz", ["text_a"])) == 9600
+
+
+def test_a_whole_table_leaves_no_row_out_and_offers_no_flag(tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("a,b\n1,2\n3\n")
+    with pytest.raises(UserError, match=r"t.csv:3: .*mend the row$"):
+        read_table(file)

@@ -201,7 +201,7 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
 
     names = _header(path)
     columns: list[list[Any]] = [[] for _ in names]
-    for row in read_rows(path, names):
+    for row in read_rows(path, names, report=ReadReport(may_skip=False)):
         for column, value in zip(columns, row.values, strict=True):
             column.append(value)
     if not columns or not columns[0]:
