@@ -199,3 +199,15 @@ def test_scores_of_numbers(encoder: Path, tmp_path: Path) -> None:
     assert result["score"] == "correlation"
     assert result["floors"]["n-grams"] > 0.8
     assert result["floors"]["majority"] == 0.0
+
+
+def test_rows_of_json_lines_are_skipped_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    good = ['{"text": ["A", "C"], "label": "x"}', '{"text": "GT", "label": "y"}']
+    path.write_text("\n".join([good[0], '{"text"', '{"text": 3, "label": "x"}', good[1]]))
+    with pytest.raises(UserError, match="--on-bad-row skip"):
+        read_symbols(str(path), LabelledConfig(), "classify", Notes())
+    notes = Notes()
+    found = read_symbols(str(path), LabelledConfig(on_bad_row="skip"), "classify", notes)
+    assert [(e.symbols, e.label) for e in found] == [(("A", "C"), "x"), (("G", "T"), "y")]
+    assert notes.lines[0].startswith(f"2 rows of {path} skipped; first: ")

@@ -95,10 +95,15 @@ def read_examples(
         )
     else:
         found = _texts(file, data, numeric, labelled, report)
+    note_skipped(notes, report, path)
+    return found
+
+
+def note_skipped(notes: Notes, report: ReadReport, path: str) -> None:
+    """Say how many rows of a file were left out, if any were."""
     if report.bad_rows:
         rows = counted(report.bad_rows, "row")
         notes.add(f"{rows} of {path} skipped; first: {report.bad_examples[0]}")
-    return found
 
 
 def _texts(

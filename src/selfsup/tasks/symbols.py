@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.files import plain_suffix
+from selfsup.data.files import ReadReport, bad_row, plain_suffix
 from selfsup.data.keys import permute
 from selfsup.data.tables import read_rows
 from selfsup.data.tokenizers import Tokenizer
@@ -21,7 +21,7 @@ from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.tasks.encoding import frame_tokens
 from selfsup.tasks.labelled import TextExample, label_text, number_of
-from selfsup.tasks.reading import Notes, read_examples
+from selfsup.tasks.reading import Notes, note_skipped, read_examples
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -71,15 +71,7 @@ def read_symbols(
     """
     file = Path(path).expanduser()
     if file.is_file() and plain_suffix(file) in {".jsonl", ".ndjson", ".json"}:
-        rows = list(read_rows(file, [data.text_column, data.label_column]))
-        words = _has_words(values[0] for values, _ in rows)
-        found = []
-        for (value, label), where in rows:
-            if not isinstance(value, (list, str)) or not value:
-                raise UserError(f"'{data.text_column}' is no sequence", where=where)
-            symbols = symbols_of(value, words)
-            found.append(SymbolExample(symbols, _label(label, kind, where), where))
-        return found
+        return _from_json(file, path, data, kind, notes)
     if file.is_file() and plain_suffix(file) == ".data":
         data = data.model_copy(update={"format": "symbols"})
     numeric = kind == "regress"
@@ -89,6 +81,28 @@ def read_symbols(
         SymbolExample(symbols_of(e.text, words), e.label if e.label is not None else "", e.where)
         for e in cast("Sequence[TextExample]", examples)
     ]
+
+
+def _from_json(
+    file: Path, path: str, data: LabelledConfig, kind: TaskKind, notes: Notes
+) -> list[SymbolExample]:
+    """Examples whose sequences may be lists of symbols."""
+    report, skipping = ReadReport(), data.on_bad_row
+    columns = [data.text_column, data.label_column]
+    rows = list(read_rows(file, columns, on_bad_row=skipping, report=report))
+    words = _has_words(row.values[0] for row in rows)
+    found = []
+    for (value, label), where in rows:
+        try:
+            if not isinstance(value, (list, str)) or not value:
+                raise UserError(f"'{data.text_column}' is no sequence", where=where)
+            answer = _label(label, kind, where)
+        except UserError as problem:
+            bad_row(skipping, report, problem)
+            continue
+        found.append(SymbolExample(symbols_of(value, words), answer, where))
+    note_skipped(notes, report, path)
+    return found
 
 
 def _label(value: Any, kind: TaskKind, where: str) -> str | float:
