@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +91,7 @@ def measure_apart(system: str, shape: str, source: str, steps: int) -> dict[str,
 
 def finish(name: str, args: argparse.Namespace, figures: dict[str, Any]) -> None:
     """Keep the result (not of a quick run) and print it as the last line."""
-    command = f"python benchmarks/{name}.py" + (" --quick" if args.quick else "")
+    command = shlex.join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     result = {"benchmark": name, "command": command, "machine": machine(), **figures}
     if not args.quick:
         folder = ROOT / "benchmarks" / "results"

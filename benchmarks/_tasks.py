@@ -32,11 +32,13 @@ def minilm() -> Path:
 def squad_parts(data: Path, folder: Path) -> tuple[Path, Path]:
     """SQuAD v1.1 dev, parted by its re-split's lists of questions into two files."""
     source = data / "text" / "squad"
+    files = [folder / f"{part}.json" for part in ("train", "dev")]
+    if all(file.is_file() for file in files):  # written before; another process may be reading
+        return files[0], files[1]
     with lzma.open(source / "dev-v1.1.json.xz", "rt", encoding="utf-8") as handle:
         content = json.load(handle)
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for part in ("train", "dev"):
+    for part, file in zip(("train", "dev"), files, strict=True):
         wanted = set((source / f"resplit_{part}_ids.txt").read_text().split())
         articles = []
         for article in content["data"]:
@@ -46,8 +48,7 @@ def squad_parts(data: Path, folder: Path) -> tuple[Path, Path]:
                 if questions:
                     paragraphs.append({**paragraph, "qas": questions})
             articles.append({"paragraphs": paragraphs})
-        files.append(folder / f"{part}.json")
-        files[-1].write_text(json.dumps({"version": "1.1", "data": articles}))
+        file.write_text(json.dumps({"version": "1.1", "data": articles}))
     return files[0], files[1]
 
 
@@ -219,12 +220,13 @@ def peer_scores(model: Any, part: AnySet) -> dict[str, float]:
     lengths = np.array([len(x) for x in objective.ids])
     collector = part.collector()
     model.eval()
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    device = next(model.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         for length in np.unique(lengths):
             members = np.flatnonzero(lengths == length)
             for first in range(0, len(members), 64):
                 rows = members[first : first + 64]
-                batch = objective.batch(Examples(rows, rows * 0), Key(0))
+                batch = objective.batch(Examples(rows, rows * 0), Key(0)).to(device)
                 tokens = batch.sequences.tokens.view(len(rows), -1)
                 types = batch.sequences.types
                 out = model(
@@ -238,7 +240,7 @@ def peer_scores(model: Any, part: AnySet) -> dict[str, float]:
                     answers = out.logits.flatten(0, 1)[batch.places]
                 else:
                     answers = out.logits
-                collector.add(batch, answers.float())
+                collector.add(batch, answers.float().cpu())
     return collector.scores()
 
 

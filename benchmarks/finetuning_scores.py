@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ NAMES = ("WNLI", "RTE", "MRPC", "SICK", "STS-B", "CoLA", "EWT", "SST-2", "SQuAD"
 CELLS = ROOT / "runs" / "bench-scores"
 
 
+@cache  # the settings and the tokens of a task
 def prepared(data: Path, task: str, limit: int, epochs: float) -> Any:
     from selfsup.models.hub import load
     from selfsup.tasks.reading import read_parts

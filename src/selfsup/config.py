@@ -39,6 +39,9 @@ class DataConfig(Section):
     """Share of the documents held out for evaluation, chosen by document hash."""
     length: Annotated[int, Field(ge=16)] = 128
     """Tokens in one row of a batch, special tokens included."""
+    short: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the pieces that are cut shorter than a row has room for, so that a model trained on long
+    rows meets short texts too (BERT's short sequences, there 0.1).  Held-out rows are never cut so."""
     min_characters: Annotated[int, Field(ge=0)] = 1
     """Shorter documents are dropped and counted."""
     duplicates: Literal["drop", "keep"] = "drop"

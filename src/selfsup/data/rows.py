@@ -6,19 +6,25 @@ to the next.  So every row is full of real tokens and all shapes are static.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, repeat
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.corpus import Split
+from selfsup.data.keys import uniform
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 
 SHORTEST_PIECE = 8
 """Tokens; a document's piece is not made shorter than this to fill the end of a row."""
+SHORTEST_SEQUENCE = 16
+"""Tokens, special ones included, that a piece cut short has at least room for."""
+_DRAWN_AT_ONCE = 4096
+_SHORT = 0x5407
 
 Span = tuple[int, int]
 """A stretch of the token stream: (begin, end)."""
@@ -53,12 +59,22 @@ class PackedRows:
     """Rows of each source."""
 
     @staticmethod
-    def build(split: Split, length: int, overhead: int) -> PackedRows:
-        """Plan the rows of a split."""
+    def build(split: Split, length: int, overhead: int, short: float = 0.0) -> PackedRows:
+        """Plan the rows of a split.
+
+        Args:
+            split: the documents' tokens.
+            length: tokens in a row.
+            overhead: special tokens of each piece.
+            short: share of the pieces that are cut to a length drawn log-uniformly from
+                `SHORTEST_SEQUENCE` to `length`, special tokens included; after Devlin et al. 2019,
+                who draw uniformly.  The rows are the same at every call.
+        """
         firsts: list[int] = []
         pieces: list[tuple[int, int, int]] = []
         counts = [0] * (int(split.sources.max(initial=0)) + 1)
         room, source = 0, -1
+        sizes = _sizes(length, overhead, short)
         offsets, origins = split.documents.tolist(), split.sources.tolist()
         for document, origin in enumerate(origins):
             begin, end = offsets[document], offsets[document + 1]
@@ -68,7 +84,7 @@ class PackedRows:
                     firsts.append(len(pieces))
                     counts[origin] += 1
                     room, source = length, origin
-                take = min(end - begin, room - overhead)
+                take = min(end - begin, room - overhead, next(sizes))
                 pieces.append((begin, begin + take, document))
                 begin += take
                 room -= take + overhead
@@ -98,6 +114,19 @@ class PackedRows:
         """Share of the rows' places that hold tokens (special ones included)."""
         used = int((self.pieces[:, 1] - self.pieces[:, 0] + self.overhead).sum())
         return used / max(1, len(self) * self.length)
+
+
+def _sizes(length: int, overhead: int, short: float) -> Iterator[int]:
+    """How many tokens of text each piece in turn may have."""
+    if not short:
+        yield from repeat(length - overhead)
+    for block in count(0, _DRAWN_AT_ONCE):
+        pieces = np.arange(block, block + _DRAWN_AT_ONCE)
+        lengths = SHORTEST_SEQUENCE * (length / SHORTEST_SEQUENCE) ** uniform(_SHORT, pieces, 1)
+        cut = uniform(_SHORT, pieces, 0) < short
+        yield from (
+            np.where(cut, lengths.round().astype(np.int64), length).clip(overhead + 1) - overhead
+        )
 
 
 def check_enough(rows: PackedRows, needed: int, what: str) -> None:

@@ -159,7 +159,7 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
         )
     config = config.model_copy(update={"model": model})
     needed = row_overhead(config.objective)
-    train = PackedRows.build(corpus.train, config.data.length, needed)
+    train = PackedRows.build(corpus.train, config.data.length, needed, config.data.short)
     heldout = PackedRows.build(corpus.heldout, config.data.length, needed)
     check_enough(train, config.train.batch_size, "training")
     check_enough(heldout, distributed.world_size(), "held-out")
@@ -198,6 +198,8 @@ def _fingerprint(prepared: Prepared) -> str:
     for key in FREE_SETTINGS:
         settings["train"].pop(key)
     settings["data"].pop("cache")
+    if not settings["data"]["short"]:  # what began before there was this setting goes on
+        settings["data"].pop("short")
     for source in settings["data"]["sources"]:
         source.pop("path")  # moved data is the same data: the digest says so
     text = json.dumps(settings, sort_keys=True)
