@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selfsup.nn.attention import Group
+from selfsup.nn.device import keep_freed_memory
 from selfsup.nn.plain_attention import plain_attention
-from selfsup.training.devices import keep_freed_memory
 
 from _common import arguments, finish
 

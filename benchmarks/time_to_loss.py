@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from selfsup.training.devices import choose_device, choose_precision
+from selfsup.nn.device import choose_device
+from selfsup.training.devices import choose_precision
 
 from _common import arguments, finish, imdb
 from _peers import config, peer_heldout, peer_model, prepared, train_peer

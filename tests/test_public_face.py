@@ -16,6 +16,7 @@ def test_names_and_arguments() -> None:
         "Predictor",
         "Sampling",
         "__version__",
+        "autoencoder_recipes",
         "complete",
         "embed",
         "fill",

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from selfsup import recipes
+    from selfsup import autoencoder_recipes, recipes
     from selfsup.finetune_config import FinetuneConfig
     from selfsup.models.autoencoder import AutoEncoder
     from selfsup.models.hub import load
@@ -32,6 +32,7 @@ __all__ = [
     "Predictor",
     "Sampling",
     "__version__",
+    "autoencoder_recipes",
     "complete",
     "embed",
     "fill",
@@ -64,8 +65,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "recipes":
-        return import_module("selfsup.recipes")
+    if name in ("recipes", "autoencoder_recipes"):
+        return import_module(f"selfsup.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'selfsup' has no attribute '{name}'")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

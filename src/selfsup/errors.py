@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 
 class UserError(Exception):
     """Something the user gave cannot be used.  The command line prints it as one line and exits with 2.
@@ -62,12 +64,23 @@ def at_least(least: int, value: float, where: str) -> None:
         raise UserError(f"must be at least {least}, not {value:g}", where=where)
 
 
+def check_count(least: int, value: object, where: str) -> None:
+    """Refuse what is no whole number, or one below the least that makes sense.
+
+    Raises:
+        UserError: it is.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UserError(f"must be a whole number, not {value!r}", where=where)
+    at_least(least, int(value), where)
+
+
 def check_seed(seed: int, where: str = "--seed") -> None:
     """Refuse a seed that not every generator takes: they are from 0 to 2^32 - 1, as in configurations.
 
     Raises:
-        UserError: it is below or above.
+        UserError: it is below or above, or no whole number.
     """
-    at_least(0, seed, where)
+    check_count(0, seed, where)
     if seed >= 2**32:
         raise UserError(f"must be at most {2**32 - 1}, not {seed}", where=where)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from selfsup.autoencoder_recipes import AUTOENCODERS
 from selfsup.config import (
     BytePairConfig,
     DataConfig,
@@ -177,10 +178,10 @@ def get(name: str) -> PretrainConfig:
         UserError: there is none; names the nearest.
     """
     if name not in RECIPES:
-        raise UserError(
-            f"unknown recipe '{name}'",
-            mend=nearest(name, list(RECIPES)) or "`selfsup recipes` lists them",
-        )
+        mend = nearest(str(name), list(RECIPES)) or "`selfsup recipes` lists them"
+        if name in AUTOENCODERS:
+            mend = "the recipes of auto-encoders are in `selfsup.autoencoder_recipes`"
+        raise UserError(f"unknown recipe '{name}'", mend=mend)
     return RECIPES[name]()
 
 

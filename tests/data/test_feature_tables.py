@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from selfsup.data.columns import as_columns, as_numbers, as_texts
 from selfsup.data.feature_tables import FeatureTable, Scaling
 from selfsup.errors import UserError
 
@@ -141,6 +142,32 @@ def test_columns_can_be_left_out_after_learning() -> None:
     )
     with pytest.raises(UserError, match="no column is left to learn from without 'size', 'flat'"):
         table.leave_out(["size", "flat"])
+
+
+def test_dates_are_words_and_spans_of_time_are_numbers() -> None:
+    moments = np.array(["2020-01-05T13:30:00.5", "2020-01-06", "NaT"], "datetime64[ms]")
+    assert as_numbers(moments) is as_numbers(moments.astype(object)) is None
+    wanted = ["2020-01-05T13:30:00.5", "2020-01-06", None]
+    for same in (moments, moments.astype("datetime64[ns]"), moments.astype(object)):
+        assert as_texts(same) == wanted
+    hours = np.array(["2020-01-05T13", "2020-01-06T00"], "datetime64[h]")
+    assert as_texts(hours) == ["2020-01-05T13:00:00", "2020-01-06"]
+    spans = as_numbers(np.array([90, "NaT"], "timedelta64[m]"))
+    assert spans is not None
+    np.testing.assert_array_equal(spans, [5400, np.nan])
+    assert as_numbers(np.array([1 + 2j])) is None
+
+
+class Frame:
+    """What is a data frame as far as names go."""
+
+    columns = ("a", "b", "a")
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    for twins in ({1: [1, 2], "1": [3, 4]}, Frame()):
+        with pytest.raises(UserError, match=r"column '[1a]' occurs 2 times; give each"):
+            as_columns(twins)
 
 
 def test_gaps_of_pandas_are_gaps() -> None:

@@ -305,6 +305,30 @@ def test_codes_that_are_none(digits: Path, tmp_path: Path) -> None:
         codes.sample(model, 2, prior="mixture", codes=good[:1])
 
 
+def test_codes_of_arrays_in_memory(digits: Path) -> None:
+    model = prepare(tiny(digits)).model
+    images = np.load(digits)["images"][:5]
+    x = codes.inputs(model, images)
+    np.testing.assert_array_equal(x, codes.inputs(model, images[:, None]))
+    np.testing.assert_array_equal(x, codes.inputs(model, images[..., None]))
+    z = codes.encode(model, x)
+    for same in (x.astype(np.float64), x[::-1][::-1], x.tolist()):
+        np.testing.assert_allclose(codes.encode(model, same), z, atol=1e-6)
+    x.flags.writeable = False
+    np.testing.assert_array_equal(codes.encode(model, x), z)
+    for bad, said in (
+        (x[:0], "there are no examples"),
+        (x * np.nan, "examples are finite numbers"),
+        (images, "examples of shape .* `inputs` makes them"),
+    ):
+        with pytest.raises(UserError, match=said):
+            codes.encode(model, bad)
+    with pytest.raises(UserError, match=r"0 to 255; multiply them by 255"):
+        codes.inputs(model, images / 255)
+    with pytest.raises(UserError, match="codes are finite numbers of shape"):
+        codes.sample(model, 2, prior="mixture", codes=z[:, :3])
+
+
 def test_a_constant_column_is_decoded_as_it_was(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     lines = ["a,const", *(f"{a:.3f},7" for a in random.normal(size=60))]
@@ -434,7 +458,7 @@ def test_parquet_trains_and_columns_are_left_out_in_use(
 def test_load_opens_an_auto_encoder(digits: Path, tmp_path: Path) -> None:
     import selfsup
 
-    train_autoencoder(tiny(digits), tmp_path / "run", quiet=True)
+    selfsup.pretrain(tiny(digits), tmp_path / "run", quiet=True)
     assert isinstance(selfsup.load(tmp_path / "run"), selfsup.AutoEncoder)
 
 

@@ -84,9 +84,8 @@ def _read(
 
 def _load(model: str, device: str) -> AutoEncoder:
     from selfsup.models.autoencoder_hub import load_autoencoder
-    from selfsup.training.devices import choose_device
 
-    return load_autoencoder(model, str(choose_device(device)))
+    return load_autoencoder(model, device)
 
 
 def _open(

@@ -163,10 +163,9 @@ def fill(
     if not given:
         raise UserError("no text", mend='give "a text with [MASK]", or --input FILE')
     from selfsup.models.hub import load_encoder
-    from selfsup.training.devices import choose_device
     from selfsup.uses import fill as filling
 
-    filled = filling.fill(load_encoder(model, str(choose_device(device))), given, top)
+    filled = filling.fill(load_encoder(model, device), given, top)
     if as_json:
         render.print_json([asdict(one) for one in filled])
     else:
@@ -205,7 +204,6 @@ def embed(
         at_least(1, batch_tokens, "--batch-tokens")
     texts = _texts(input, column)
     from selfsup.models.hub import load_encoder
-    from selfsup.training.devices import choose_device
     from selfsup.uses import embed as embedding
 
     options: dict[str, Any] = {
@@ -215,7 +213,7 @@ def embed(
     }
     if batch_tokens is not None:
         options["batch_tokens"] = batch_tokens
-    pretrained = load_encoder(model, str(choose_device(device)))
+    pretrained = load_encoder(model, device)
     if cut := embedding.count_cut(pretrained, texts):
         render.note(f"{cut} texts are longer than the model takes; their beginning counts")
     vectors = embedding.embed(pretrained, texts, **options)

@@ -81,7 +81,6 @@ def generate(
     if not prompts:
         raise UserError("no prompt", mend='give --prompt "a text", or --input FILE')
     from selfsup.models.decoder_hub import load_decoder
-    from selfsup.training.devices import choose_device
     from selfsup.uses import generate as writing
     from selfsup.uses.sampling import Sampling
 
@@ -97,7 +96,7 @@ def generate(
         samples=samples,
         seed=seed,
     )
-    decoder = load_decoder(model, str(choose_device(device)))
+    decoder = load_decoder(model, device)
     writer = writing.Writer(decoder, precision=precision, int8=int8, batch=batch)
     pieces = writer.generate(prompts, sampling, cut=not no_cut)
     if len(prompts) == samples == 1 and not (as_json or output):

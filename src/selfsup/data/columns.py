@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -25,8 +27,10 @@ def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
         UserError: another shape, columns of unequal length, or no row.
     """
     if isinstance(table, Mapping):
-        columns = {str(name): np.asarray(values) for name, values in table.items()}
+        refuse_twins([str(name) for name in table], where)
+        columns = {str(name): np.atleast_1d(values) for name, values in table.items()}
     elif hasattr(table, "columns"):
+        refuse_twins([str(name) for name in table.columns], where)
         columns = {str(name): np.asarray(table[name]) for name in table.columns}
     else:
         array = np.asarray(table)
@@ -41,15 +45,29 @@ def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
     return columns
 
 
+def refuse_twins(names: list[str], where: str = "") -> None:
+    """Refuse two columns of one name."""
+    for name, times in Counter(names).items():
+        if times > 1:
+            what = f"column '{name}' occurs {times} times"
+            raise UserError(what, where=where, mend="give each column a name of its own")
+
+
 def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
     """A column as numbers, gaps as NaN; None when some value is no number."""
     if raw.dtype.kind in "fiub":
         return raw.astype(np.float64)
+    if raw.dtype.kind in "Mc":
+        return None
+    if raw.dtype.kind == "m":  # spans of time, in seconds whatever their unit
+        return np.asarray(raw / np.timedelta64(1, "s"), np.float64)
     values = np.empty(len(raw))
     for i, value in enumerate(raw):
         if is_missing(value):
             values[i] = np.nan
             continue
+        if isinstance(value, (np.datetime64, complex, np.complexfloating)):
+            return None
         try:
             values[i] = float(value)
         except (TypeError, ValueError):
@@ -63,10 +81,24 @@ def as_texts(raw: NDArray[Any]) -> list[str | None]:
 
 
 def _word(value: Any) -> str:
-    """A value as a category's name; 3.0 and 3 are the same."""
+    """A value as a category's name; 3.0 and 3 are the same, and so are a moment's ways to be written."""
+    if isinstance(value, (np.datetime64, date)):
+        return _moment(value)
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value).strip()
+
+
+def _moment(value: np.datetime64 | date) -> str:
+    """A date, with its time where it has one: `2020-01-05`, `2020-01-05T13:30:00.5`."""
+    if isinstance(value, np.datetime64):
+        coarse = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D", "h", "m")
+        text = str(value.astype("datetime64[s]") if coarse else value)
+    else:
+        text = value.isoformat()
+    if "." in text and "+" not in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.removesuffix("T00:00:00")
 
 
 def is_missing(value: Any) -> bool:

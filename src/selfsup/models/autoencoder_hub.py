@@ -15,6 +15,7 @@ from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build
 from selfsup.models.model_folder import find_model_folder, read_json
 from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.nn.device import choose_device
 
 MODEL_TYPE = "selfsup-autoencoder"
 
@@ -65,12 +66,12 @@ def refuse_autoencoder(settings: Mapping[str, Any], folder: Path, what: str) -> 
         )
 
 
-def load_autoencoder(name: str | Path, device: str = "cpu") -> AutoEncoder:
+def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> AutoEncoder:
     """Open an auto-encoder.
 
     Args:
         name: a run folder, a model folder, or (with the extra `hub`) a hub name.
-        device: where the weights go.
+        device: where the weights go: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:
         UserError: no auto-encoder; settings that do not fit; a missing, extra or misshapen tensor.
@@ -96,4 +97,4 @@ def load_autoencoder(name: str | Path, device: str = "cpu") -> AutoEncoder:
     with torch.no_grad():
         for tensor_name, parameter in own.items():
             parameter.copy_(tensors[tensor_name])
-    return model.eval().to(device)
+    return model.eval().to(choose_device(device))

@@ -33,6 +33,9 @@ from selfsup.models.model_folder import (
     write_model,
 )
 from selfsup.models.transformer import CausalLanguageModel
+from selfsup.nn.device import choose_device
+
+_DECODERS_MEND = "give a model trained by `next-token` (recipes gpt2-… and llama-…), GPT-2 or Llama"
 
 
 @dataclass
@@ -81,13 +84,27 @@ def names_decoder(name: str | Path) -> bool:
     return is_decoder(read_json(find_model_folder(name) / "config.json"))
 
 
-def load_decoder(name: str | Path, device: str = "cpu") -> PretrainedDecoder:
+def as_decoder(model: object) -> PretrainedDecoder:
+    """A decoder that was opened, or what `load_decoder` takes.
+
+    Raises:
+        UserError: another kind of model, or one that cannot be opened.
+    """
+    if isinstance(model, (str, Path)):
+        return load_decoder(model)
+    if not isinstance(model, PretrainedDecoder):
+        what = f"a decoder is expected, not {type(model).__name__}"
+        raise UserError(what, mend=_DECODERS_MEND)
+    return model
+
+
+def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> PretrainedDecoder:
     """Open a pre-trained decoder.
 
     Args:
         name: a run folder, a model folder (selfsup's, or Hugging Face's GPT-2, Llama or Qwen2), or,
             with the extra `hub`, a hub name.
-        device: where the weights go.
+        device: where the weights go: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:
         UserError: not a model; an encoder or another architecture; a missing, extra, misshapen or
@@ -101,7 +118,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> PretrainedDecoder:
         raise UserError(
             "this model is no decoder: it fills blanks, it does not write on",
             where=str(folder),
-            mend="give a model trained by `next-token` (recipes gpt2-… and llama-…), GPT-2 or Llama",
+            mend=_DECODERS_MEND,
         )
     own = settings.get("selfsup") or {}
     config = read_config(settings, own, read_decoder_settings, folder / "config.json")
@@ -123,7 +140,7 @@ def load_decoder(name: str | Path, device: str = "cpu") -> PretrainedDecoder:
     check_tokenizer(tokenizer, config, own, folder)
     architectures = settings.get("architectures") or [kind]
     return PretrainedDecoder(
-        model=model.eval().to(device),
+        model=model.eval().to(choose_device(device)),
         tokenizer=tokenizer,
         config=config,
         path=folder,

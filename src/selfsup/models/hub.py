@@ -39,6 +39,7 @@ from selfsup.models.model_folder import (
     write_model,
 )
 from selfsup.models.transformer import CausalLanguageModel, MaskedLanguageModel, Transformer
+from selfsup.nn.device import choose_device
 
 _HEAD = ("head_dense.", "head_norm.", "head_bias")
 
@@ -76,7 +77,9 @@ class Pretrained:
         return digest(self.tokenizer, self.config, kept)
 
 
-def load(name: str | Path, device: str = "cpu") -> Pretrained | PretrainedDecoder | AutoEncoder:
+def load(
+    name: str | Path, device: str | torch.device = "cpu"
+) -> Pretrained | PretrainedDecoder | AutoEncoder:
     """Open a model, whichever kind it is; see `load_encoder`, `load_decoder`, `load_autoencoder`."""
     folder = find_model_folder(name)
     settings = read_json(folder / "config.json")
@@ -85,13 +88,37 @@ def load(name: str | Path, device: str = "cpu") -> Pretrained | PretrainedDecode
     return (load_decoder if is_decoder(settings) else load_encoder)(folder, device)
 
 
-def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
+def as_encoder(model: object) -> Pretrained:
+    """A pre-trained encoder that was opened, or what `load_encoder` takes.
+
+    Raises:
+        UserError: another kind of model, or one that cannot be opened.
+    """
+    if isinstance(model, (str, Path)):
+        return load_encoder(model)
+    if isinstance(model, PretrainedDecoder):
+        raise _no_encoder(model.path)
+    if not isinstance(model, Pretrained):
+        what = f"an encoder is expected, not {type(model).__name__}"
+        raise UserError(what, mend="give what `selfsup.load` opens, or its folder")
+    return model
+
+
+def _no_encoder(folder: Path) -> UserError:
+    return UserError(
+        "this model is a decoder: it reads to the left only",
+        where=str(folder),
+        mend="it writes (`selfsup generate`); this needs an encoder, such as BERT",
+    )
+
+
+def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretrained:
     """Open a pre-trained encoder.
 
     Args:
         name: a run folder, a model folder (selfsup's, Hugging Face's BERT or ModernBERT, or a
             sentence-transformers folder of one), or, with the extra `hub`, a hub name.
-        device: where the weights go.
+        device: where the weights go: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:
         UserError: not a model; a decoder or another architecture; a missing, extra, misshapen or
@@ -101,11 +128,7 @@ def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
     settings = read_json(folder / "config.json")
     refuse_autoencoder(settings, folder, "it reads no text")
     if is_decoder(settings):
-        raise UserError(
-            "this model is a decoder: it reads to the left only",
-            where=str(folder),
-            mend="it writes (`selfsup generate`); this needs an encoder, such as BERT",
-        )
+        raise _no_encoder(folder)
     tensors = read_weights(folder)
     own = settings.get("selfsup") or {}
     kind = str(settings.get("model_type", ""))
@@ -136,7 +159,7 @@ def load_encoder(name: str | Path, device: str = "cpu") -> Pretrained:
     pooling, normalize, longest = _sentence_settings(folder, config.max_length)
     architectures = settings.get("architectures") or [kind]
     return Pretrained(
-        model=model.eval().to(device),
+        model=model.eval().to(choose_device(device)),
         tokenizer=tokenizer,
         config=config,
         path=folder,

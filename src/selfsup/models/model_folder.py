@@ -18,6 +18,8 @@ from selfsup.errors import UserError
 
 def find_model_folder(name: str | Path) -> Path:
     """The folder with `config.json` that MODEL means: a run folder, a model folder, or a hub name."""
+    if not str(name).strip():
+        raise UserError("no model is named", mend="give a run folder or a model folder")
     path = Path(name).expanduser()
     if (path / "model" / "config.json").is_file():
         return path / "model"

@@ -19,6 +19,7 @@ from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, read_json
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
 from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.nn.device import choose_device
 
 Answer = Literal["class", "number", "tag", "span"]
 
@@ -160,7 +161,7 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
 
     Args:
         name: a run folder, a model folder, or, with the extra `hub`, a hub name.
-        device: where the weights go.
+        device: where the weights go: `cpu`, `cuda`, `cuda:1`, or `auto`.
 
     Raises:
         UserError: no model, one without a task's head, or a head of another kind.
@@ -183,7 +184,7 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
     _put_head(model, tensors, _theirs(family(body.config), spec, answer), folder)
     task = dict(own.get("task") or {})
     return Finetuned(
-        model=model.eval().to(device),
+        model=model.eval().to(choose_device(device)),
         tokenizer=body.tokenizer,
         answer=answer,
         labels=labels,

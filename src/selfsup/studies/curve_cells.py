@@ -20,6 +20,7 @@ from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import Pretrained
 from selfsup.models.task_model import mean_vectors
+from selfsup.nn.device import choose_device
 from selfsup.studies.curve_mistakes import mistakes
 from selfsup.studies.curve_samples import (
     Material,
@@ -40,7 +41,7 @@ from selfsup.tasks.labelled import TaggedSentence, TextExample
 from selfsup.tasks.metrics import class_scores, regression_scores
 from selfsup.tasks.tagging import score_tags
 from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set
-from selfsup.training.devices import choose_device, choose_precision
+from selfsup.training.devices import choose_precision
 from selfsup.training.metrics import read_metrics
 from selfsup.uses.finetuning import Sets, fit
 

@@ -18,6 +18,7 @@ from typing import Any
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import load_encoder
+from selfsup.nn.device import choose_device
 from selfsup.studies import curve_report
 from selfsup.studies.curve_cells import Bench, Cell, Start, majority_score
 from selfsup.studies.curve_finding import (
@@ -30,7 +31,7 @@ from selfsup.studies.curve_finding import (
 )
 from selfsup.studies.curve_samples import Material, label_counts, read_material
 from selfsup.studies.study_folder import open_folder
-from selfsup.training.devices import choose_device, choose_precision
+from selfsup.training.devices import choose_precision
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress, clock
 from selfsup.uses.finetuning import depends_on, fingerprint

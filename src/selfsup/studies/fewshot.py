@@ -22,7 +22,6 @@ from selfsup.studies.fewshot_figure import draw_shots
 from selfsup.studies.fewshot_finding import finding
 from selfsup.studies.study_folder import open_folder
 from selfsup.tasks.prompts import Example, PromptTask, read_prompt_task
-from selfsup.training.devices import choose_device
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
 from selfsup.uses import fewshot
@@ -111,7 +110,7 @@ def run(
     test = None if test_file is None else read_prompt_task(Path(test_file), **layout)
     parts = fewshot.part(task, test, limit=chosen.limit, seed=chosen.seed)
     names = _names(models)
-    opened = [load_decoder(m, str(choose_device(device))) for m in models]
+    opened = [load_decoder(m, device) for m in models]
     folder = Path(out)
     with locked(folder):
         display = Progress(quiet=quiet, title="few-shot")

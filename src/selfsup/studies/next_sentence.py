@@ -10,8 +10,9 @@ import numpy as np
 from selfsup.config import PretrainConfig
 from selfsup.errors import UserError, at_least
 from selfsup.models.hub import load_encoder
+from selfsup.nn.device import choose_device
 from selfsup.studies.figures import draw_pairs
-from selfsup.training.devices import choose_device, choose_precision
+from selfsup.training.devices import choose_precision
 from selfsup.training.evaluation import Evaluation, Evaluator
 from selfsup.training.metrics import read_metrics
 from selfsup.training.progress import Progress

@@ -1,11 +1,11 @@
-"""What this machine can do: device, precision, and the rate of its matrix products."""
+"""What this machine can do: number formats, and the rate of its matrix products."""
 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import torch
 
@@ -13,7 +13,6 @@ from selfsup.errors import UserError
 from selfsup.training import distributed
 
 _PROBE_SECONDS = 0.15
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 _GAIN = 1.15  # bf16 must be this much faster before `auto` takes it
 
 
@@ -38,41 +37,6 @@ class Precision:
         return torch.autocast(device.type, self.dtype)
 
 
-@cache
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed, for the next batch's tensors.
-
-    By default glibc gives every large tensor fresh pages and takes them back at once; a step of a
-    small model spent some 15 % of its time on that, reading texts a quarter (docs/log.md).  Other C
-    libraries are left alone.
-    """
-    import ctypes
-
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "gnu_get_libc_version"):
-            libc.mallopt(_M_MMAP_MAX, 0)
-            libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
-            libc.mallopt(_M_TOP_PAD, 1 << 26)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:N`; a CPU is made ready (`keep_freed_memory`)."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"unknown device '{name}'", mend="use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device '{name}' is not here", mend="use --device cpu")
-    if device.type not in {"cpu", "cuda"}:
-        raise UserError(f"device '{name}' is not supported", mend="use auto, cpu, cuda or cuda:0")
-    if device.type == "cpu":
-        keep_freed_memory()
-    return device
-
-
 @lru_cache(maxsize=8)
 def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of a plain matrix product, the best of a few; takes about a fifth of a second."""
@@ -93,8 +57,24 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     return best
 
 
+def check_precision(name: str) -> None:
+    """Refuse what is no number format of ours.
+
+    Raises:
+        UserError: another name.
+    """
+    if name not in ("fp32", "bf16", "auto"):
+        mend = "use fp32, bf16 or auto"
+        raise UserError(f"unknown precision '{name}'", where="--precision", mend=mend)
+
+
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """fp32 or bf16; `auto` takes bf16 where a short probe shows that it is faster."""
+    """fp32 or bf16; `auto` takes bf16 where a short probe shows that it is faster.
+
+    Raises:
+        UserError: another name.
+    """
+    check_precision(name)
     if name == "fp32":
         return Precision(torch.float32, "asked for", product_rate(device, torch.float32))
     if name == "bf16":

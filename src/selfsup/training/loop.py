@@ -19,14 +19,11 @@ from selfsup.data.files import import_extra
 from selfsup.data.keys import Key, hash64
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import Interrupted, NonFiniteLoss, UserError
+from selfsup.nn.device import choose_device
 from selfsup.objectives.protocol import AnyObjective, Score
 from selfsup.train_config import TrainConfig
 from selfsup.training import checkpoints, distributed
-from selfsup.training.devices import (
-    choose_device,
-    choose_precision,
-    seed_draws,
-)
+from selfsup.training.devices import choose_precision, seed_draws
 from selfsup.training.diagnosis import explain_non_finite
 from selfsup.training.evaluation import Examination
 from selfsup.training.feed import Feed

@@ -16,6 +16,7 @@ from torch import nn
 
 from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.autoencoder_recipes import described
+from selfsup.config_base import check_config
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.observations import Observations, fit_spec, read_observations, split
 from selfsup.data.sampler import Examples, Sampler
@@ -231,6 +232,7 @@ def train_autoencoder(
         UserError: bad data or configuration, or a folder that another run uses.
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
+    check_config(config, AutoEncoderConfig, "`selfsup.autoencoder_recipes.get(NAME)`")
     folder = Path(out)
     if config.train.processes > 1:
         what = "auto-encoders train in one process"

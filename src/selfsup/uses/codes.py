@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfsup.data.images import ImageSpec
+from selfsup.data.images import ImageSpec, channels_first
 from selfsup.data.keys import uniform
 from selfsup.data.observations import Observations
-from selfsup.errors import UserError, at_least, check_seed
+from selfsup.errors import UserError, at_least, check_count, check_seed
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.objectives.corruption import normal_draws
@@ -30,9 +30,23 @@ _SAMPLE, _LIKELIHOOD = 7, 8
 """What draws are for, among keyed draws."""
 
 
-def inputs(model: AutoEncoder, observations: Observations) -> Floats:
-    """Examples as the model takes them; those of another kind or range are refused by name."""
+def inputs(model: AutoEncoder, given: Observations | Any) -> Floats:
+    """Examples as the model takes them; those of another kind or range are refused by name.
+
+    Args:
+        model: the auto-encoder.
+        given: images (count, channels, height, width), (count, height, width, channels) or, of one channel,
+            (count, height, width), in the range of training; a table (an array, a data frame, a mapping
+            of columns); or what was read from a file.
+
+    Returns:
+        (count, *input_shape), scaled and encoded as in training.
+    """
     images = isinstance(model.spec, ImageSpec)
+    observations = given
+    if not isinstance(given, Observations):
+        array = np.asarray(given) if images else given
+        observations = Observations(channels_first(array) if images else array, None, "")
     if images != observations.images:
         kinds = ("images", "a table") if images else ("a table", "images")
         what = f"the model takes {kinds[0]}, this is {kinds[1]}"
@@ -42,9 +56,32 @@ def inputs(model: AutoEncoder, observations: Observations) -> Floats:
     return model.spec.transform(observations.values, observations.where)
 
 
+def _examples(model: AutoEncoder, x: Any) -> Floats:
+    """Examples in the space of the model's inputs, in memory that torch takes."""
+    array = np.array(x, np.float32, order="C")
+    mend = "`inputs` makes them of images or a table"
+    if array.shape[1:] != model.input_shape:
+        what = f"examples of shape {array.shape[1:]}, the model takes {model.input_shape}"
+        raise UserError(what, mend=mend)
+    if not len(array):
+        raise UserError("there are no examples")
+    if not np.isfinite(array).all():
+        raise UserError("examples are finite numbers, these are not", mend=mend)
+    return array
+
+
 @torch.no_grad()
 def encode(model: AutoEncoder, x: Floats) -> Floats:
-    """(count, *code_shape) what the decoder would read of each example."""
+    """(count, *code_shape) what the decoder would read of each example.
+
+    Args:
+        model: the auto-encoder.
+        x: (count, *input_shape) as `inputs` gives them.
+
+    Raises:
+        UserError: none, another shape, or no finite numbers.
+    """
+    x = _examples(model, x)
     model.eval()
     batches = (torch.from_numpy(x[i : i + _BATCH]) for i in range(0, len(x), _BATCH))
     parts = [model.encode(batch.to(model.device)).z for batch in batches]
@@ -150,6 +187,10 @@ def sample(
     if codes is None or len(codes) < 2:
         mend = "give --data" if codes is None else "give more than one example as --data"
         raise UserError("a mixture is fitted on codes", where="--prior", mend=mend)
+    if codes.shape[1:] != model.code_shape or not np.isfinite(codes).all():
+        what = f"codes are finite numbers of shape {model.code_shape}, these are not"
+        raise UserError(what, mend="give what `encode` gave")
+    check_count(1, components, "components")
     mixed = _from_mixture(codes.reshape(len(codes), -1), count, components, temperature, seed)
     return decode(model, mixed.reshape(count, *model.code_shape))
 
@@ -181,10 +222,10 @@ def log_likelihood(
         model: a VAE.
         x: examples as the model takes them.
         draws: for each example.
-        seed: of the draws.
+        seed: of the draws; an example's place in `x` decides with it.
 
     Raises:
-        UserError: another bottleneck, or squared error, which is no density.
+        UserError: another bottleneck, squared error, which is no density, or examples that `encode` refuses.
     """
     if model.config.bottleneck.kind != "gaussian":
         raise UserError("likelihoods need a VAE", mend="train one: selfsup pretrain vae")
@@ -192,6 +233,7 @@ def log_likelihood(
         raise UserError("squared error is no density", mend="use gaussian or bernoulli")
     at_least(1, draws, "draws")
     check_seed(seed, "seed")
+    x = _examples(model, x)
     model.eval()
     out = np.empty(len(x))
     for i in range(len(x)):

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from selfsup.data.batching import by_length
-from selfsup.errors import UserError
-from selfsup.models.hub import Pretrained
+from selfsup.data.inputs import list_texts
+from selfsup.errors import UserError, check_count
+from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.models.task_model import mean_vectors
+from selfsup.nn.device import keep_freed_memory
 from selfsup.nn.products import weights_laid_out
 from selfsup.nn.sequences import Sequences
-from selfsup.training.devices import Precision, choose_precision, keep_freed_memory
+from selfsup.training.devices import Precision, check_precision, choose_precision
 
 _CHUNK = 4096  # texts tokenised at once, so that memory stays bounded
 
 
 def embed(
-    pretrained: Pretrained,
-    texts: Sequence[str],
+    pretrained: Pretrained | str | Path,
+    texts: Iterable[str],
     *,
     pooling: str = "auto",
     normalize: bool | None = None,
@@ -34,7 +37,7 @@ def embed(
     the process keeps the memory of its largest batch until it ends.
 
     Args:
-        pretrained: from `selfsup.load`.
+        pretrained: from `selfsup.load`, or what that takes.
         texts: longer ones than the model reads are cut at the end (`count_cut` counts them).
         pooling: `mean` over all tokens, `cls` for the first token's vector, or `auto`: as the
             model's folder says, else `mean`.
@@ -42,10 +45,13 @@ def embed(
         batch_tokens: tokens read at once.
         precision: `fp32`; `bf16` is faster where the processor has it, and close (cosine 0.9999 in
             docs/log.md); `auto` takes it where a probe shows gain.
+
+    Raises:
+        UserError: no encoder, an item that is no text, or a bad setting.
     """
-    if precision not in {"fp32", "bf16", "auto"}:
-        mend = "use fp32, bf16 or auto"
-        raise UserError(f"unknown precision '{precision}'", where="--precision", mend=mend)
+    check_precision(precision)
+    check_count(1, batch_tokens, "--batch-tokens")
+    pretrained, texts = as_encoder(pretrained), list_texts(texts)
     pooling = pretrained.pooling if pooling == "auto" else pooling
     if pooling not in {"mean", "cls"}:
         raise UserError(f"unknown pooling '{pooling}'", where="--pooling", mend="use mean or cls")

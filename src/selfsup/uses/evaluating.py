@@ -12,7 +12,6 @@ from selfsup.data.sources import ReadReport, read_documents
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
-from selfsup.training.devices import choose_device
 from selfsup.training.progress import Progress
 from selfsup.uses.likelihood import BATCH_TOKENS, Tell, bits_per_byte
 
@@ -46,7 +45,7 @@ def evaluate_decoder(
     source = SourceConfig(path=data, column=column, on_bad_row=on_bad_row)
     report = ReadReport()
     texts = [document.text for document in read_documents(source, report)]
-    pretrained = load_decoder(model, str(choose_device(device)))
+    pretrained = load_decoder(model, device)
     display = Progress(quiet=quiet, title="evaluate")
     try:
         result = evaluate_texts(

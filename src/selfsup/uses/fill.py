@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from selfsup.errors import UserError, at_least
-from selfsup.models.hub import Pretrained
+from selfsup.data.inputs import list_texts
+from selfsup.errors import UserError, check_count
+from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.nn.sequences import Sequences
 
 
@@ -38,21 +40,26 @@ class Filled:
 
 
 def fill(
-    pretrained: Pretrained, texts: Sequence[str], top: int = 5, batch_tokens: int = 4096
+    pretrained: Pretrained | str | Path,
+    texts: Iterable[str],
+    top: int = 5,
+    batch_tokens: int = 4096,
 ) -> list[Filled]:
     """Rank candidates for every [MASK] in every text.
 
     Several blanks in one text are guessed at the same time, each from the rest of the text.
 
     Args:
-        pretrained: from `selfsup.load`.
+        pretrained: from `selfsup.load`, or what that takes.
         texts: each with at least one `[MASK]`.
-        top: candidates for each blank.
+        top: candidates for each blank, at most all words but the special ones.
         batch_tokens: tokens read at once.
 
     Raises:
-        UserError: no blank in a text, or the model has no head or no mask token.
+        UserError: no blank in a text, an item that is no text, or the model is no encoder or has no
+            head or no mask token.
     """
+    pretrained, texts = as_encoder(pretrained), list_texts(texts)
     tokenizer, longest = pretrained.tokenizer, pretrained.max_length
     if not pretrained.has_head:
         raise UserError(
@@ -62,11 +69,13 @@ def fill(
         )
     if tokenizer.mask_id is None:
         raise UserError("its tokenizer has no [MASK] token", where=str(pretrained.path))
-    at_least(1, top, "--top")
+    check_count(1, top, "--top")
+    check_count(1, batch_tokens, "--batch-tokens")
     prepared = [_prepare(pretrained, text, number, longest) for number, text in enumerate(texts)]
     results: list[Filled] = []
     for batch in _batches(prepared, batch_tokens):
-        results.extend(_guess(pretrained, batch, min(top, tokenizer.vocab_size)))
+        words = tokenizer.vocab_size - len(tokenizer.special_ids)
+        results.extend(_guess(pretrained, batch, min(top, words)))
     return results
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 
+from selfsup.config_base import check_config
 from selfsup.data.sampler import Sampler
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig, with_budget
@@ -222,6 +223,7 @@ def finetune(
         UserError: bad data or configuration, or a folder that another run uses.
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
+    check_config(config, FinetuneConfig, "`selfsup.FinetuneConfig(model=…, task=…, data=…)`")
     folder = Path(out)
     with locked(folder):
         check_run_folder(folder, config, overwrite)

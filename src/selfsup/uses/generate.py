@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,11 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from selfsup.errors import UserError, at_least
-from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
+from selfsup.data.inputs import list_texts
+from selfsup.errors import UserError, check_count
+from selfsup.models.decoder_hub import PretrainedDecoder, as_decoder
 from selfsup.models.decoding import Decoding
 from selfsup.nn.cache import KeyValueCache, continuation, continuations
-from selfsup.training.devices import choose_precision
+from selfsup.training.devices import check_precision, choose_precision
 from selfsup.uses.sampling import Sampling, choose
 from selfsup.uses.token_text import TokenText
 
@@ -55,7 +56,7 @@ class Written:
 
 def generate(
     model: PretrainedDecoder | str | Path,
-    prompts: Sequence[str],
+    prompts: Iterable[str],
     sampling: Sampling | None = None,
     *,
     precision: str = "fp32",
@@ -88,7 +89,7 @@ def generate(
 
 def complete(
     model: PretrainedDecoder | str | Path,
-    prompts: Sequence[str],
+    prompts: Iterable[str],
     sampling: Sampling | None = None,
     *,
     precision: str = "fp32",
@@ -97,6 +98,7 @@ def complete(
     cut: bool = True,
 ) -> list[Written]:
     """Whole texts, by prompt and sample; as `generate`."""
+    prompts = list_texts(prompts, "prompt")
     pieces = generate(
         model, prompts, sampling, precision=precision, int8=int8, batch=batch, cut=cut
     )
@@ -171,11 +173,9 @@ class Writer:
         int8: bool = False,
         batch: int = 16,
     ) -> None:
-        if precision not in {"fp32", "bf16", "auto"}:
-            mend = "use fp32, bf16 or auto"
-            raise UserError(f"unknown precision '{precision}'", where="--precision", mend=mend)
-        at_least(1, batch, "--batch")
-        self.pretrained = model if isinstance(model, PretrainedDecoder) else load_decoder(model)
+        check_precision(precision)
+        check_count(1, batch, "--batch")
+        self.pretrained = as_decoder(model)
         self.int8, self.batch = int8, batch
         self.dtype = torch.float32
         if precision != "fp32":
@@ -184,7 +184,7 @@ class Writer:
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: Iterable[str],
         sampling: Sampling | None = None,
         *,
         cut: bool = True,
@@ -201,6 +201,7 @@ class Writer:
                 it may not; as many as `max_tokens`.
         """
         settings = sampling or Sampling()
+        prompts = list_texts(prompts, "prompt")
         if not prompts:
             raise UserError("no prompt", mend="give a text to write on from")
         ready = [self._prepare(p, i, settings, cut, reserve) for i, p in enumerate(prompts)]

@@ -151,7 +151,8 @@ def doctor() -> dict[str, Any]:
     import torch
 
     from selfsup.data.home import home
-    from selfsup.training.devices import choose_device, choose_precision, product_rate
+    from selfsup.nn.device import choose_device
+    from selfsup.training.devices import choose_precision, product_rate
 
     device = choose_device("auto")
     precision = choose_precision("auto", device)

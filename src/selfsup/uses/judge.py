@@ -16,7 +16,6 @@ import numpy as np
 from selfsup.data.files import import_extra
 from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
-from selfsup.training.devices import choose_device
 from selfsup.training.progress import Progress
 from selfsup.uses.generate import Writer, join
 from selfsup.uses.judge_tasks import JudgeTask, find_task, read_rows, write_rows
@@ -68,7 +67,7 @@ def judge(
     rows = {task.name: read_rows(task, data, limit) for task in chosen}
     if not own:
         import_extra("lm_eval", "judge", "selfsup judge")
-    pretrained = load_decoder(model, str(choose_device(device)))
+    pretrained = load_decoder(model, device)
     display = Progress(quiet=quiet, title="judge")
     try:
         if own:

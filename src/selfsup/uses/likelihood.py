@@ -9,15 +9,17 @@ most vocabularies hold words with the space before them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfsup.data.inputs import check_text, list_inputs, list_texts
 from selfsup.errors import UserError, at_least
-from selfsup.models.decoder_hub import PretrainedDecoder
+from selfsup.models.decoder_hub import PretrainedDecoder, as_decoder
 from selfsup.nn.cross_entropy import CHUNK, at_least_float32
 from selfsup.uses import shared_prefix
 
@@ -82,8 +84,8 @@ class Row:
 
 
 def score(
-    pretrained: PretrainedDecoder,
-    pairs: Sequence[tuple[str, str]],
+    pretrained: PretrainedDecoder | str | Path,
+    pairs: Iterable[tuple[str, str]],
     *,
     batch_tokens: int = BATCH_TOKENS,
     tell: Tell | None = None,
@@ -95,7 +97,7 @@ def score(
     read once.  The probabilities are over all rows of the output matrix, as in training.
 
     Args:
-        pretrained: from `load_decoder`.
+        pretrained: from `selfsup.load`, or what that takes.
         pairs: (context, continuation).  A context is read behind the tokenizer's begin token where
             the tokenizer frames texts with one; an empty context is that token, or the end token.
         batch_tokens: tokens read at once.
@@ -104,6 +106,13 @@ def score(
     Raises:
         UserError: a continuation without tokens, or longer than the model reads.
     """
+    pretrained, pairs = as_decoder(pretrained), list_inputs(pairs, "pair")
+    for number, pair in enumerate(pairs, start=1):
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            mend = "give (context, continuation)"
+            raise UserError("is no pair of texts", where=f"pair {number}", mend=mend)
+        for text in pair:
+            check_text(text, f"pair {number}")
     encoded = encode_pairs(pretrained, pairs)
     longest = pretrained.max_length
     rows, cuts = [], []
@@ -243,8 +252,8 @@ def _predicted(
 
 
 def bits_per_byte(
-    pretrained: PretrainedDecoder,
-    texts: Sequence[str],
+    pretrained: PretrainedDecoder | str | Path,
+    texts: Iterable[str],
     *,
     stride: int | None = None,
     batch_tokens: int = BATCH_TOKENS,
@@ -257,7 +266,7 @@ def bits_per_byte(
     guessed from at least `max_length - stride` before it.  The end of a document is not guessed.
 
     Args:
-        pretrained: from `load_decoder`.
+        pretrained: from `selfsup.load`, or what that takes.
         texts: whole documents; empty ones count nothing.
         stride: tokens by which a window moves, at most half of what the model reads; None: half.
         batch_tokens: tokens read at once.
@@ -266,6 +275,7 @@ def bits_per_byte(
     Raises:
         UserError: no text, or an impossible stride.
     """
+    pretrained, texts = as_decoder(pretrained), list_texts(texts)
     longest = pretrained.max_length
     stride = max(1, longest // 2) if stride is None else stride
     if not 1 <= stride <= max(1, longest // 2):

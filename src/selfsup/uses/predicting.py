@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from selfsup.data.files import check_output, listed, whole_file
+from selfsup.data.inputs import check_text, list_inputs
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned
+from selfsup.nn.device import choose_device
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.labelled import TaggedSentence, TextExample, unknown_labels
 from selfsup.tasks.reading import Notes, leave_out_unknown, read_examples
 from selfsup.tasks.squad import Question
 from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set, set_notes
-from selfsup.training.devices import choose_device, choose_precision
+from selfsup.training.devices import choose_precision
 
 _USUAL: dict[str, TaskKind] = {
     "class": "classify",
@@ -67,7 +71,7 @@ class Predictor:
         self.task = task_of(self.opened)
         self.batch_tokens = batch_tokens
 
-    def __call__(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+    def __call__(self, inputs: Iterable[Any]) -> list[dict[str, Any]]:
         """Answers, one for each input, in order.
 
         Args:
@@ -77,13 +81,15 @@ class Predictor:
         Raises:
             UserError: an input of another kind.
         """
-        if isinstance(inputs, str):
-            raise UserError("a list of inputs is expected, not one text", mend="write [text]")
-        examples = [self._example(x, number) for number, x in enumerate(inputs, start=1)]
+        given = list_inputs(inputs, "input")
+        examples = [self._example(x, number) for number, x in enumerate(given, start=1)]
         return self.predict(cast("Examples", examples))
 
     def _example(self, given: Any, number: int) -> TextExample | TaggedSentence | Question:
         where = f"input {number}"
+        given = given.tolist() if isinstance(given, np.ndarray) else given
+        for text in [given] if isinstance(given, str) else _texts_of(given):
+            check_text(text, where)
         match self.task.answer, given:
             case "span", {"question": str(question), "passage": str(passage)}:
                 name = str(given.get("id", number))
@@ -101,7 +107,8 @@ class Predictor:
             "span": "an object with `question` and `passage`",
             "tag": "a list of words",
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
-        raise UserError(f"this model reads {wanted}", where=where)
+        mend = f"it was given {str(given)[:40]} ({type(given).__name__})"
+        raise UserError(f"this model reads {wanted}", where=where, mend=mend)
 
     def predict(self, examples: Examples, notes: Notes | None = None) -> list[dict[str, Any]]:
         """Answers for examples that were read from a file.
@@ -175,6 +182,12 @@ class Predictor:
         if labelled and data.on_bad_row == "skip":
             return leave_out_unknown(examples, self.task.labels, notes, path)
         return examples
+
+
+def _texts_of(given: Any) -> list[str]:
+    """The texts that an input holds."""
+    parts = given.values() if isinstance(given, Mapping) else given
+    return [x for x in parts if isinstance(x, str)] if isinstance(parts, Iterable) else []
 
 
 def predict_file(

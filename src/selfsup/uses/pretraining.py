@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.config import PretrainConfig
+from selfsup.config_base import check_config
 from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
 from selfsup.data.home import home
 from selfsup.data.rows import PackedRows, check_enough
@@ -30,6 +32,7 @@ from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress, clock
 from selfsup.training.state import Outcome
+from selfsup.uses.autoencoding import train_autoencoder
 from selfsup.uses.kinds import (
     AnyModel,
     AnyObjective,
@@ -208,27 +211,35 @@ def _fingerprint(prepared: Prepared) -> str:
 
 
 def pretrain(
-    config: PretrainConfig, out: str | Path, *, overwrite: bool = False, quiet: bool = False
+    config: PretrainConfig | AutoEncoderConfig,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
-    """Pre-train a model on unlabelled text.
+    """Pre-train a model on unlabelled text, or an auto-encoder on images or tables.
 
     Running it again with the same arguments goes on from the last checkpoint, or gives the result
     of a run that has finished.
 
     Args:
-        config: from a recipe (`selfsup.recipes.get`) or a file.
+        config: from a recipe (`selfsup.recipes.get`, `selfsup.autoencoder_recipes.get`) or a file.
         out: the run's folder.
         overwrite: start anew where a run lies already.
         quiet: print nothing.
 
     Returns:
         What `result.json` holds: held-out loss and accuracy, beside those of the untrained network
-        and of guessing without reading; tokens, minutes, speed, and where the model lies.
+        and of guessing without reading; tokens, minutes, speed, and where the model lies.  Of an
+        auto-encoder: as `train_autoencoder` says.
 
     Raises:
         UserError: bad data or configuration, or a folder that another run uses.
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
+    if isinstance(config, AutoEncoderConfig):
+        return train_autoencoder(config, out, overwrite=overwrite, quiet=quiet)
+    check_config(config, PretrainConfig, "`selfsup.recipes.get(NAME)`")
     folder = Path(out)
     if config.train.processes > 1 and not distributed.launched():
         return _launch(config, folder, overwrite, quiet)

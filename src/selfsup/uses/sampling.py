@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from selfsup.data.inputs import list_texts
 from selfsup.data.keys import uniform
-from selfsup.errors import UserError, at_least, check_seed
+from selfsup.errors import UserError, check_count, check_seed
 
 _PURPOSE = 0x67656E
 """Sets these draws apart from those that mask and shuffle with the same seed."""
@@ -44,18 +45,18 @@ class Sampling:
     repetition_penalty: float = 1.0
     """Logits of tokens that were read or written are divided by it (multiplied, where negative; Keskar et
     al. 2019)."""
-    stop: tuple[str, ...] = ()
-    """Texts at which writing ends; they are not given out."""
+    stop: str | Sequence[str] = ()
+    """A text or several, at which writing ends; they are not given out."""
     samples: int = 1
     """Texts for each prompt."""
     seed: int = 0
     """Of every draw; (seed, prompt, sample, token) decides alone."""
 
     def __post_init__(self) -> None:
-        at_least(1, self.max_tokens, "--max-tokens")
-        at_least(1, self.samples, "--samples")
+        check_count(1, self.max_tokens, "--max-tokens")
+        check_count(1, self.samples, "--samples")
         if self.top_k is not None:
-            at_least(1, self.top_k, "--top-k")
+            check_count(1, self.top_k, "--top-k")
         check_temperature(self.temperature, "0 (greedy) or more")
         _within("--top-p", 0 < self.top_p <= 1, self.top_p, "above 0 and at most 1")
         _within("--min-p", 0 <= self.min_p < 1, self.min_p, "at least 0 and below 1")
@@ -63,6 +64,8 @@ class Sampling:
         _within("--repetition-penalty", penalty > 0, penalty, "above 0 (1: none)")
         check_seed(self.seed)
         self._check_greedy()
+        stops = (self.stop,) if isinstance(self.stop, str) else self.stop
+        object.__setattr__(self, "stop", tuple(list_texts(stops, "stop text")))
         if "" in self.stop:
             raise UserError("an empty text stands everywhere", where="--stop")
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from selfsup import AutoEncoderDetector, AutoEncoderTransformer
-from selfsup.errors import UserError
+from selfsup.errors import BadInput, UserError
 from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.engine import MEASURES
 from selfsup.uses.detection.folder import load_detector, save_detector
@@ -157,6 +157,48 @@ def test_partial_fit_learns_what_came_later() -> None:
     detector.partial_fit(rows(400, 3) + 5)
     assert detector.score_samples(shifted).mean() > before + 1
     assert len(detector.engine_.references) == 800
+
+
+def test_rows_that_come_one_by_one_are_judged_as_rows_that_come_together() -> None:
+    fresh = rows(600, 7)
+    one_by_one = AutoEncoderDetector(steps=30).fit(TRAIN[:60])
+    for row in range(60, 160):
+        one_by_one.partial_fit(TRAIN[row : row + 1])
+    together = AutoEncoderDetector(steps=30).fit(TRAIN[:160])
+    found = [(d.predict(fresh) == -1).mean() for d in (one_by_one, together)]
+    assert found[0] == pytest.approx(found[1], abs=0.04)  # before, rows were their own references
+    assert one_by_one.calibration_.min() > 0
+    assert (one_by_one.engine_.folds >= 0).all()
+
+
+def test_equal_dates_are_equal_whatever_their_unit() -> None:
+    random = np.random.default_rng(0)
+    days = np.datetime64("2020-01-01") + random.integers(0, 5, 200)
+    table = {"x": random.normal(size=200), "day": days.astype("datetime64[ns]")}
+    detector = AutoEncoderDetector(steps=5).fit(table)
+    wanted = detector.score_samples(table)
+    for same in (days, days.astype("datetime64[us]"), days.astype(object), days.astype(str)):
+        assert (detector.score_samples({**table, "day": same}) == wanted).all()
+
+
+def test_what_is_kept_with_a_detector_is_json_under_other_names(tmp_path: Path) -> None:
+    first, second = (AutoEncoderDetector(steps=2, random_state=s).fit(TRAIN) for s in (0, 1))
+    save_detector(tmp_path / "det", first, note="mine")
+    for extra in ({"auc": np.float32(0.9)}, {"offset": 99.0}, {"params": "x"}):
+        for folder in ("det", "new"):
+            with pytest.raises(BadInput, match=next(iter(extra))):
+                save_detector(tmp_path / folder, second, **extra)
+    assert not (tmp_path / "new").exists()
+    again = load_detector(tmp_path / "det", device="auto")
+    assert (again.score_samples(NEW) == first.score_samples(NEW)).all()
+    with pytest.raises(UserError, match="unknown device 'junk'"):
+        load_detector(tmp_path / "det", device="junk")
+
+
+def test_p_values_of_nothing_are_nothing() -> None:
+    found = AutoEncoderDetector(steps=2).fit(TRAIN).p_values_of(np.array([np.nan, 1e9]))
+    assert np.isnan(found[0])
+    assert found[1] == 1 / (len(TRAIN) + 1)
 
 
 def test_references_stay_bounded() -> None:

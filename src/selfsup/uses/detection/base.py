@@ -12,11 +12,11 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from selfsup.data.columns import as_columns
+from selfsup.data.columns import as_columns, refuse_twins
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.files import listed
 from selfsup.errors import BadInput, UserError, nearest
-from selfsup.training.devices import choose_device
+from selfsup.nn.device import choose_device
 from selfsup.uses.detection.column_notes import (
     ColumnNote,
     ColumnWarning,
@@ -45,6 +45,8 @@ class AutoEncoderEstimator(
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
         """Rows (rows, width) in float64, gaps filled, not yet scaled."""
         try:
+            if hasattr(X, "columns"):
+                refuse_twins([str(name) for name in X.columns])
             if reset:
                 self._notes = []
                 self.table_ = self._learn_table(X) if _is_mapping(X) or _has_words(X) else None
@@ -227,6 +229,8 @@ class AutoEncoderEstimator(
         if codes.ndim != 2 or codes.shape[1] != self._n_features_out:
             what = f"codes of shape {codes.shape}, not (rows, {self._n_features_out})"
             raise BadInput(what, mend="give what transform returned")
+        if not len(codes):
+            raise BadInput("there are no codes", mend="give what transform returned")
         rows = self.scale_.inverse(self.engine_.decode(codes))
         if self.table_ is None:
             return rows

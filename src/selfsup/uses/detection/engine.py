@@ -81,13 +81,21 @@ class Engine:
     # ---- learning ------------------------------------------------------------------------------
 
     def learn(self, rows: Rows) -> None:
-        """Train on rows (rows, width), and take some as references; may be called again."""
+        """Train on rows (rows, width), and take some as references; may be called again.
+
+        Rows that are fewer than the references are learned together with these: alone they would leave a
+        member without rows, or make it forget the others.
+        """
         plan = self.plan
-        folds = self._folds(rows)
+        before = len(self.references) if len(rows) < len(self.references) else 0
+        together = np.concatenate([self.references[:before], rows])
+        all_folds = self._folds(together)
+        all_folds[:before] = self.folds[:before]
+        folds = all_folds[before:]
         train_ensemble(
             self.model.float(),
-            rows,
-            folds,
+            together,
+            all_folds,
             steps=plan.steps,
             batch_size=plan.batch_size,
             learning_rate=plan.learning_rate,

@@ -24,7 +24,8 @@ class AutoEncoderTransformer(AutoEncoderEstimator):
     Vincent et al. 2008, "Extracting and composing robust features with denoising autoencoders".
 
     Args:
-        code_size: numbers in a code; `auto`: half the columns, at most 8.
+        code_size: numbers in a code; `auto`: half the columns (rounded up), at most 8, and fewer than
+            the rows.
         members: auto-encoders; their codes are set side by side.
         hidden: units of the hidden layers.
         steps, batch_size, learning_rate: of the training, with Adam; `auto` steps: ten passes over the
@@ -227,11 +228,12 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
         return self.p_values_of(strange)
 
     def p_values_of(self, strangeness: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(rows,) the p-values of scores that were computed already: minus `score_samples`."""
+        """(rows,) the p-values of scores that were computed already: minus `score_samples`; of NaN, NaN."""
         check_is_fitted(self, "calibration_")
         below = np.searchsorted(self.calibration_, strangeness, side="left")
         count = len(self.calibration_)
-        return np.asarray((1 + count - below) / (count + 1))
+        found = (1 + count - below) / (count + 1)
+        return np.where(np.isnan(strangeness), np.nan, found)
 
     def explain(self, X: Any) -> NDArray[np.float64]:
         """(rows, columns) the share of each column in a row's strangeness; a row adds up to 1.

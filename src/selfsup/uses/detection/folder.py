@@ -12,8 +12,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from selfsup.data.feature_tables import FeatureTable
-from selfsup.errors import UserError
+from selfsup.data.files import whole_file
+from selfsup.errors import BadInput, UserError
 from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.nn.device import choose_device
 from selfsup.uses.detection.engine import Engine, Plan
 from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.scaling import RangeScale
@@ -29,11 +31,12 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
     Args:
         folder: made where it is missing; a detector in it is replaced.
         detector: fitted.
-        extra: what else `detector.json` shall keep (JSON).
+        extra: what else `detector.json` shall keep: what JSON knows, under names of your own.
 
     Raises:
         NotFittedError: the detector has learned nothing yet.
         TypeError: another estimator.
+        BadInput: something else to keep that JSON does not know, or under a name that is taken.
     """
     from safetensors.torch import save_file
 
@@ -41,7 +44,6 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         raise TypeError(f"an AutoEncoderDetector can be saved, not a {type(detector).__name__}")
     check_is_fitted(detector, "calibration_")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     engine = detector.engine_
     arrays = {name: getattr(engine, name) for name in _OWN}
     arrays |= {"center": detector.scale_.center, "width": detector.scale_.width}
@@ -68,17 +70,30 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         "n_features_in": detector.n_features_in_,
         "feature_names_in": None if names is None else [str(n) for n in names],
         "table": None if detector.table_ is None else detector.table_.state(),
-        **extra,
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_json(folder / "detector.json", settings)
+    if taken := sorted(settings.keys() & extra.keys()):
+        mend = "choose another name"
+        raise BadInput("the detector keeps something of its own there", where=taken[0], mend=mend)
+    for name, value in extra.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"cannot be kept as JSON ({error})", where=name) from None
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / "model.safetensors") as beside:
+        save_file(tensors, beside, metadata={"format": "pt"})
+    write_json(folder / "detector.json", {**settings, **extra})
 
 
 def load_detector(folder: Path | str, device: str = "cpu") -> AutoEncoderDetector:
     """Open a detector that `save_detector` or `selfsup detect fit` wrote; its scores are the same.
 
+    Args:
+        folder: where it lies.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto`.
+
     Raises:
-        UserError: no detector, or a file that does not fit.
+        UserError: no detector, a file that does not fit, or a device that is not here.
     """
     return open_detector(Path(folder), device)[0]
 
@@ -96,6 +111,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
     if not file.is_file():
         mend = "name a folder that `selfsup detect fit` made"
         raise UserError("no detector.json: this is no detector", where=str(folder), mend=mend)
+    device = str(choose_device(device))
     try:
         settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         plan = Plan(**{**settings["plan"], "device": device})
