@@ -215,6 +215,10 @@ def test_not_utf8_names_byte_and_line(tmp_path: Path) -> None:
     assert _texts(file, unit="line", on_bad_row="skip") == ["good", "schön"]
     file.write_bytes("hello\n".encode("utf-16"))
     assert "iconv -f UTF-16" in _message(file)
+    file.write_bytes("天气很好\n".encode("gbk"))
+    assert "it looks like GBK: iconv -f GB18030" in _message(file)
+    file.write_bytes("caf\xe9 na\xefve \xe9t\xe9\n".encode("latin-1"))
+    assert "GBK" not in _message(file)
 
 
 def test_bad_json_rows(tmp_path: Path) -> None:

@@ -140,5 +140,5 @@ def test_quotes_in_real_files() -> None:
 def test_a_whole_table_leaves_no_row_out_and_offers_no_flag(tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text("a,b\n1,2\n3\n")
-    with pytest.raises(UserError, match=r"t.csv:3: .*mend the row$"):
+    with pytest.raises(UserError, match=r"t.csv:3: .*quote fields with delimiters$"):
         read_table(file)

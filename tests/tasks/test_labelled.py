@@ -295,3 +295,10 @@ def test_class_weights_are_scikit_learns() -> None:
     np.testing.assert_allclose(ours, theirs)
     with pytest.raises(ValueError, match="no example of 'd'"):
         class_weights(labels, ("a", "d"))
+
+
+def test_a_column_without_any_text_is_named_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "nested.jsonl"
+    file.write_text('{"text": {"body": "a"}, "label": "x"}\n' * 3)
+    with pytest.raises(UserError, match=r"all 3 rows have no text .*; mend the file, or name ano"):
+        read_texts(file, text_column="text", label_column="label")

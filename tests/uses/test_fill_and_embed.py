@@ -138,3 +138,26 @@ def test_the_global_generator_is_untouched(trained: Pretrained) -> None:
     selfsup.fill(trained, ["a [MASK]"])
     load(trained.path)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_only_blanks_of_a_text_are_filled(trained: Pretrained) -> None:
+    """Spaces, capitals and words that the vocabulary lacks stay as they were given."""
+    text = "The CAT,  zqx 繁體 sees\ta red [MASK] . A[MASK]!"
+    (filled,) = selfsup.fill(trained, [text], top=1)
+    one, two = (blank[0] for blank in filled.blanks)
+    assert one.text == "bicycle"
+    tail = f"A{two.token.removeprefix('##')}!"
+    assert filled.best == f"The CAT,  zqx 繁體 sees\ta red bicycle . {tail}"
+
+
+def test_a_word_goes_on_without_a_space() -> None:
+    from selfsup.uses.fill import Candidate, _written
+
+    parts = [Candidate("##s", "##s", 0.5), Candidate("Ġof", "of", 0.5), Candidate("台", "台", 0.5)]
+    assert _written("the cat [MASK] are[MASK][MASK]北", "[MASK]", parts) == "the cats are of台北"
+
+
+@pytest.mark.parametrize("text", ["a ［MASK］ b", "a 【MASK】 b", "a ［ＭＡＳＫ］ b"])
+def test_brackets_of_another_keyboard(trained: Pretrained, text: str) -> None:
+    with pytest.raises(UserError, match="its brackets are not those of"):
+        selfsup.fill(trained, [text])

@@ -52,16 +52,15 @@ class ReadReport:
     may_skip: bool = True
     """Whether whoever reads can be told to skip rows: only then do messages offer it."""
 
-    def mend(self, rows: str, skipping: str = "leave such rows out") -> str:
-        """What can be done about rows that cannot be used, named as they are."""
-        return f"mend {rows}" + (f", or {skipping} with --on-bad-row skip" if self.may_skip else "")
+    def mend(self, how: str, skipping: str = "leave such rows out") -> str:
+        """What can be done about rows that cannot be used."""
+        return how + (f", or {skipping} with --on-bad-row skip" if self.may_skip else "")
 
 
 def bad_row(on_bad_row: OnBadRow, report: ReadReport, problem: UserError) -> None:
     """Stop at a row that cannot be used, or count it."""
     if on_bad_row == "stop":
-        mend = report.mend("the row")
-        mend = f"{problem.mend}; {mend}" if problem.mend else mend
+        mend = report.mend(problem.mend or "mend the row")
         raise UserError(problem.what, where=problem.where, mend=mend) from problem.__cause__
     report.bad_rows += 1
     if len(report.bad_examples) < _EXAMPLES:
@@ -294,10 +293,21 @@ def read_lines(path: Path, report: ReadReport) -> Iterator[Line]:
             mend = "convert it to UTF-8 (iconv -f … -t UTF-8)"
             if number == 1 and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 mend = "it looks like UTF-16: iconv -f UTF-16 -t UTF-8"
+            elif _looks_chinese(content):
+                mend = "it looks like GBK: iconv -f GB18030 -t UTF-8"
             problem = UserError(what, where=f"{path}:{number}", mend=mend)
             problem.__cause__ = error
             yield Line(number, None, problem)
         offset += len(raw)
+
+
+def _looks_chinese(content: bytes) -> bool:
+    """Whether bytes are Chinese characters in the coding before UTF-8."""
+    try:
+        text = content.decode("gb2312")
+    except UnicodeDecodeError:
+        return False
+    return sum("\u4e00" <= character <= "\u9fff" for character in text) > 1
 
 
 def read_strict_lines(path: Path, report: ReadReport) -> Iterator[tuple[int, str]]:

@@ -55,7 +55,7 @@ def check_text(text: Any, where: str) -> None:
             text.encode()
         except UnicodeEncodeError as error:
             what = f"has half of a character ({text[error.start]!r}) at place {error.start + 1}"
-            raise UserError(what, where=where, mend="read the file as UTF-8") from None
+            raise UserError(what, where=where, mend="give it in UTF-8") from None
 
 
 def _shown(value: Any) -> str:

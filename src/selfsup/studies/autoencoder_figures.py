@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.studies.figures import AMBER, BLUE, GREY, RED, _pyplot, _saved, _tidy
+from selfsup.studies.figures import AMBER, BLUE, GREY, RED, _saved, _tidy
+from selfsup.uses.plotting import pyplot
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -29,7 +30,7 @@ def _line(axes: Any, rows: Rows, x: str, y: str, colour: str, name: str, style: 
 
 def draw_dimensions(out: Path, rows: Rows) -> Path:
     """Held-out squared error against the code's size."""
-    figure, axes = _pyplot().subplots(figsize=(6.4, 4), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(6.4, 4), layout="constrained")
     _line(axes, rows, "size", "auto-encoder", BLUE, "auto-encoder")
     _line(axes, rows, "size", "pca", RED, "principal components", "s--")
     axes.axhline(rows[0]["mean"], color=GREY, ls=":", lw=1.2, label="training mean")
@@ -46,7 +47,7 @@ def draw_dimensions(out: Path, rows: Rows) -> Path:
 
 def draw_codebook(out: Path, rows: Rows, names: Mapping[str, str]) -> Path:
     """Usage, perplexity and error over training, a line for each quantizer."""
-    figure, panels = _pyplot().subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    figure, panels = pyplot().subplots(1, 3, figsize=(12, 3.8), layout="constrained")
     looks = [{**row, **look} for row in rows for look in row["looks"]]
     said = (
         ("usage", "Share of the codes in use", "share"),
@@ -67,7 +68,7 @@ def draw_codebook(out: Path, rows: Rows, names: Mapping[str, str]) -> Path:
 
 def draw_denoising(out: Path, rows: Rows) -> Path:
     """Gain in dB, and the accuracy of probes, against the noise of training."""
-    figure, (left, right) = _pyplot().subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10.5, 4), layout="constrained")
     _line(left, rows, "noise", "gain", BLUE, "auto-encoder")
     _line(left, rows, "noise", "gain_pca", RED, "principal components", "s--")
     left.axhline(0, color=GREY, ls=":", lw=1.2, label="the noisy example")

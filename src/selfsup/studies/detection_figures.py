@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.studies.figures import BLUE, GREY, RED, _pyplot, _saved, _tidy
+from selfsup.studies.figures import BLUE, GREY, RED, _saved, _tidy
+from selfsup.uses.plotting import pyplot
 
 
 def draw_scores(
@@ -18,7 +19,7 @@ def draw_scores(
     """A histogram of scores, by label where there are labels, and the threshold where there is one."""
     from matplotlib.ticker import LogFormatter
 
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(7.4, 3.4), layout="constrained")
     positive = np.maximum(strange, 1e-9)
     low, high = np.quantile(positive, 0.001), max(positive.max(), threshold or 0.0)
@@ -51,7 +52,7 @@ def draw_heat_maps(
     strange: NDArray[Any],
 ) -> Path:
     """The strangest images (count, channels, height, width), and where (count, height, width)."""
-    plt = _pyplot()
+    plt = pyplot()
     count = len(images)
     figure, axes = plt.subplots(2, count, figsize=(1.15 * count + 0.2, 2.75), layout="constrained")
     for i, (above, below) in enumerate(np.reshape(axes, (2, count)).T):
@@ -69,7 +70,7 @@ def draw_heat_maps(
 
 def draw_capacity(out: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """AUROC on unseen kinds, and errors on seen and unseen kinds, against the code's size."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
     sizes = sorted({row["code_size"] for row in rows})
 

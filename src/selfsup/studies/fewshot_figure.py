@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _pyplot, _saved, _tidy
+from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy
+from selfsup.uses.plotting import pyplot
 
 _COLOURS = (BLUE, GREEN, AMBER, "#6b4c9a", "#2a9d8f", "#a05a2c")
 
@@ -22,7 +23,7 @@ def draw_shots(out: Path, result: Mapping[str, Any]) -> Path:
     """
     main, points = result["accuracy"], result["points"]
     counts = sorted({p["shots"] for p in points})
-    figure, axes = _pyplot().subplots(figsize=(7.4, 4.6), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(7.4, 4.6), layout="constrained")
     for number, model in enumerate(result["models"]):
         colour = _COLOURS[number % len(_COLOURS)]
         for labels, line, alpha in (("true", "-", 0.16), ("shuffled", "--", 0.07)):

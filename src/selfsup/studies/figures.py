@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from selfsup.training.metrics import read_metrics
+from selfsup.uses.plotting import pyplot, save_figure
 
 BLUE, GREY, RED = "#1f4e8c", "#7a7a7a", "#b0413e"
 AMBER, GREEN = "#c98a1b", "#3f7f4a"
@@ -22,15 +23,6 @@ _STARTS = {
     "probe": ("frozen encoder + linear probe", GREEN, "-."),
 }
 """How the label curves show each start: name, colour, line."""
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
 
 
 def _tidy(axes: Any, title: str, x: str, y: str) -> None:
@@ -52,7 +44,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]
 
 def draw_demo(out: Path, run: Mapping[str, Any], curves: Mapping[str, Any]) -> Path:
     """The demo's figure: what pre-training learned, and what it was worth."""
-    plt = _pyplot()
+    plt = pyplot()
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
@@ -98,8 +90,7 @@ def draw_demo(out: Path, run: Mapping[str, Any], curves: Mapping[str, Any]) -> P
     )
     right.legend(frameon=False, loc="lower right")
     path = figures / "demo.png"
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path)
     write_csv(
         figures / "demo.csv",
         ["start", "labels", "seed", "accuracy"],
@@ -115,7 +106,7 @@ def draw_demo(out: Path, run: Mapping[str, Any], curves: Mapping[str, Any]) -> P
 
 def draw_pairs(out: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     """Held-out masked loss against tokens, with and without next-sentence prediction."""
-    plt = _pyplot()
+    plt = pyplot()
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
@@ -144,8 +135,7 @@ def draw_pairs(out: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     )
     axes.legend(frameon=False)
     path = figures / "next-sentence.png"
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path)
     write_csv(figures / "next-sentence.csv", ["pairs", "seed", "tokens", "masked_loss"], table)
     return path
 
@@ -157,7 +147,7 @@ def draw_alphabets(
     names: Mapping[str, str],
 ) -> Path:
     """Score against steps from every start (median and range), and the floors beside them."""
-    plt = _pyplot()
+    plt = pyplot()
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
@@ -184,8 +174,7 @@ def draw_alphabets(
     _tidy(axes, "Fine-tuning on another alphabet", "steps", f"{result['score']} on test sequences")
     axes.legend(frameon=False, loc="lower right", fontsize=9)
     path = figures / "alphabets.png"
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+    save_figure(figure, path)
     header = ["start", "draw", "seed", "step", str(result["score"])]
     write_csv(figures / "alphabets.csv", header, table)
     return path
@@ -201,7 +190,7 @@ def draw_training(
         curves: for each start, for each seed: `seed`, `step`, `loss`, `score_step`, `score`.
         metric: name of the score.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
     table: list[tuple[object, ...]] = []
     for start, rows in curves.items():
@@ -245,7 +234,7 @@ def draw_labels(
         floor: the score of always guessing the same.
         saving: fewer labels, more labels, the score that both reach, and what to say about it.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(7.4, 4.6), layout="constrained")
     for start, rows in scores.items():
         columns = np.array(rows, np.float64).T.tolist()
@@ -317,6 +306,5 @@ def _saved(
     """Write the picture and the numbers behind it."""
     path = out / "figures" / f"{name}.png"
     write_csv(path.with_suffix(".csv"), header, rows)
-    figure.savefig(path, dpi=130)
-    _pyplot().close(figure)
+    save_figure(figure, path)
     return path

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _pyplot, _saved, _tidy
+from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy
+from selfsup.uses.plotting import pyplot
 
 _LINES = {
     "trained/true": ("trained tasks", GREY, "-"),
@@ -19,7 +20,7 @@ _LINES = {
 
 def _panels(count: int) -> tuple[Any, list[Any]]:
     size = (3.1 * count + 0.6, 3.7)
-    figure, axes = _pyplot().subplots(
+    figure, axes = pyplot().subplots(
         1, count, figsize=size, sharey=True, layout="constrained", squeeze=False
     )
     return figure, list(axes[0])

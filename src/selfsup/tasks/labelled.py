@@ -256,11 +256,17 @@ def _turn_away(
     unit = "row" if ".parquet:" in same[0].where.lower() else "line"
     places = [f"{row.shown[:40]} in {unit} {row.where.rpartition(':')[2]}" for row in same[:_SHOWN]]
     verb = "has" if len(same) == 1 else "have"
+    percent = 100 * len(same) / total
+    share = f"{len(same):,} of {total:,} rows ({percent:.2g} %)"
+    if percent >= 99:
+        share = f"{len(same):,} of {total:,} rows"
+    mend = report.mend("mend these rows", "leave them out")
+    if len(same) == total > 1:
+        share, mend = f"all {total:,} rows", "mend the file, or name another column"
     what = (
-        f"{len(same):,} of {total:,} rows ({100 * len(same) / total:.2g} %) {verb} {same[0].kind}: "
-        f"{', '.join(places)}{' ...' if len(same) > _SHOWN else ''}"
+        f"{share} {verb} {same[0].kind}: {', '.join(places)}{' ...' if len(same) > _SHOWN else ''}"
     )
-    raise UserError(what, where=same[0].where, mend=report.mend("these rows", "leave them out"))
+    raise UserError(what, where=same[0].where, mend=mend)
 
 
 def _some(examples: list[TextExample], path: Path, report: ReadReport) -> list[TextExample]:

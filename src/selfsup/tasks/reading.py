@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selfsup.data.files import FASTA_SUFFIXES, ReadReport, plain_suffix
 from selfsup.data.keys import permute
 from selfsup.data.symbol_files import read_fasta
+from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
 from selfsup.models.task_hub import Answer
@@ -38,6 +39,10 @@ _DEV_SHARE, _DEV_LEAST = 0.1, 20
 SHORTEST = 8
 """Tokens, special ones included; less is no text to learn from."""
 _MOSTLY = 0.95  # of the labels of pairs, to be taken for numbers with some junk among them
+
+
+_MANY_WORDS = 50
+"""In a file of one sentence: so many that it may be none."""
 
 
 @dataclass
@@ -85,7 +90,7 @@ def read_examples(
     if kind == "span":
         return _questions(file, notes, role)
     if kind == "tag":
-        found: Examples = read_tagged(
+        tagged = read_tagged(
             file,
             layout=data.format,
             column=data.label_column if labelled else None,
@@ -93,6 +98,11 @@ def read_examples(
             on_bad_row=data.on_bad_row,
             report=report,
         )
+        words = len(tagged[0].words)
+        if len(tagged) == 1 and words > _MANY_WORDS and plain_suffix(file) not in JSON_SUFFIXES:
+            where = "a blank line ends a sentence"
+            notes.add(f"{path} was read as one sentence of {words} words; {where}")
+        found: Examples = tagged
     else:
         found = _texts(file, data, numeric, labelled, report)
     note_skipped(notes, report, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ from selfsup.data.inputs import list_texts
 from selfsup.errors import UserError, check_count
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.nn.sequences import Sequences
+
+_CONTINUES = "##"
+"""What a token of WordPiece begins with that goes on with the word before."""
+_BEGINS = ("Ġ", "▁")
+"""What a token begins with that has a space before it, in byte-level pairs and in SentencePiece."""
+_BRACKETS = str.maketrans("【】〔〕", "[][]")
+"""Brackets of Chinese keyboards that no normal form turns into these."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Filled:
     blanks: list[list[Candidate]]
     """For each [MASK], in order, the candidates from the most probable down."""
     best: str
-    """The text with every blank filled by its first candidate."""
+    """The text as it was given, with every blank filled by its first candidate."""
     note: str = ""
     """What was left out, if the text was longer than the model allows."""
 
@@ -93,11 +101,10 @@ def _prepare(pretrained: Pretrained, text: str, number: int, longest: int) -> _P
     mask = tokenizer.token(int(tokenizer.mask_id or 0))
     if not len(blanks):
         shown = text if len(text) <= 40 else text[:39] + "…"
-        raise UserError(
-            f"there is no {mask} in '{shown}'",
-            where=f"text {number + 1}",
-            mend=f"write {mask} where a word is to be guessed",
-        )
+        mend = f"write {mask} where a word is to be guessed"
+        if mask in unicodedata.normalize("NFKC", text).translate(_BRACKETS):
+            mend = f"its brackets are not those of {mask}, which are the keyboard's"
+        raise UserError(f"there is no {mask} in '{shown}'", where=f"text {number + 1}", mend=mend)
     if len(ids) <= longest:
         return _Prepared(text, ids, "")
     # keep the stretch around the blanks: they need their context on both sides
@@ -142,8 +149,8 @@ def _guess(pretrained: Pretrained, batch: list[_Prepared], top: int) -> list[Fil
         ranked = logits.softmax(-1).topk(top)
     filled, at = [], 0
     for item in batch:
-        blanks, ids = [], item.ids.copy()
-        for place in np.flatnonzero(item.ids == tokenizer.mask_id):
+        blanks = []
+        for _ in range(int((item.ids == tokenizer.mask_id).sum())):
             chances, choices = ranked.values[at].tolist(), ranked.indices[at].tolist()
             blanks.append(
                 [
@@ -151,7 +158,26 @@ def _guess(pretrained: Pretrained, batch: list[_Prepared], top: int) -> list[Fil
                     for i, p in zip(choices, chances, strict=True)
                 ]
             )
-            ids[place] = choices[0]
             at += 1
-        filled.append(Filled(item.text, blanks, tokenizer.decode(ids.tolist()), item.note))
+        best = _written(item.text, tokenizer.token(int(blank)), [b[0] for b in blanks])
+        filled.append(Filled(item.text, blanks, best, item.note))
     return filled
+
+
+def _written(text: str, mask: str, chosen: list[Candidate]) -> str:
+    """A text with its blanks filled, all else as it was.
+
+    Args:
+        text: as it was given.
+        mask: what stands for a blank.
+        chosen: one for each blank.
+    """
+    written, *rest = text.split(mask)
+    for candidate, after in zip(chosen, rest, strict=True):
+        if candidate.token.startswith(_CONTINUES):
+            written = written.rstrip() + candidate.token.removeprefix(_CONTINUES)
+        else:
+            apart = candidate.token.startswith(_BEGINS) and written[-1:].strip()
+            written += " " * bool(apart) + candidate.text
+        written += after
+    return written

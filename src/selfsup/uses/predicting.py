@@ -92,7 +92,7 @@ class Predictor:
             check_text(text, where)
         match self.task.answer, given:
             case "span", {"question": str(question), "passage": str(passage)}:
-                name = str(given.get("id", number))
+                name = str(number if given.get("id") is None else given["id"])
                 return Question(name, question, passage, (), False, where)
             case "tag", [*words] if all(isinstance(word, str) for word in words):
                 return TaggedSentence(tuple(words), None, where)

@@ -25,6 +25,7 @@ from selfsup.models.checkpoint_names import family
 from selfsup.models.decoder_names import decoder_family
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
+from selfsup.uses.plotting import pyplot, save_figure
 
 FREE_SETTINGS = ("device", "processes", "keep", "save_every", "log_every", "tensorboard")
 """Settings of `train` that may change when a run is resumed."""
@@ -178,11 +179,6 @@ def draw_losses(folder: Path, kind: str, unigram: float) -> None:
     """
     import csv
 
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
     lines = read_metrics(folder / "metrics.jsonl")
     detection = kind == "replaced-tokens"
     points = _detection_points(lines) if detection else _masked_points(lines)
@@ -195,7 +191,7 @@ def draw_losses(folder: Path, kind: str, unigram: float) -> None:
         for x, split, loss in points:
             table.writerow([x["step"], x["tokens"], x["seconds"], split, loss])
             series[split].append((x["tokens"] / 1e6, loss))
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    figure, axes = pyplot().subplots(figsize=(7, 4.2), layout="constrained")
     if series["train"]:
         axes.plot(*zip(*series["train"], strict=True), color="#9db7d5", lw=1, label="training")
     if series["heldout"]:
@@ -212,8 +208,7 @@ def draw_losses(folder: Path, kind: str, unigram: float) -> None:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    figure.savefig(figures / "loss.png", dpi=130)
-    plt.close(figure)
+    save_figure(figure, figures / "loss.png")
 
 
 _Point = tuple[Mapping[str, Any], str, float]

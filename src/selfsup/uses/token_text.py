@@ -14,7 +14,8 @@ class TokenText:
     """The text of one row, as it grows.
 
     A character whose bytes are spread over tokens is held back until it is whole, and so is what may
-    be the beginning of a stop string.  What is given out is never taken back.
+    be the beginning of a stop string; bytes that never become a character are left out.  What is given
+    out is never taken back.
 
     Args:
         tokenizer: of the model.
@@ -26,7 +27,7 @@ class TokenText:
         self.tokenizer, self.stops = tokenizer, stops
         self._ids = [int(id) for id in prompt[-_CONTEXT:]]
         self._begin, self._boundary = 0, len(self._ids)
-        self._shown = len(tokenizer.decode(self._ids))
+        self._shown = len(self._text())
         self._held = ""
         self.stopped = False
         """A stop string was met."""
@@ -35,14 +36,17 @@ class TokenText:
         """What can be given out after one more token."""
         self._ids.append(id)
         now = self.tokenizer.decode(self._ids[self._begin :])
-        whole = now.removesuffix(_BROKEN)  # an unfinished character shows as one such
+        whole = _whole(now)
         fresh = whole[self._shown :]
         self._shown = max(self._shown, len(whole))
-        if fresh and whole == now:
+        if fresh and not now.endswith(_BROKEN):  # that one might still become whole
             # tokens before the last boundary no longer matter
             self._begin, self._boundary = self._boundary, len(self._ids)
-            self._shown = len(self.tokenizer.decode(self._ids[self._begin :]))
+            self._shown = len(self._text())
         return self._release(fresh)
+
+    def _text(self) -> str:
+        return _whole(self.tokenizer.decode(self._ids[self._begin :]))
 
     def finish(self) -> str:
         """The rest, when no more tokens come; an unfinished character is left out."""
@@ -58,6 +62,11 @@ class TokenText:
         keep = max((_overlap(text, stop) for stop in self.stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
+
+
+def _whole(text: str) -> str:
+    """A text without what stands for bytes that are no character, or not yet."""
+    return text.replace(_BROKEN, "")
 
 
 def _overlap(text: str, stop: str) -> int:
