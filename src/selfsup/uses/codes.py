@@ -58,7 +58,8 @@ def inputs(model: AutoEncoder, given: Observations | Any) -> Floats:
 
 def _examples(model: AutoEncoder, x: Any) -> Floats:
     """Examples in the space of the model's inputs, in memory that torch takes."""
-    array = np.array(x, np.float32, order="C")
+    array = np.ascontiguousarray(x, np.float32)
+    array = array if array.flags.writeable else array.copy()
     mend = "`inputs` makes them of images or a table"
     if array.shape[1:] != model.input_shape:
         what = f"examples of shape {array.shape[1:]}, the model takes {model.input_shape}"
