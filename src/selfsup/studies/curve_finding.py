@@ -328,7 +328,10 @@ def probe_note(counts: Sequence[int], scores: Scores, unit: str) -> str:
     if not wins:
         ends = f"({tuned[-1]:.3f} against {probe[-1]:.3f} with {rounded(counts[-1])} {unit})"
         return f"Fine-tuning is at least as good as a linear model over the frozen encoder {ends}."
-    where = listed(wins)
+    where, last = listed(wins), counts.index(wins[-1])
+    # of the largest number with which it does
+    ends = f"({probe[last]:.3f} against {tuned[last]:.3f}"
+    ends += f" with {rounded(wins[-1])})" if len(wins) > 1 else ")"
     return f"A linear model over the frozen encoder beats fine-tuning with {where} {unit} {ends}."
 
 
