@@ -286,6 +286,9 @@ class ReconstructionConfig(Section):
     agreement: Annotated[float, Field(ge=0)] = 0.0
     """For one-hot codes: weight of the agreement between the classes of an example as it is and
     corrupted."""
+    neighbours: Annotated[int, Field(ge=0)] = 0
+    """The class of a corrupted example agrees with that of the example or of one of so many training
+    examples that are nearest to it, drawn anew each time (Van Gansbeke et al. 2020)."""
 
 
 class AutoEncoderModelConfig(Section):
@@ -321,8 +324,11 @@ class AutoEncoderConfig(Section):
     def _together(self) -> AutoEncoderConfig:
         if self.objective.agreement and self.bottleneck.kind != "one-hot":
             raise ValueError("objective.agreement needs bottleneck kind one-hot")
-        if self.objective.agreement and self.corruption.kind == "none":
-            raise ValueError("objective.agreement needs a corruption")
+        unlike = self.corruption.kind != "none" or self.objective.neighbours
+        if self.objective.agreement and not unlike:
+            raise ValueError("objective.agreement needs a corruption or objective.neighbours")
+        if self.objective.neighbours and not self.objective.agreement:
+            raise ValueError("objective.neighbours needs objective.agreement above 0")
         if self.bottleneck.kind == "one-hot" and getattr(self.network, "code", "") == "map":
             raise ValueError(
                 "bottleneck one-hot is one class an example: network.code must be vector"

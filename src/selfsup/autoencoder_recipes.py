@@ -52,12 +52,14 @@ def binary_autoencoder() -> AutoEncoderConfig:
 
 
 def one_hot_autoencoder() -> AutoEncoderConfig:
-    """The code is a class, the same for an image that is turned, moved or scaled; style is beside it."""
+    """The code is a class, the same for an image that is turned, moved or scaled, and for its neighbours;
+    style is beside it.
+    """
     return AutoEncoderConfig(
         recipe="one-hot-autoencoder",
         bottleneck=OneHotConfig(gumbel=False, balance=2.0, evenness=4.0, style=8),
         corruption=AffineConfig(degrees=20.0, shift=0.12, scale=0.2),
-        objective=ReconstructionConfig(agreement=2.0),
+        objective=ReconstructionConfig(agreement=2.0, neighbours=10),
     )
 
 

@@ -17,7 +17,7 @@ from selfsup.data.sampler import Examples
 
 Floats = NDArray[np.float32]
 
-_NOISE, _WHERE, _WHICH, _CODE = 1, 2, 3, 4
+_NOISE, _WHERE, _WHICH, _CODE, _NEIGHBOUR = 1, 2, 3, 4, 5
 """What a draw is for; draws for different ends are independent."""
 
 
@@ -35,6 +35,23 @@ def draws(examples: Examples, key: Key, purpose: int, count: int) -> NDArray[np.
 def code_noise(examples: Examples, key: Key, count: int) -> Floats:
     """(batch, count) uniform numbers for the bottleneck."""
     return draws(examples, key, _CODE, count).astype(np.float32)
+
+
+def drawn_neighbours(
+    neighbours: NDArray[np.int64], examples: Examples, key: Key
+) -> NDArray[np.int64]:
+    """(batch,) for each example itself or one of its neighbours, all as likely.
+
+    Args:
+        neighbours: (all examples, k) the neighbours of each.
+        examples: which ones.
+        key: of the draws.
+    """
+    which = (draws(examples, key, _NEIGHBOUR, 1)[:, 0] * (neighbours.shape[1] + 1)).astype(np.int64)
+    own = examples.rows[:, None]
+    choices = np.concatenate([own, neighbours[examples.rows]], axis=1)
+    chosen: NDArray[np.int64] = choices[np.arange(len(choices)), which]
+    return chosen
 
 
 def normal_draws(uniforms: NDArray[np.float64]) -> Floats:

@@ -16,7 +16,7 @@ from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.nn.bottlenecks import Code
-from selfsup.objectives.corruption import code_noise, corrupt
+from selfsup.objectives.corruption import code_noise, corrupt, drawn_neighbours
 from selfsup.objectives.protocol import Ratio, Score
 
 Reader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -25,11 +25,13 @@ Reader = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class ReconstructionBatch:
-    """Clean and corrupted examples, and the bottleneck's draws."""
+    """Clean and corrupted examples, the bottleneck's draws, and clean examples of the same classes."""
 
     clean: Tensor
     corrupted: Tensor
     noise: Tensor | None
+    alike: Tensor
+    """The examples themselves, or neighbours: their classes are to be the corrupted ones' too."""
 
     @property
     def token_count(self) -> int:
@@ -41,7 +43,8 @@ class ReconstructionBatch:
         noise = None if self.noise is None else self.noise.to(device)
         clean = self.clean.to(device)
         corrupted = clean if self.corrupted is self.clean else self.corrupted.to(device)
-        return ReconstructionBatch(clean, corrupted, noise)
+        alike = clean if self.alike is self.clean else self.alike.to(device)
+        return ReconstructionBatch(clean, corrupted, noise, alike)
 
 
 class Reconstruction:
@@ -57,6 +60,7 @@ class Reconstruction:
         noise_size: uniform numbers that the model takes for an example.
         blocks: of a table's columns; none for images.
         agreement: weight of the agreement between the classes of clean and corrupted examples.
+        neighbours: (all examples, k): the clean example is now and then one of these.
         where: what the examples are called in messages.
     """
 
@@ -68,11 +72,12 @@ class Reconstruction:
         noise_size: int = 0,
         blocks: tuple[Block, ...] = (),
         agreement: float = 0.0,
+        neighbours: NDArray[np.int64] | None = None,
         where: str = "",
     ) -> None:
         self.read, self.corruption = read, corruption or NoCorruptionConfig()
         self.noise_size, self.blocks = noise_size, blocks
-        self.agreement, self.where = agreement, where
+        self.agreement, self.neighbours, self.where = agreement, neighbours, where
 
     def batch(self, examples: Examples, key: Key) -> ReconstructionBatch:
         """Read, corrupt and draw; a function of the examples and the key alone."""
@@ -80,10 +85,15 @@ class Reconstruction:
         corrupted = corrupt(self.corruption, clean, examples, key, self.blocks)
         tensor = torch.from_numpy(clean)
         noise = code_noise(examples, key, self.noise_size) if self.noise_size else None
+        alike = tensor
+        if self.neighbours is not None:
+            rows = drawn_neighbours(self.neighbours, examples, key)
+            alike = torch.from_numpy(self.read(rows))
         return ReconstructionBatch(
             tensor,
             tensor if corrupted is clean else torch.from_numpy(corrupted.astype(np.float32)),
             None if noise is None else torch.from_numpy(noise),
+            alike,
         )
 
     def loss(self, model: AutoEncoder, batch: ReconstructionBatch) -> Score:
@@ -100,7 +110,7 @@ class Reconstruction:
             metrics = self._metrics(model, batch, output, code, nats, count)
         if self.agreement and model.training:
             # on training batches alone, where the corrupted example differs from epoch to epoch
-            loss = loss + self.agreement * disagreement(code, model.encode(batch.clean))
+            loss = loss + self.agreement * disagreement(code, model.encode(batch.alike))
         return Score(loss.sum(), count, metrics)
 
     def _metrics(

@@ -18,6 +18,7 @@ from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.autoencoder_recipes import described
 from selfsup.config_base import check_config
 from selfsup.data.feature_tables import FeatureTable
+from selfsup.data.neighbours import nearest_rows
 from selfsup.data.observations import Observations, fit_spec, read_observations, split
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import UserError
@@ -70,12 +71,14 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     spec = fit_spec(found if found.images else found.take(train), config.data)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
+    k = config.objective.neighbours
     objective = Reconstruction(
         reader,
         config.corruption,
         noise_size=model.noise_size,
         blocks=spec.blocks if isinstance(spec, FeatureTable) else (),
         agreement=config.objective.agreement,
+        neighbours=nearest_rows(reader, train, len(found), k, config.seed) if k else None,
         where=found.where,
     )
     baseline = _mean_error(reader, train, heldout[: config.train.evaluate_rows], model)
