@@ -94,11 +94,12 @@ class WordsConfig(Section):
 
 
 class SymbolConfig(Section):
-    """A given alphabet, or k-mers over it: DNA, proteins, notes."""
+    """An alphabet, or k-mers over it: DNA, RNA, proteins, notes."""
 
     kind: Literal["symbols"] = "symbols"
-    alphabet: str = "ACGT"
-    """The letters; every other character becomes [UNK]."""
+    alphabet: str = ""
+    """The letters; every other character becomes [UNK].  When not given, they are taken from the data: ACGT
+    for DNA, ACGU for RNA, the 20 amino acids for proteins, else all but the rarest characters."""
     k: Annotated[int, Field(ge=1, le=8)] = 1
     """Letters in one token (non-overlapping k-mers; a shorter tail becomes single letters)."""
 
@@ -152,7 +153,8 @@ class TransformerConfig(Section):
     intermediate_size: Annotated[int, Field(gt=0)] = 1024
     """Width of the feed-forward part (of each half, when gated)."""
     max_length: Annotated[int, Field(gt=1)] = 512
-    """Longest sequence the positions allow."""
+    """Longest sequence the positions allow.  A decoder that starts from random weights gets `data.length`
+    instead: later places would never be trained on."""
     norm_position: Literal["post", "pre"] = "post"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     norm_eps: float = 1e-12

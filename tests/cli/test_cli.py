@@ -309,7 +309,9 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
 
     stand_in(monkeypatch, "selfsup.models.hub", load_encoder=lambda path, device: path)
     stand_in(monkeypatch, "selfsup.uses.fill", fill=fill)
-    stand_in(monkeypatch, "selfsup.uses.embed", embed=embed, count_cut=lambda model, texts: 1)
+    stand_in(
+        monkeypatch, "selfsup.uses.embed", embed=embed, reading_notes=lambda model, texts: ["cut"]
+    )
 
 
 @pytest.mark.usefixtures("models")
@@ -345,8 +347,8 @@ def test_embed_writes_whole_files(in_folder: Path, capsys: Capture) -> None:
     ]
     assert main(words) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"output": "out/v.npy", "texts": 2, "dimensions": 2}
-    assert "longer" in printed.err
+    result = {"output": "out/v.npy", "texts": 2, "dimensions": 2, "notes": ["cut"]}
+    assert json.loads(printed.out) == result
     assert np.load("out/v.npy").tolist() == [[3, 1], [2, 1]]
     assert [p.name for p in Path("out").iterdir()] == ["v.npy"]
     assert main([*words, "--overwrite"]) == 0

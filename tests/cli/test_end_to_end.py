@@ -17,6 +17,7 @@ import pytest
 from tests.training.tiny import write_corpus
 
 from selfsup.cli.app import main
+from selfsup.models.decoder_hub import load_decoder
 from selfsup.training.checkpoints import found
 from selfsup.training.metrics import read_metrics
 
@@ -231,3 +232,45 @@ def test_an_out_that_cannot_be_is_one_line(folder: Path, capsys: Capture) -> Non
     words = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--steps", "1", "--quiet"]
     assert "no run folder can be made here" in refused(capsys, *words, "--out", "taken")
     assert (folder / "taken").read_text() == "a file"
+
+
+def test_an_alphabet_fits_its_sequences(folder: Path, capsys: Capture) -> None:
+    protein = "MKVLAAGIVGLCAKALLDEWHNRSTFPYQ"
+    records = (f">p{i}\n{protein[i % 29 :]}{protein[: i % 23]}\n" for i in range(200))
+    (folder / "p.fa").write_text("".join(records))
+    symbols = [*SMALL, "--data", "p.fa", "--tokenizer.kind", "symbols", "--steps", "2"]
+    dna = ["--tokenizer.alphabet", "ACGT"]
+    said = refused(capsys, "pretrain", "bert-tiny", *symbols, *dna, "--out", "runs/dna")
+    assert "of the tokens are unknown to the tokenizer: it knows the letters ACGT;" in said
+    assert "leave --tokenizer.alphabet out" in said
+    assert not (folder / "runs" / "dna" / "model").exists()
+    assert main(["pretrain", "bert-tiny", *symbols, "--out", "runs/protein"]) == 0
+    capsys.readouterr()
+    assert answer(capsys, "info", "runs/protein")["vocabulary"] == 25
+    assert main(["fill", "runs/protein", "MKV[mask]"]) == 2
+    assert "it is written [MASK]" in capsys.readouterr().err
+    assert main(["fill", "runs/protein", "MKV"]) == 2
+    assert "write [MASK] where a letter is to be guessed" in capsys.readouterr().err
+    assert main(["fill", "runs/protein", "BBB[MASK]BB"]) == 0
+    assert "unknown to the model" in capsys.readouterr().err
+    train = ["--train", "p.fa", "--format", "symbols"]
+    said = refused(capsys, "study", "alphabets", "runs/protein", *train)
+    assert "this model reads no words of a language" in said
+
+
+@pytest.mark.parametrize("recipe", ["gpt2-tiny", "llama-tiny"])
+def test_a_decoder_reads_as_much_as_it_was_trained_on(
+    recipe: str, folder: Path, capsys: Capture
+) -> None:
+    train = ["pretrain", recipe, "--data", "corpus.txt", *SMALL, "--steps", "2"]
+    answer(capsys, *train, "--out", "runs/a")
+    assert load_decoder("runs/a").max_length == 32
+    settings = json.loads((folder / "runs" / "a" / "model" / "config.json").read_text())
+    assert settings["n_positions" if recipe == "gpt2-tiny" else "max_position_embeddings"] == 32
+    longer = [*train, "--init", "runs/a", "--out", "runs/b", "--data.length", "48"]
+    if recipe == "gpt2-tiny":  # its positions are weights
+        said = refused(capsys, *longer)
+        assert "data.length (48) must not exceed model.max_length (32)" in said
+    else:
+        answer(capsys, *longer)
+        assert load_decoder("runs/b").max_length == 48

@@ -49,6 +49,33 @@ def test_fasta_records(tmp_path: Path, name: str) -> None:
     assert find_files(SourceConfig(path=str(tmp_path))) == [file]
 
 
+def test_old_line_ends_and_other_names(tmp_path: Path) -> None:
+    file = tmp_path / "a.fas"
+    file.write_bytes(b">a\rACGT\rAC.-\r>b\rACCC\r")
+    assert [record.sequence for record in read_fasta(file)] == ["ACGTAC.-", "ACCC"]
+    assert [record.where for record in read_fasta(file)] == [f"{file}:1", f"{file}:4"]
+    packed = tmp_path / "b.ffn"
+    packed.write_bytes(gzip.compress(FASTA))
+    assert "it is packed: give it a name that ends in .gz" in _message(packed)
+    (tmp_path / "reads.fastq").write_text("@r\nACGT\n+\n!!!!\n")
+    with pytest.raises(UserError, match="turn reads into FASTA first"):
+        find_files(SourceConfig(path=str(tmp_path / "reads.fastq")))
+    assert find_files(SourceConfig(path=str(tmp_path))) == [file, packed]
+
+
+def test_records_are_whole_where_asked(tmp_path: Path) -> None:
+    file = tmp_path / "long.fa"
+    file.write_text(">a\n" + "ACGTA\n" * 25_000 + ">b\nTT\n")
+    source = SourceConfig(path=str(file))
+    whole = [len(text) for text, _ in read_documents(source, ReadReport(), whole=True)]
+    assert whole == [125_000, 2]
+    assert [len(text) for text, _ in read_documents(source, ReadReport())][-3:] == [
+        10_000,
+        5_000,
+        2,
+    ]
+
+
 def test_fasta_errors(tmp_path: Path) -> None:
     file = tmp_path / "a.fasta"
     file.write_text("\n\n")
@@ -104,7 +131,7 @@ def test_uci(tmp_path: Path) -> None:
     rows = {
         "EI,AC": "the row has 2 fields; 'class, name, sequence' is expected",
         ",a,AC": "the class is empty",
-        "EI,a,A.": "'.' is no letter",
+        "EI,a,A?": "'?' is no letter",
     }
     for row, message in rows.items():
         file.write_text(f"N,b,TT\n{row}\n")
@@ -118,7 +145,7 @@ def test_uci(tmp_path: Path) -> None:
 def test_a_genome_becomes_a_corpus(tmp_path: Path) -> None:
     source = SourceConfig(path=str(SEQUENCES / "ecoli_536_genome"))
     data = DataConfig(sources=(source,), cache=str(tmp_path))
-    corpus = prepare_corpus(data, train_tokenizer(SymbolConfig(), (), None))
+    corpus = prepare_corpus(data, train_tokenizer(SymbolConfig(alphabet="ACGT"), (), None))
     assert len(corpus.train.tokens) + len(corpus.heldout.tokens) == 2_800_000
     assert len(corpus.train) + len(corpus.heldout) == 280
     assert corpus.meta["unknown_share"] == 0

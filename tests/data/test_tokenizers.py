@@ -24,6 +24,7 @@ from selfsup.config import (
 )
 from selfsup.data import tokenizers as module
 from selfsup.data.tokenizers import SPECIAL_TOKENS, Tokenizer, load_tokenizer, train_tokenizer
+from selfsup.data.unknown import known_letters, unknown_note, unknown_tokens
 from selfsup.errors import UserError
 
 
@@ -140,9 +141,9 @@ def test_words() -> None:
 
 
 def test_symbols() -> None:
-    letters = train_tokenizer(SymbolConfig(), [])
+    letters = train_tokenizer(SymbolConfig(alphabet="ACGT"), [])
     assert letters.encode("acgTN", special=False).ids.tolist() == [5, 6, 7, 8, 1]
-    codons = train_tokenizer(SymbolConfig(k=3), [])
+    codons = train_tokenizer(SymbolConfig(alphabet="ACGT", k=3), [])
     assert codons.vocab_size == 5 + 4 + 64
     found = codons.encode("acgACNgtaTT", special=False)
     shown = [codons.token(id) for id in found.ids.tolist()]
@@ -156,12 +157,50 @@ def test_symbols() -> None:
         "[UNK]",
     ]
     for config, message in [
-        (SymbolConfig(alphabet=""), "the alphabet is empty"),
+        (SymbolConfig(alphabet=""), "there is no text"),
         (SymbolConfig(alphabet="AAC"), "repeats a letter; --tokenizer.alphabet AC"),
         (SymbolConfig(alphabet="ABCDEFGHIJKLMNOPQRST", k=8), "a smaller k"),
     ]:
         with pytest.raises(UserError, match=message):
             train_tokenizer(config, [])
+
+
+PROTEIN = "MKVLAAGIVGLCAKALLDEWHNRSTFPYQ"
+
+
+@pytest.mark.parametrize(
+    ("texts", "letters"),
+    [
+        (["ACGTacgtNNNN" * 4, "GATTACA"], "ACGT"),
+        (["NNNNNNNN", "ACGT"], "ACGT"),
+        (["ACGUacguu-", "GAUUACA..."], "ACGU"),
+        ([PROTEIN, f"{PROTEIN.lower()}XXX**-U"], "ACDEFGHIKLMNPQRSTVWY"),
+        (["17 9 3", "9 9 1"], "1379"),
+        (["The fox jumped over our box"], "Tbdefhjmopruvx"),  # not twenty amino acids
+    ],
+)
+def test_an_alphabet_is_found(texts: list[str], letters: str) -> None:
+    made = train_tokenizer(SymbolConfig(), texts)
+    assert "".join(made.token(id) for id in made.ordinary_ids.tolist()) == letters
+
+
+def test_too_many_characters_are_no_alphabet() -> None:
+    with pytest.raises(UserError, match=r"300 different characters.*--tokenizer.kind characters"):
+        train_tokenizer(SymbolConfig(), ["".join(map(chr, range(0x4E00, 0x4E00 + 300)))])
+
+
+def test_what_a_vocabulary_does_not_hold_is_said() -> None:
+    letters = train_tokenizer(SymbolConfig(alphabet="ACGT", k=2), [])
+    rows = letters.encode_batch(["ACGTACGU", "AC"])
+    assert unknown_tokens(letters, rows) == (1, 6)
+    assert unknown_note(letters, rows, "the sequences") == (
+        "17% of the tokens of the sequences are unknown to the model and say nothing to it: it knows "
+        "the letters ACGT"
+    )
+    assert not unknown_note(letters, letters.encode_batch(["ACGT" * 40 + "U"]))
+    assert not known_letters(WORDPIECE)
+    assert "letters" not in unknown_note(WORDPIECE, WORDPIECE.encode_batch(["\u4e00 \u4e01"]))
+    assert not unknown_note(BPE, BPE.encode_batch(["\u4e00"]))  # bytes are all known
 
 
 def test_chinese_and_mask_without_spaces() -> None:

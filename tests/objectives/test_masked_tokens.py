@@ -85,6 +85,21 @@ def test_batch_has_static_shapes_and_no_specials_in_targets(tokenizer: Tokenizer
     assert not torch.equal(batch.sequences.tokens, other.sequences.tokens)
 
 
+@pytest.mark.parametrize("unit", ["token", "word", "span"])
+def test_what_is_unknown_is_no_answer(unit: str, tokenizer: Tokenizer) -> None:
+    split = make_split(LENGTHS)
+    split.tokens[::2] = tokenizer.lost_id
+    rows = PackedRows.build(split, 32, 2)
+    config = MaskedTokensConfig(rate=0.4, unit=unit)  # type: ignore[arg-type]
+    objective = MaskedTokens(config, rows, tokenizer)
+    batch = objective.batch(every(rows), Key(0))
+    assert (batch.weights > 0).sum() > len(rows)
+    assert (batch.targets[batch.weights > 0] != tokenizer.lost_id).all()
+    assert (batch.sequences.tokens == tokenizer.lost_id).any()  # read, though
+    loss, _ = unigram_baseline(objective, rows, every(rows), Key(0))
+    assert 1.5 < loss < 2  # of eight words; counted as one, the unknown half would add ln 2
+
+
 def test_scored_only_equals_the_full_head(tokenizer: Tokenizer) -> None:
     rows = PackedRows.build(make_split(LENGTHS), 32, 3)
     objective = MaskedTokens(MaskedTokensConfig(pairs="next-sentence"), rows, tokenizer)

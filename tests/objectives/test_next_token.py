@@ -187,6 +187,28 @@ def test_a_tokenizer_without_frame_is_refused(split: Split) -> None:
         NextToken(NextTokenConfig(), PackedRows.build(split, 24, OVERHEAD), bare)
 
 
+def test_what_is_unknown_is_read_and_not_guessed() -> None:
+    letters = train_tokenizer(SymbolConfig(alphabet="ACGT"), []).for_decoder()
+    ids, words = letters.encode_documents(["ACNGT" * 5])
+    offsets = np.array([0, len(ids[0])], np.int64)
+    split = Split(ids[0].astype(np.uint16), words[0], offsets, np.zeros(1, np.uint16))
+    asked = objective(split, letters)
+    batch = asked.batch(every(asked.rows), Key(0))
+    guessed = batch.targets[batch.weights > 0].tolist()
+    assert sorted(guessed) == sorted([*letters.encode("ACGT" * 5, special=False).ids, asked.end])
+    assert batch.bytes == 20
+    assert (batch.sequences.tokens == letters.lost_id).sum() >= 5
+
+
+def test_gpt2s_end_token_stays_an_answer(split: Split, tokenizer: Tokenizer) -> None:
+    end = tokenizer.token(tokenizer.end_id or 0)
+    named = Tokenizer(tokenizer.inner, {**tokenizer.names, "unknown": end})
+    assert named.lost_id == -1
+    asked = objective(split, named)
+    batch = asked.batch(every(asked.rows), Key(0))
+    assert int((batch.weights[batch.targets == named.end_id] > 0).sum()) == len(TEXTS)
+
+
 def test_objective_and_model_belong_together() -> None:
     from selfsup.recipes import get
 

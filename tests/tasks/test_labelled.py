@@ -104,7 +104,10 @@ def test_sequences_of_classes(tmp_path: Path) -> None:
     assert "holds no FASTA file" in _message(read_fasta_classes, tmp_path)
     (tmp_path / "ER.fasta.xz").write_bytes(lzma.compress(b">a\nmk\n>b\nMV\n"))
     (tmp_path / "Golgi.v2.fa").write_text(">c\nMA\n")
-    found = read_fasta_classes(tmp_path, uppercase=True)
+    (tmp_path / "notes.md").write_text("which")
+    report = ReadReport()
+    found = read_fasta_classes(tmp_path, uppercase=True, report=report)
+    assert report.passed_over == ["notes.md"]
     assert [(e.text, e.label) for e in found] == [("MK", "ER"), ("MV", "ER"), ("MA", "Golgi.v2")]
     (tmp_path / "ER.faa").write_text(">d\n")
     assert "are both the class 'ER'" in _message(read_fasta_classes, tmp_path)

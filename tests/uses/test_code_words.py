@@ -167,10 +167,9 @@ def test_what_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_prior_that_reads_too_little(trained: Path) -> None:
-    """What counts is the length it was trained on, not the longest that its shape allows."""
     model = load_autoencoder(str(trained / "vq"))
     decoder = load_decoder(trained / "vq-prior")
-    decoder.origin["length"] = model.places
+    decoder.config = decoder.config.model_copy(update={"max_length": model.places})
     with pytest.raises(UserError, match=r"a code has \d+ words"):
         sample_indices(model, decoder, 1)
 

@@ -9,7 +9,7 @@ import torch
 import selfsup
 from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained, load
-from selfsup.uses.embed import count_cut
+from selfsup.uses.embed import reading_notes
 from selfsup.uses.pretraining import pretrain
 from tests.training.tiny import tiny_config, write_corpus
 
@@ -106,7 +106,10 @@ def test_embedding_is_independent_of_batch_and_order(trained: Pretrained) -> Non
     for batch_tokens in (1, 30, 10_000):
         again = selfsup.embed(trained, TEXTS[::-1], batch_tokens=batch_tokens)[::-1]
         np.testing.assert_allclose(again, vectors, atol=1e-5)
-    assert count_cut(trained, TEXTS) == 1
+    longest = trained.max_length
+    cut = f"1 text is longer than the {longest} tokens that the model reads: cut"
+    assert reading_notes(trained, TEXTS) == [cut]
+    assert "unknown to the model" in reading_notes(trained, ["\u4e00 \u4e01 \u4e02"])[0]
 
 
 def test_pooling_and_length(trained: Pretrained) -> None:

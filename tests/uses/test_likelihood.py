@@ -18,7 +18,9 @@ from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.nn.sequences import Sequences
 from selfsup.uses.evaluating import evaluate_texts
+from selfsup.uses.generate import complete
 from selfsup.uses.likelihood import bits_per_byte, encode_pairs, rolling, score, windows
+from selfsup.uses.sampling import Sampling
 from selfsup.uses.shared_prefix import groups
 from tests.uses.tiny_decoder import tiny_decoder
 
@@ -136,6 +138,15 @@ def test_lost_case_is_said(decoder: PretrainedDecoder) -> None:
     capitals = replace(decoder, tokenizer=letters)
     assert "note" not in evaluate_texts(capitals, ["ACGTACGT"])
     assert "case" in evaluate_texts(capitals, ["ACGTACGT", "acgT"])["note"]
+
+
+def test_letters_outside_the_alphabet_are_said(decoder: PretrainedDecoder) -> None:
+    letters = train_tokenizer(SymbolConfig(alphabet="ACGT"), []).for_decoder()
+    opened = replace(decoder, tokenizer=letters)
+    note = evaluate_texts(opened, ["ACGTACGT", "ACGUU"])["note"]
+    assert note.startswith("2 of the tokens are unknown to the model: it knows the letters ACGT;")
+    written = complete(opened, ["ACGUUU"], Sampling(max_tokens=2))
+    assert "50% of the tokens of prompt 1 are unknown" in written[0].note
 
 
 def test_evaluate(

@@ -214,12 +214,11 @@ def embed(
     if batch_tokens is not None:
         options["batch_tokens"] = batch_tokens
     pretrained = load_encoder(model, device)
-    if cut := embedding.count_cut(pretrained, texts):
-        render.note(f"{cut} texts are longer than the model takes; their beginning counts")
+    notes = embedding.reading_notes(pretrained, texts)
     vectors = embedding.embed(pretrained, texts, **options)
     save_array(vectors, output)
     result = {"output": output, "texts": len(vectors), "dimensions": vectors.shape[1]}
-    render.show(result, as_json=as_json)
+    render.show(result | ({"notes": notes} if notes else {}), as_json=as_json)
 
 
 def info(model: Model, /, *, as_json: Json = False) -> None:
@@ -322,7 +321,8 @@ def _texts(file: Path, column: str) -> list[str]:
     from selfsup.data.sources import ReadReport, read_documents
 
     source = SourceConfig(path=str(file), column=column, unit="line")
-    texts = [document.text for document in read_documents(source, ReadReport(may_skip=False))]
+    read = read_documents(source, ReadReport(may_skip=False), whole=True)
+    texts = [document.text for document in read]
     if not texts:
         raise UserError("holds no text", where=str(file))
     return texts

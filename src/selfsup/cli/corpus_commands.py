@@ -31,7 +31,9 @@ def train_tokenizer(
     lowercase: Annotated[
         bool | None, Parameter(help="WordPiece: fold case and accents [yes].")
     ] = None,
-    alphabet: Annotated[str | None, Parameter(help="Symbols: the letters [ACGT].")] = None,
+    alphabet: Annotated[
+        str | None, Parameter(help="Symbols: the letters [those in the data].")
+    ] = None,
     k: Annotated[int | None, Parameter(help="Symbols: letters in one token [1].")] = None,
     sample_megabytes: Annotated[
         float | None, Parameter(help="Read at most this much text [50].")

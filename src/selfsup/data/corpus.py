@@ -296,7 +296,7 @@ def _write(folder: Path, data: DataConfig, tokenizer: Tokenizer, progress: Progr
                     continue
                 writer = heldout if document.heldout else train
                 writer.add(ids, starts, document.source)
-                unknown = int(np.count_nonzero(ids == tokenizer.unknown_id))
+                unknown = int(np.count_nonzero(ids == tokenizer.lost_id))
                 writer.counts.add(document.text, len(ids), unknown)
                 by_source[document.source].add(document.text, len(ids), unknown)
                 digest.update(document.key)

@@ -17,7 +17,7 @@ from selfsup.config import SourceConfig
 from selfsup.errors import UserError, nearest
 
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
-FASTA_SUFFIXES = (".fasta", ".fa", ".faa", ".fna")
+FASTA_SUFFIXES = (".fasta", ".fa", ".fas", ".fsa", ".faa", ".fna", ".ffn", ".frn", ".mpfa")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", *FASTA_SUFFIXES)
 # Read as plain text, and `.json` as JSON lines, when named; in a folder they are usually notes, programs
 # and settings beside what is meant.
@@ -30,6 +30,7 @@ PLAIN_SUFFIXES = (
 # fmt: on
 NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json", *PLAIN_SUFFIXES)
 _IN_FOLDERS = (*TEXT_SUFFIXES, ".parquet")
+_PACKED_STARTS = ((b"\x1f\x8b", ".gz"), (b"\xfd7zXZ", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"))
 _ZSTD_BYTES = 1 << 17
 _EXAMPLES = 5
 
@@ -49,6 +50,8 @@ class ReadReport:
     """Rows skipped under `on_bad_row: skip`."""
     bad_examples: list[str] = field(default_factory=list)
     """The messages of the first few of them."""
+    passed_over: list[str] = field(default_factory=list)
+    """Names of files in a folder of classes that are of no known kind."""
     may_skip: bool = True
     """Whether whoever reads can be told to skip rows: only then do messages offer it."""
 
@@ -83,12 +86,12 @@ def find_files(source: SourceConfig) -> list[Path]:
     path = Path(source.path).expanduser()
     if path.is_file():
         if not file_kind(path):
-            raise UserError(
-                f"files of the kind '{''.join(path.suffixes[-2:]) or path.name}' cannot be read",
-                where=source.path,
-                mend=f"known are {', '.join(_IN_FOLDERS)}, programs and notes (.py, .md, …), "
-                f"also packed ({', '.join(PACKED_SUFFIXES)})",
-            )
+            what = f"files of the kind '{''.join(path.suffixes[-2:]) or path.name}' cannot be read"
+            mend = f"known are {', '.join(_IN_FOLDERS)}, programs and notes (.py, .md, …), "
+            mend += f"also packed ({', '.join(PACKED_SUFFIXES)})"
+            if plain_suffix(path) in (".fastq", ".fq"):
+                mend = "turn reads into FASTA first (seqtk seq -a)"
+            raise UserError(what, where=source.path, mend=mend)
         return [path]
     if path.is_dir():
         below = (file for file in path.rglob("*") if not _hidden(file.relative_to(path)))
@@ -248,9 +251,12 @@ def _unpacking_errors(path: Path) -> tuple[type[Exception], ...]:
 def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
     try:
         with open_bytes(path) as file:
-            for line in file:
+            for number, line in enumerate(file):
                 report.bytes_read += len(line)
-                yield line
+                if number or line.endswith(b"\n"):
+                    yield line
+                else:  # the whole file: its lines may end in carriage returns alone
+                    yield from line.splitlines(keepends=True)
     except OSError as error:
         # gzip.BadGzipFile is an OSError without a number.
         what = error.strerror or f"is no complete {path.suffix} file ({error})"
@@ -284,14 +290,17 @@ def read_lines(path: Path, report: ReadReport) -> Iterator[Line]:
     offset = 0
     for number, raw in enumerate(_byte_lines(path, report), start=1):
         content = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-        end = -2 if content.endswith(b"\r\n") else -1 if content.endswith(b"\n") else None
+        end = -2 if content.endswith(b"\r\n") else -1 if content.endswith((b"\n", b"\r")) else None
         try:
             yield Line(number, content[:end].decode(), None)
         except UnicodeDecodeError as error:
             at = offset + len(raw) - len(content) + error.start
             what = f"not UTF-8: byte 0x{content[error.start]:02x} at offset {at}"
             mend = "convert it to UTF-8 (iconv -f … -t UTF-8)"
-            if number == 1 and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            packed = next((kind for start, kind in _PACKED_STARTS if content.startswith(start)), "")
+            if number == 1 and packed:
+                mend = f"it is packed: give it a name that ends in {packed}"
+            elif number == 1 and content[:2] in (b"\xff\xfe", b"\xfe\xff"):
                 mend = "it looks like UTF-16: iconv -f UTF-16 -t UTF-8"
             elif _looks_chinese(content):
                 mend = "it looks like GBK: iconv -f GB18030 -t UTF-8"

@@ -25,7 +25,7 @@ from selfsup.data.files import (
     read_lines,
     read_strict_lines,
 )
-from selfsup.data.symbol_files import read_fasta_pieces
+from selfsup.data.symbol_files import read_fasta, read_fasta_pieces
 from selfsup.errors import UserError, nearest
 
 __all__ = ["Document", "ReadReport", "find_files", "read_documents"]
@@ -41,7 +41,9 @@ class Document(NamedTuple):
     """For messages: `path`, `path:line` (the line it starts in) or `path:row` (parquet)."""
 
 
-def read_documents(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+def read_documents(
+    source: SourceConfig, report: ReadReport, *, whole: bool = False
+) -> Iterator[Document]:
     """The documents of a source, one after another, in the order of the sorted files.
 
     Texts come as they are, except that a byte-order mark is dropped, and in `.txt` files line ends
@@ -52,16 +54,17 @@ def read_documents(source: SourceConfig, report: ReadReport) -> Iterator[Documen
         source: what to read; `on_bad_row` says whether a broken row stops, or is skipped and
             counted.
         report: added to while reading.
+        whole: give FASTA records as they are, one document each, however long.
 
     Raises:
         UserError: with file and line, for what cannot be read.
     """
-    for document in _read(source, report):
+    for document in _read(source, report, whole):
         report.documents += 1
         yield document
 
 
-def _read(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+def _read(source: SourceConfig, report: ReadReport, whole: bool) -> Iterator[Document]:
     if source.path.startswith("docstrings:"):
         yield from _read_docstrings(report)
         return
@@ -70,7 +73,9 @@ def _read(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
         return
     for path in find_files(source):
         report.files += 1
-        yield from _READERS[file_kind(path)](path, source, report)
+        kind = file_kind(path)
+        reader = _read_fasta_records if whole and kind in FASTA_SUFFIXES else _READERS[kind]
+        yield from reader(path, source, report)
 
 
 def _read_text(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
@@ -225,6 +230,11 @@ def _read_parquet(path: Path, source: SourceConfig, report: ReadReport) -> Itera
 
 def _read_fasta(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
     for record in read_fasta_pieces(path, report, on_bad_row=source.on_bad_row):
+        yield Document(record.sequence, record.where)
+
+
+def _read_fasta_records(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    for record in read_fasta(path, on_bad_row=source.on_bad_row, report=report):
         yield Document(record.sequence, record.where)
 
 

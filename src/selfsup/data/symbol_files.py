@@ -16,7 +16,7 @@ document nothing could be held out."""
 PIECE = 10_000
 """Letters in each of these documents; the last one may be shorter."""
 
-_OTHER = re.compile(r"[^A-Za-z*\-]")
+_OTHER = re.compile(r"[^A-Za-z*.\-]")
 
 
 class SymbolRecord(NamedTuple):
@@ -55,7 +55,7 @@ def read_fasta(
     Args:
         path: the file.
         uppercase: turn the letters of soft-masked sequences into capitals.
-        on_bad_row: what to do with a record that holds anything but letters, `-` and `*`.
+        on_bad_row: what to do with a record that holds anything but letters, `-`, `.` and `*`.
         report: added to while reading.
 
     Raises:
@@ -145,7 +145,7 @@ def _refused(letters: str, where: str) -> UserError | None:
     found = _OTHER.search(letters)
     if found is None:
         return None
-    what = f"{found.group()!r} is no letter of a sequence (letters, - and *)"
+    what = f"{found.group()!r} is no letter of a sequence (letters, -, . and *)"
     return UserError(what, where=where)
 
 

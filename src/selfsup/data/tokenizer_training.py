@@ -38,6 +38,13 @@ _ALPHABET_COVERAGE = 0.9999
 # huggingface/tokenizers#1313.
 _LONGEST_MERGE = 32
 
+_SEQUENCES = {"ACGT": "N", "ACGU": "N", "ACDEFGHIKLMNPQRSTVWY": "X*"}
+"""Alphabets of DNA, RNA and proteins, each with what else stands in such sequences and tells no letter."""
+_OF_SEQUENCES = 0.98
+"""The share of characters that makes a text one of them."""
+_FOUND_COVERAGE = 0.9999
+_LARGEST_FOUND = 256
+
 
 TrainableConfig = WordPieceConfig | BytePairConfig | CharacterConfig | WordsConfig | SymbolConfig
 
@@ -46,9 +53,9 @@ def build_tokenizer(
     config: TrainableConfig, texts: Iterable[str], progress: Progress | None = None
 ) -> tokenizers.Tokenizer:
     """Hugging Face's tokenizer for a configuration; `tokenizers.train_tokenizer` says more."""
-    if isinstance(config, SymbolConfig):
-        return _symbols(config)
     watched = _watched(texts, progress)
+    if isinstance(config, SymbolConfig):
+        return _symbols(config, config.alphabet or found_alphabet(watched))
     if isinstance(config, CharacterConfig):
         return _characters(config, watched)
     if isinstance(config, WordsConfig):
@@ -258,14 +265,45 @@ def whole_words(entries: Sequence[str], unknown: str = "[UNK]") -> tokenizers.To
     return inner
 
 
-def _symbols(config: SymbolConfig) -> tokenizers.Tokenizer:
+def found_alphabet(texts: Iterable[str]) -> str:
+    """The letters of sequences: those of DNA, RNA or proteins, in capitals, or all but the rarest characters.
+
+    Gaps (`-`, `.`) and white space are no letters.
+
+    Raises:
+        UserError: there are more than 256.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    counts = Counter({c: n for c, n in counts.items() if c not in "-." and not c.isspace()})
+    capitals: Counter[str] = Counter()
+    for character, count in counts.items():
+        capitals[character.upper()] += count
+    total = sum(counts.values())
+    for alphabet, beside in _SEQUENCES.items():
+        if sum(capitals[c] for c in alphabet + beside) >= _OF_SEQUENCES * total > 0:
+            return alphabet
+    found, covered = "", 0
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if covered >= _FOUND_COVERAGE * total:
+            break
+        found, covered = found + character, covered + count
+    if not 0 < len(found) <= _LARGEST_FOUND:
+        what = (
+            f"the data hold {len(found):,} different characters: no alphabet can be taken from them"
+        )
+        mend = "name the letters, or use --tokenizer.kind characters"
+        raise UserError(what, where="tokenizer.alphabet", mend=mend)
+    return "".join(sorted(found))
+
+
+def _symbols(config: SymbolConfig, alphabet: str) -> tokenizers.Tokenizer:
     from tokenizers import normalizers
 
-    letters = list(dict.fromkeys(config.alphabet))
+    letters = list(dict.fromkeys(alphabet))
     where = "tokenizer.alphabet"
-    if not letters:
-        raise UserError("the alphabet is empty", where=where, mend="--tokenizer.alphabet ACGT")
-    if len(letters) < len(config.alphabet):
+    if len(letters) < len(alphabet):
         mend = f"--tokenizer.alphabet {''.join(letters)}"
         raise UserError("the alphabet repeats a letter", where=where, mend=mend)
     size = len(letters) + (len(letters) ** config.k if config.k > 1 else 0)

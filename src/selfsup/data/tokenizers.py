@@ -105,6 +105,16 @@ class Tokenizer:
         """Its size and fingerprint."""
         return f"Tokenizer(vocab_size={self.vocab_size}, fingerprint='{self.fingerprint}')"
 
+    @property
+    def lost_id(self) -> int:
+        """The id of text that the vocabulary does not hold, and of nothing else; -1: there is none.
+
+        GPT-2 names its end token as the unknown one too; no text is lost there.
+        """
+        others = {self.begin_id, self.end_id, self.pad_id, self.cls_id, self.sep_id}
+        unknown = self.unknown_id
+        return -1 if unknown is None or unknown in others else unknown
+
     @cached_property
     def ordinary_ids(self) -> NDArray[np.int64]:
         """(ordinary,) sorted ids without the special and the `[unused…]` ones; for random draws."""
@@ -335,7 +345,7 @@ def train_tokenizer(
     The same texts give the same tokenizer.  Special tokens are `SPECIAL_TOKENS`, at ids 0 to 4.
 
     Args:
-        config: its kind decides; `symbols` and `file` do not read the texts.
+        config: its kind decides; `file`, and `symbols` with an alphabet, do not read the texts.
         texts: documents to learn from, read once.
         progress: called with the characters read since the last call.
 

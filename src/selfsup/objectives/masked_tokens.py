@@ -124,7 +124,9 @@ class MaskedTokens:
                 labels.append(pair.label)
             layout.append(sequences)
         text = assemble(split, layout, self.rows.length, self.tokenizer)
-        masked = self.masking.apply(text.tokens, text.words, key, examples.rows, examples.epochs)
+        # what the vocabulary does not hold is read, but no answer
+        words = np.where(text.tokens == self.tokenizer.lost_id, -1, text.words)
+        masked = self.masking.apply(text.tokens, words, key, examples.rows, examples.epochs)
         flat = masked.positions + np.arange(len(layout))[:, None] * self.rows.length
         sequences_ = Sequences(
             tokens=torch.from_numpy(masked.tokens.ravel()),
@@ -213,10 +215,12 @@ def unigram_baseline(
     """Loss and accuracy of guessing each hidden (or next) token from training frequencies alone.
 
     Frequencies are those of at most the first 20 million tokens, each word counted once more than
-    seen (Laplace).
+    seen (Laplace).  What the vocabulary does not hold is never to be guessed.
     """
     size = objective.tokenizer.vocab_size
     counts = np.bincount(train.split.tokens[:20_000_000], minlength=size)[:size] + 1.0
+    if objective.tokenizer.lost_id >= 0:
+        counts[objective.tokenizer.lost_id] = 1.0
     logs = np.log(counts / counts.sum())
     batch = objective.batch(examples, key)
     targets, weights = batch.targets.numpy(), batch.weights.numpy()

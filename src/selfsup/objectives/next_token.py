@@ -51,7 +51,8 @@ class NextToken:
     """Predict each token of a document from those before it, and where the document ends.
 
     A document is read behind a begin token and ends in an end token.  Where it is cut, the next row
-    goes on from its last token: every token is guessed exactly once in an epoch.
+    goes on from its last token: every token is guessed exactly once in an epoch, but for those that
+    the vocabulary does not hold, which are read and not guessed.
 
     Args:
         config: whether attention crosses documents.
@@ -96,7 +97,7 @@ class NextToken:
                 tokens[row, at] = self.begin if begin == first else split.tokens[begin - 1]
                 tokens[row, at + 1 : stop + 1] = split.tokens[begin:end]
                 targets[row, at:stop] = split.tokens[begin:end]
-                weights[row, at:stop] = 1
+                weights[row, at:stop] = split.tokens[begin:end] != self.tokenizer.lost_id
                 if end == last:
                     targets[row, stop], weights[row, stop] = self.end, 1
                 positions[row, at : stop + 1] = np.arange(stop + 1 - at)

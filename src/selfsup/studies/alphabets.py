@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from selfsup.data.keys import permute
+from selfsup.data.unknown import known_letters, unknown_note
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import Pretrained, load_encoder
@@ -234,8 +235,16 @@ def _run(
 ) -> dict[str, Any]:
     display = Progress(quiet=quiet, title="alphabets")
     pretrained = load_encoder(config.model)
+    if known := known_letters(pretrained.tokenizer):
+        what = f"this model reads no words of a language{known}"
+        mend = "name one of a language, and this one with --own"
+        raise UserError(what, where=f"model {config.model}", mend=mend)
     material = read_material(config, pretrained.max_length)
     itself = load_encoder(own) if own else None
+    if itself is not None:
+        read = itself.tokenizer.encode_batch([e.text for e in material.train])
+        if unknown := unknown_note(itself.tokenizer, read, "the sequences"):
+            material.notes.add(f"--own {own}: {unknown}")
     settings = {
         "kind": "study alphabets",
         **depends_on(

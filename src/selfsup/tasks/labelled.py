@@ -138,7 +138,10 @@ def read_fasta_classes(
         raise UserError("no such folder", where=str(folder))
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if plain_suffix(path) not in FASTA_SUFFIXES or path.name.startswith("."):
+        if path.name.startswith("."):
+            continue
+        if plain_suffix(path) not in FASTA_SUFFIXES:
+            report.passed_over.append(path.name)
             continue
         label = path.name[: path.name.lower().rindex(plain_suffix(path))]
         if label in files:

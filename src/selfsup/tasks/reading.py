@@ -11,7 +11,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.files import FASTA_SUFFIXES, ReadReport, plain_suffix
+from selfsup.data.files import FASTA_SUFFIXES, ReadReport, listed, plain_suffix
 from selfsup.data.keys import permute
 from selfsup.data.symbol_files import read_fasta
 from selfsup.data.tables import JSON_SUFFIXES
@@ -114,6 +114,8 @@ def note_skipped(notes: Notes, report: ReadReport, path: str) -> None:
     if report.bad_rows:
         rows = counted(report.bad_rows, "row")
         notes.add(f"{rows} of {path} skipped; first: {report.bad_examples[0]}")
+    if report.passed_over:
+        notes.add(f"passed over in {path}, as no FASTA files: {listed(report.passed_over)}")
 
 
 def _texts(

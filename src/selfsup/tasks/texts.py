@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.data.unknown import unknown_note
 from selfsup.errors import UserError
 from selfsup.objectives.labels import LabelledBatch, TextLabels
 from selfsup.tasks.encoding import frame_texts
@@ -37,6 +38,8 @@ class TextSet:
     cut: int
     """Texts that were cut."""
     scale: Scale = field(default=Scale())
+    unknown: str = ""
+    """What is to be said of text that the vocabulary does not hold."""
 
     def __len__(self) -> int:
         return len(self.objective.ids)
@@ -87,7 +90,8 @@ def make_text_set(
         raw = np.array([0.0 if e.label is None else float(e.label) for e in examples])
         values = ((raw - unit.mean) / unit.spread).astype(np.float32)
     objective = TextLabels(framed.ids, framed.types if types else None, values, weights)
-    return TextSet(objective, labels, main, framed.cut, unit)
+    unknown = unknown_note(tokenizer, framed.ids)
+    return TextSet(objective, labels, main, framed.cut, unit, unknown)
 
 
 class ClassCollector:

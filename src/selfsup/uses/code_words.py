@@ -106,8 +106,8 @@ def sample_indices(
         seed: of the draws.
 
     Raises:
-        UserError: the decoder knows none of the words at a place, does not read them whole, or was
-            trained on fewer tokens at once than a code has words.
+        UserError: the decoder knows none of the words at a place, does not read them whole, or reads
+            fewer tokens at once than a code has words.
     """
     at_least(1, count, "--count")
     if not model.bottleneck.sizes:
@@ -116,10 +116,10 @@ def sample_indices(
     words = CodeWords(model)
     decoder = prior if isinstance(prior, PretrainedDecoder) else load_decoder(prior)
     where = f"--prior {prior}" if isinstance(prior, str | Path) else "prior"
-    reads = min(decoder.max_length, decoder.origin.get("length", decoder.max_length))
+    reads = decoder.max_length
     if words.length >= reads:
-        what = f"has read {reads} tokens at once, a code has {words.length} words"
-        mend = f"train it with --data.length {2 * words.length + 2} (and --model.max_length)"
+        what = f"reads {reads} tokens at once, a code has {words.length} words"
+        mend = f"train it with --data.length {2 * words.length + 2}"
         raise UserError(what, where=where, mend=mend)
     masks, numbers = _words_of(decoder, words, where)
     settings = Sampling(max_tokens=words.length, temperature=temperature, seed=seed)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.batching import by_length
 from selfsup.data.inputs import list_texts
+from selfsup.data.unknown import unknown_note
 from selfsup.errors import UserError, check_count
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.models.task_model import mean_vectors
@@ -38,7 +39,7 @@ def embed(
 
     Args:
         pretrained: from `selfsup.load`, or what that takes.
-        texts: longer ones than the model reads are cut at the end (`count_cut` counts them).
+        texts: longer ones than the model reads are cut at the end (`reading_notes` counts them).
         pooling: `mean` over all tokens, `cls` for the first token's vector, or `auto`: as the
             model's folder says, else `mean`.
         normalize: to unit length; None: as the model's folder says.
@@ -82,11 +83,16 @@ def tokenize(pretrained: Pretrained, texts: Sequence[str]) -> list[NDArray[np.in
     return [r if len(r) <= longest else np.concatenate([r[: longest - 1], r[-1:]]) for r in rows]
 
 
-def count_cut(pretrained: Pretrained, texts: Sequence[str]) -> int:
-    """How many texts are longer than the model reads."""
-    return sum(
-        len(r) > pretrained.max_length for r in pretrained.tokenizer.encode_batch(list(texts))
-    )
+def reading_notes(pretrained: Pretrained, texts: Sequence[str]) -> list[str]:
+    """What the model does not read of texts: their ends, and what its vocabulary does not hold."""
+    rows = pretrained.tokenizer.encode_batch(list(texts))
+    notes, longest = [], pretrained.max_length
+    if cut := sum(len(row) > longest for row in rows):
+        verb = "text is" if cut == 1 else "texts are"
+        notes.append(f"{cut} {verb} longer than the {longest:,} tokens that the model reads: cut")
+    if unknown := unknown_note(pretrained.tokenizer, rows):
+        notes.append(unknown)
+    return notes
 
 
 def _pool(

@@ -10,6 +10,7 @@ from selfsup.config import SourceConfig
 from selfsup.data.files import OnBadRow
 from selfsup.data.sources import ReadReport, read_documents
 from selfsup.data.tokenizers import Tokenizer
+from selfsup.data.unknown import known_letters
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.training.progress import Progress
@@ -44,7 +45,7 @@ def evaluate_decoder(
     """
     source = SourceConfig(path=data, column=column, on_bad_row=on_bad_row)
     report = ReadReport()
-    texts = [document.text for document in read_documents(source, report)]
+    texts = [document.text for document in read_documents(source, report, whole=True)]
     pretrained = load_decoder(model, device)
     display = Progress(quiet=quiet, title="evaluate")
     try:
@@ -90,7 +91,12 @@ def evaluate_texts(
         "stride": pretrained.max_length // 2 if stride is None else stride,
     }
     tokenizer = pretrained.tokenizer
-    if tokenizer.byte_lengths is None or any(_loses_case(tokenizer, text) for text in texts):
+    if found.unknown:
+        result["note"] = (
+            f"{found.unknown:,} of the tokens are unknown to the model{known_letters(tokenizer)}; what they "
+            "stand for is not guessed, so its bits per byte are no measure of this text"
+        )
+    elif tokenizer.byte_lengths is None or any(_loses_case(tokenizer, text) for text in texts):
         result["note"] = (
             "this tokenizer does not give back the text it read (case, accents or spaces are lost), "
             "so its bits per byte are too few"

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 
 from selfsup.data.inputs import list_texts
+from selfsup.data.tokenizers import Tokenizer
+from selfsup.data.unknown import known_letters, unknown_note
 from selfsup.errors import UserError, check_count
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.nn.sequences import Sequences
@@ -44,7 +46,7 @@ class Filled:
     best: str
     """The text as it was given, with every blank filled by its first candidate."""
     note: str = ""
-    """What was left out, if the text was longer than the model allows."""
+    """What was left out, if the text was longer than the model allows, and what it does not know."""
 
 
 def fill(
@@ -101,12 +103,15 @@ def _prepare(pretrained: Pretrained, text: str, number: int, longest: int) -> _P
     mask = tokenizer.token(int(tokenizer.mask_id or 0))
     if not len(blanks):
         shown = text if len(text) <= 40 else text[:39] + "…"
-        mend = f"write {mask} where a word is to be guessed"
-        if mask in unicodedata.normalize("NFKC", text).translate(_BRACKETS):
+        mend = f"write {mask} where {_one_token(tokenizer)} to be guessed"
+        if mask.lower() in text.lower():
+            mend = f"it is written {mask}"
+        elif mask in unicodedata.normalize("NFKC", text).translate(_BRACKETS):
             mend = f"its brackets are not those of {mask}, which are the keyboard's"
         raise UserError(f"there is no {mask} in '{shown}'", where=f"text {number + 1}", mend=mend)
+    unknown = unknown_note(tokenizer, [ids])
     if len(ids) <= longest:
-        return _Prepared(text, ids, "")
+        return _Prepared(text, ids, unknown)
     # keep the stretch around the blanks: they need their context on both sides
     first, last = int(blanks[0]), int(blanks[-1])
     room = longest - 2
@@ -119,7 +124,15 @@ def _prepare(pretrained: Pretrained, text: str, number: int, longest: int) -> _P
     begin = max(1, min(first - (room - (last - first + 1)) // 2, len(ids) - 1 - room))
     kept = np.concatenate([ids[:1], ids[begin : begin + room], ids[-1:]])
     note = f"text has {len(ids)} tokens, the model reads {longest}: cut around its blanks"
-    return _Prepared(text, kept, note)
+    return _Prepared(text, kept, f"{note}; {unknown}" if unknown else note)
+
+
+def _one_token(tokenizer: Tokenizer) -> str:
+    """What stands for one blank, for messages."""
+    if not known_letters(tokenizer):
+        return "a word is"
+    longest = max(len(tokenizer.token(id)) for id in tokenizer.ordinary_ids.tolist())
+    return "a letter is" if longest == 1 else f"{longest} letters are"
 
 
 def _batches(prepared: list[_Prepared], limit: int) -> Iterator[list[_Prepared]]:

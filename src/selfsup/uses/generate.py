@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from selfsup.data.inputs import list_texts
+from selfsup.data.unknown import unknown_note
 from selfsup.errors import UserError, check_count
 from selfsup.models.decoder_hub import PretrainedDecoder, as_decoder
 from selfsup.models.decoding import Decoding
@@ -247,6 +249,8 @@ class Writer:
             kept = room if reserve else longest - min(settings.max_tokens, longest // 2)
             note = f"prompt {number + 1} {said}: its last {kept} are read"
             ids = ids[-kept:]
+        unknown = unknown_note(tokenizer, [np.array(ids)], f"prompt {number + 1}")
+        note = "; ".join(line for line in (note, unknown) if line)
         return _Row(number, 0, ids, TokenText(tokenizer, ids, settings.stop), note)
 
     def _pieces(

@@ -42,10 +42,16 @@ def framed(tokenizer: Tokenizer, config: ObjectiveConfig) -> Tokenizer:
 
 
 def start_of(config: PretrainConfig) -> tuple[Tokenizer, TransformerConfig]:
-    """Tokenizer and shape of the model that a run goes on from."""
+    """Tokenizer and shape of the model that a run goes on from.
+
+    Rotary positions may become more, learned ones are weights and may not.
+    """
     opened = load_decoder if config.objective.kind == "next-token" else load_encoder
     started = opened(config.init)
-    return started.tokenizer, started.config
+    shape = started.config
+    if shape.positions == "rotary" and config.data.length > shape.max_length:
+        shape = shape.model_copy(update={"max_length": config.data.length})
+    return started.tokenizer, shape
 
 
 def build_objective(

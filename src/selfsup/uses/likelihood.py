@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfsup.data.inputs import check_text, list_inputs, list_texts
+from selfsup.data.unknown import unknown_tokens
 from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, as_decoder
 from selfsup.nn.cross_entropy import CHUNK, at_least_float32
@@ -54,6 +55,8 @@ class DocumentLikelihood:
     tokens: int
     bytes: int
     documents: int
+    unknown: int = 0
+    """Tokens of text that the vocabulary does not hold."""
 
     @property
     def bits_per_byte(self) -> float:
@@ -290,6 +293,7 @@ def bits_per_byte(
         tokens=sum(row.scored for row in rows),
         bytes=sum(len(text.encode()) for text in texts),
         documents=sum(1 for text in texts if text),
+        unknown=unknown_tokens(pretrained.tokenizer, (row.ids[-row.scored :] for row in rows))[0],
     )
 
 

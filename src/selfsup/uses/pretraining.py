@@ -22,6 +22,7 @@ from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
 from selfsup.data.sources import find_files
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from selfsup.data.unknown import known_letters
 from selfsup.errors import UserError
 from selfsup.models.transformer import parameter_count
 from selfsup.objectives.masked_tokens import unigram_baseline
@@ -58,6 +59,9 @@ from selfsup.uses.run_folder import (
 )
 
 _MIX_SEED = 0
+_ALPHABET_MEGABYTES = 5.0
+_MUCH_UNKNOWN = 0.01
+_MOST_UNKNOWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     chosen = config.tokenizer
     if chosen.kind == "file":
         return load_tokenizer(Path(chosen.path), chosen.lowercase)
-    if chosen.kind == "symbols":
+    if chosen.kind == "symbols" and chosen.alphabet:
         return train_tokenizer(chosen, (), None)
     name = hashlib.sha256(
         (data_fingerprint(config.data) + chosen.model_dump_json()).encode()
@@ -88,8 +92,15 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     folder = home() / "tokenizers" / name
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
-    display.say(f"training the tokenizer ({chosen.kind}, at most {chosen.vocab_size:,} entries)")
-    texts = training_sample(config.data, chosen.sample_megabytes)
+    if chosen.kind == "symbols":
+        display.say("looking for the letters of the alphabet")
+        megabytes = _ALPHABET_MEGABYTES
+    else:
+        display.say(
+            f"training the tokenizer ({chosen.kind}, at most {chosen.vocab_size:,} entries)"
+        )
+        megabytes = chosen.sample_megabytes
+    texts = training_sample(config.data, megabytes)
     tokenizer = train_tokenizer(chosen, texts, _counter(display, "reading for the tokenizer"))
     with checkpoints.written_whole(folder) as new:
         tokenizer.save(new)
@@ -152,6 +163,7 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
             f"{corpus.meta['bad_rows']:,} rows could not be read and were skipped; "
             f"the first: {corpus.meta['bad_examples'][0]}"
         )
+    _tell_unknown(config, tokenizer, corpus.meta["unknown_share"], display)
     model = config.model
     if model.vocab_size is None:
         model = model.model_copy(update={"vocab_size": tokenizer.vocab_size})
@@ -160,6 +172,8 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
             f"model.vocab_size ({model.vocab_size}) is smaller than the tokenizer's "
             f"({tokenizer.vocab_size})"
         )
+    if model.causal and not config.init:  # places that are never trained on are none
+        model = model.model_copy(update={"max_length": config.data.length})
     config = config.model_copy(update={"model": model})
     needed = row_overhead(config.objective)
     train = PackedRows.build(corpus.train, config.data.length, needed, config.data.short)
@@ -175,6 +189,24 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
     baseline = unigram_baseline(hidden_tokens(question), train, examples, HELDOUT_KEY)
     evaluation = Evaluation(question, examples, floor(question, baseline[0]))
     return Prepared(config, tokenizer, corpus, train, objective, evaluation, sampler, baseline)
+
+
+def _tell_unknown(
+    config: PretrainConfig, tokenizer: Tokenizer, share: float, display: Progress
+) -> None:
+    """Say how much of the text the vocabulary does not hold; refuse where that is most of it."""
+    if share < _MUCH_UNKNOWN:
+        return
+    what = f"{share:.0%} of the tokens are unknown to the tokenizer{known_letters(tokenizer)}"
+    if share < _MOST_UNKNOWN:
+        display.say(f"{what}; they are read, but never to be guessed")
+        return
+    mend = (
+        "choose another tokenizer, or train one on this text (leave --init and tokenizer.path out)"
+    )
+    if config.tokenizer.kind == "symbols" and config.tokenizer.alphabet and not config.init:
+        mend = "leave --tokenizer.alphabet out, and the letters are taken from the data"
+    raise UserError(what, where="tokenizer", mend=mend)
 
 
 def make_loop(prepared: Prepared, model: AnyModel, folder: Path | None, quiet: bool) -> Loop:

@@ -1,0 +1,52 @@
+"""Text that a vocabulary does not hold: how much, and which letters it would know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.data.tokenizers import Tokenizer
+
+_MUCH = 0.05
+"""The share of unknown tokens from which on it is said."""
+_LETTERS = 40
+"""A vocabulary of at most so many characters is told by them."""
+
+
+def unknown_tokens(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]]) -> tuple[int, int]:
+    """How many tokens of texts are unknown, and how many there are (special ones left out)."""
+    lost = tokenizer.lost_id
+    if lost < 0:
+        return 0, 0
+    apart = np.array(sorted(tokenizer.special_ids - {lost}), np.int64)
+    strange = total = 0
+    for ids in rows:
+        strange += int((ids == lost).sum())
+        total += len(ids) - int(np.isin(ids, apart).sum())
+    return strange, total
+
+
+def unknown_note(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]], of: str = "") -> str:
+    """That a twentieth of the tokens of texts or more are unknown, in a sentence; empty for less.
+
+    Args:
+        tokenizer: of the model.
+        rows: (tokens,) ids of each text, with or without special ones.
+        of: what the texts are called, if anything.
+    """
+    strange, total = unknown_tokens(tokenizer, rows)
+    if strange < max(1, _MUCH * total):
+        return ""
+    share = f"{strange / total:.0%} of the tokens{f' of {of}' if of else ''}"
+    return f"{share} are unknown to the model and say nothing to it{known_letters(tokenizer)}"
+
+
+def known_letters(tokenizer: Tokenizer) -> str:
+    """`: it knows the letters ACGT`, for a tokenizer of a small alphabet; else empty."""
+    tokens = [tokenizer.token(id) for id in tokenizer.ordinary_ids.tolist()]
+    letters = [token for token in tokens if len(token) == 1]
+    if len(letters) > _LETTERS or not set("".join(tokens)) <= set(letters):
+        return ""
+    return f": it knows the letters {''.join(letters)}"
