@@ -62,3 +62,14 @@ def test_statistics(tmp_path: Path) -> None:
 def test_nothing_given() -> None:
     with pytest.raises(UserError, match="no data is given"):
         corpus_statistics(DataConfig())
+
+
+def test_letters_of_sequences(tmp_path: Path) -> None:
+    (tmp_path / "a.fa").write_text(">a\nACGTNNac\n>b\nAAAAAAAA\n")
+    found = corpus_statistics(DataConfig(sources=(SourceConfig(path=str(tmp_path)),)))
+    letters = {"A": 9, "N": 2, "C": 1, "G": 1, "T": 1, "a": 1, "c": 1}
+    assert found["letters"] == {letter: count / 16 for letter, count in letters.items()}
+    (tmp_path / "a.fa").unlink()
+    (tmp_path / "b.txt").write_text("a text with few letters")
+    found = corpus_statistics(DataConfig(sources=(SourceConfig(path=str(tmp_path)),)))
+    assert "letters" not in found

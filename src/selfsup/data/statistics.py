@@ -28,6 +28,9 @@ SCRIPTS = (
 
 _SPACE = len(SCRIPTS)
 _COUNT_AT = 1 << 20
+_ASCII = 128
+_FEW = 64
+_FEW_SPACES = 0.01
 _CODE_POINTS = 0x110000
 
 # First and last code point of the blocks of each script (Unicode 16); letters and marks in them
@@ -98,16 +101,24 @@ def count_scripts(text: str) -> NDArray[np.int64]:
 
     Digits and punctuation count as such in any script, ASCII signs (`+`, `$`) as punctuation.
     """
-    points = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    return _scripts_of(_code_points(text))
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le"), "<u4")
+
+
+def _scripts_of(points: NDArray[np.uint32]) -> NDArray[np.int64]:
     counts = np.bincount(_table()[points], minlength=_SPACE + 1)
     return counts[:_SPACE].astype(np.int64)
 
 
-class _ScriptCounts:
+class _CharacterCounts:
     """Counts many short texts at once, because each call of numpy costs."""
 
     def __init__(self) -> None:
         self._counts = np.zeros(len(SCRIPTS), np.int64)
+        self._letters = np.zeros(_ASCII + 1, np.int64)  # the last: all beyond
         self._waiting: list[str] = []
         self._characters = 0
 
@@ -118,7 +129,9 @@ class _ScriptCounts:
             self._flush()
 
     def _flush(self) -> None:
-        self._counts += count_scripts("".join(self._waiting))
+        points = _code_points("".join(self._waiting))
+        self._counts += _scripts_of(points)
+        self._letters += np.bincount(np.minimum(points, _ASCII), minlength=_ASCII + 1)
         self._waiting, self._characters = [], 0
 
     def shares(self) -> dict[str, float]:
@@ -127,6 +140,17 @@ class _ScriptCounts:
         visible = max(1, int(self._counts.sum()))
         pairs = zip(SCRIPTS, self._counts.tolist(), strict=True)
         return {name: count / visible for name, count in pairs}
+
+    def letters(self) -> dict[str, float]:
+        """Of sequences (few different characters, no spaces) the share of each, the most frequent first."""
+        self._flush()
+        counts = {chr(point): int(self._letters[point]) for point in range(0x21, _ASCII)}
+        found = {letter: count for letter, count in counts.items() if count}
+        total = sum(found.values())
+        spaces = int(self._letters[:0x21].sum())
+        if self._letters[_ASCII] or not 0 < len(found) <= _FEW or spaces > _FEW_SPACES * total:
+            return {}
+        return {x: found[x] / total for x in sorted(found, key=lambda x: (-found[x], x))}
 
 
 def corpus_statistics(data: DataConfig) -> dict[str, object]:
@@ -140,7 +164,8 @@ def corpus_statistics(data: DataConfig) -> dict[str, object]:
     Returns:
         `files`, `documents_read`, `documents` (that stay), `heldout_documents`, `characters`,
         `bytes` (UTF-8), `characters_median`, `characters_p95` (of a document), `scripts` (name to
-        share, 0 to 1, of all characters but white space), `duplicates`, `dropped` (reason to count:
+        share, 0 to 1, of all characters but white space), `letters` (the same for single characters, where
+        there are at most 64 and no spaces, as in DNA and proteins), `duplicates`, `dropped` (reason to count:
         `duplicate`, `too_short`, `empty`, `bad_row`), `bad_examples` (messages).
 
     Raises:
@@ -148,13 +173,13 @@ def corpus_statistics(data: DataConfig) -> dict[str, object]:
     """
     admission = Admission()
     lengths: list[int] = []
-    scripts = _ScriptCounts()
+    counted = _CharacterCounts()
     heldout = size = 0
     for document in admitted_documents(data, admission):
         lengths.append(len(document.text))
         heldout += document.heldout
         size += len(document.text.encode())
-        scripts.add(document.text)
+        counted.add(document.text)
     return {
         "files": admission.read.files,
         "documents_read": admission.read.documents,
@@ -164,7 +189,8 @@ def corpus_statistics(data: DataConfig) -> dict[str, object]:
         "bytes": size,
         "characters_median": float(np.median(lengths)) if lengths else 0.0,
         "characters_p95": float(np.percentile(lengths, 95)) if lengths else 0.0,
-        "scripts": scripts.shares(),
+        "scripts": counted.shares(),
+        **({"letters": letters} if (letters := counted.letters()) else {}),
         "duplicates": admission.duplicates,
         "dropped": {
             "duplicate": admission.duplicates,
