@@ -274,3 +274,13 @@ def test_a_decoder_reads_as_much_as_it_was_trained_on(
     else:
         answer(capsys, *longer)
         assert load_decoder("runs/b").max_length == 48
+
+
+def test_a_longer_budget_is_another_run_and_the_way_on_is_said(
+    folder: Path, capsys: Capture
+) -> None:
+    train = ["pretrain", "bert-tiny", "--data", "corpus.txt", *SMALL, "--out", "runs/a"]
+    answer(capsys, *train, "--steps", "2")
+    said = refused(capsys, *train, "--steps", "4")
+    assert "another train.budget.amount lies here (2, and 4 is asked for)" in said
+    assert "or go on from its model: --init runs/a and another --out" in said

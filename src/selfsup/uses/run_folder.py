@@ -119,11 +119,26 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
                 "path", None
             )  # moved data is the same data; its digest is checked on resuming
     if key := differing(old, new):
-        raise UserError(
-            f"a run with another {key} lies here",
-            where=str(folder),
-            mend="give the same settings to go on with it, --overwrite to start anew, or another --out",
+        mend = (
+            "give the same settings to go on with it, --overwrite to start anew, or another --out"
         )
+        if key.startswith("train.budget") and isinstance(config, PretrainConfig):
+            mend += f"; or go on from its model: --init {folder} and another --out"
+        what = f"a run with another {key} lies here{_told(old, new, key)}"
+        raise UserError(what, where=str(folder), mend=mend)
+
+
+def _told(old: Any, new: Any, key: str) -> str:
+    """What a setting was and is, where both are short."""
+    values = []
+    for side in (old, new):
+        for part in key.split("."):
+            side = side.get(part) if isinstance(side, Mapping) else None
+        values.append(side)
+    if not all(isinstance(value, (str, int, float)) and len(str(value)) < 30 for value in values):
+        return ""
+    was, asked = (f"{x:g}" if isinstance(x, float) else str(x) for x in values)
+    return f" ({was}, and {asked} is asked for)"
 
 
 def _git_commit() -> str | None:
