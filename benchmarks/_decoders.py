@@ -19,7 +19,7 @@ from selfsup import recipes
 from selfsup.config import PretrainConfig
 from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples
-from selfsup.uses.pretraining import Prepared
+from selfsup.uses.preparing import Prepared
 
 from _peers import trainer_arguments
 

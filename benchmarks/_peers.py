@@ -15,7 +15,7 @@ from selfsup import recipes
 from selfsup.config import PretrainConfig
 from selfsup.data.rows import assemble
 from selfsup.training.progress import Progress
-from selfsup.uses.pretraining import Prepared, prepare
+from selfsup.uses.preparing import Prepared, prepare
 
 SHAPES = {
     "4x256": {"layers": 4, "hidden": 256, "heads": 4, "vocabulary": 30522},

@@ -39,7 +39,8 @@ def work(system: str, shape: str, source: str, steps: int) -> dict[str, Any]:
     found: dict[str, Any] = {"system": system}
     warm = 3
     if system in OURS:
-        from selfsup.uses.pretraining import build_model, make_loop
+        from selfsup.uses.kinds import build_model
+        from selfsup.uses.pretraining import make_loop
 
         asked = ready.config
         train = asked.train.model_copy(update=OURS[system])

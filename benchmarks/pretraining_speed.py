@@ -29,7 +29,8 @@ def work(system: str, shape: str, source: str, steps: int) -> dict[str, Any]:
     found: dict[str, Any] = {"system": system}
     warm = 3
     if system == "ours":
-        from selfsup.uses.pretraining import build_model, make_loop
+        from selfsup.uses.kinds import build_model
+        from selfsup.uses.pretraining import make_loop
 
         loop = make_loop(ready, build_model(ready.config), None, True)
         loop.model.train()

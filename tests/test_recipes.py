@@ -14,7 +14,8 @@ from selfsup.config_files import dump_yaml, load_config
 from selfsup.errors import UserError
 from selfsup.models.transformer import parameter_count
 from selfsup.training.metrics import read_metrics
-from selfsup.uses.pretraining import build_model, pretrain
+from selfsup.uses.kinds import build_model
+from selfsup.uses.pretraining import pretrain
 from tests.training.tiny import tiny_config, write_corpus
 
 

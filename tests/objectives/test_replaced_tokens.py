@@ -35,7 +35,9 @@ from selfsup.training import checkpoints
 from selfsup.training.evaluation import Evaluator
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress
-from selfsup.uses.pretraining import build_model, dry_run, make_loop, prepare, pretrain
+from selfsup.uses.kinds import build_model
+from selfsup.uses.preparing import prepare
+from selfsup.uses.pretraining import dry_run, make_loop, pretrain
 
 WORDS = [f"w{i}" for i in range(40)] + ["."]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -15,7 +15,8 @@ from selfsup.nn.sequences import Sequences
 from selfsup.objectives.same_text import TEMPERATURE, Halves, same_text_loss
 from selfsup.training.progress import Progress
 from selfsup.uses.kinds import build_model
-from selfsup.uses.pretraining import prepare, pretrain
+from selfsup.uses.preparing import prepare
+from selfsup.uses.pretraining import pretrain
 
 
 def contrastive(path: Path, **train: object) -> object:

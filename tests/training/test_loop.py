@@ -26,7 +26,9 @@ from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
 from selfsup.training.progress import Progress
-from selfsup.uses.pretraining import build_model, make_loop, prepare, pretrain
+from selfsup.uses.kinds import build_model
+from selfsup.uses.preparing import prepare
+from selfsup.uses.pretraining import make_loop, pretrain
 from tests.training.tiny import tiny_config, write_corpus
 
 

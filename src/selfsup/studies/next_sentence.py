@@ -16,7 +16,8 @@ from selfsup.training.devices import choose_precision
 from selfsup.training.evaluation import Evaluation, Evaluator
 from selfsup.training.metrics import read_metrics
 from selfsup.training.progress import Progress
-from selfsup.uses.pretraining import prepare, pretrain
+from selfsup.uses.preparing import prepare
+from selfsup.uses.pretraining import pretrain
 from selfsup.uses.run_folder import write_json
 
 

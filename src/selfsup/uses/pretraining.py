@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.config import PretrainConfig
 from selfsup.config_base import check_config
-from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
-from selfsup.data.home import home
-from selfsup.data.rows import PackedRows, check_enough
-from selfsup.data.sampler import Sampler
 from selfsup.data.sources import find_files
-from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
-from selfsup.data.unknown import known_letters
 from selfsup.errors import UserError
 from selfsup.models.transformer import parameter_count
-from selfsup.objectives.masked_tokens import unigram_baseline
 from selfsup.recipes import training_flops
 from selfsup.training import checkpoints, distributed
-from selfsup.training.evaluation import HELDOUT_KEY, Evaluation
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress, clock
@@ -36,17 +26,11 @@ from selfsup.training.state import Outcome
 from selfsup.uses.autoencoding import train_autoencoder
 from selfsup.uses.kinds import (
     AnyModel,
-    AnyObjective,
     build_model,
-    build_objective,
     conclusion,
-    floor,
-    framed,
-    hidden_tokens,
     kept_part,
-    row_overhead,
-    start_of,
 )
+from selfsup.uses.preparing import Prepared, prepare, read_corpus
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
@@ -58,85 +42,6 @@ from selfsup.uses.run_folder import (
     write_json,
 )
 
-_MIX_SEED = 0
-_ALPHABET_MEGABYTES = 5.0
-_MUCH_UNKNOWN = 0.01
-_MOST_UNKNOWN = 0.5
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What training needs beside the loop."""
-
-    config: PretrainConfig
-    tokenizer: Tokenizer
-    corpus: Corpus
-    train: PackedRows
-    objective: AnyObjective
-    evaluation: Evaluation
-    sampler: Sampler
-    baseline: tuple[float, float]
-    """Held-out loss and accuracy of guessing hidden tokens from word frequencies alone."""
-
-
-def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
-    """Load or train the tokenizer; a trained one is kept, by data and settings, for the next run."""
-    chosen = config.tokenizer
-    if chosen.kind == "file":
-        return load_tokenizer(Path(chosen.path), chosen.lowercase)
-    if chosen.kind == "symbols" and chosen.alphabet:
-        return train_tokenizer(chosen, (), None)
-    name = hashlib.sha256(
-        (data_fingerprint(config.data) + chosen.model_dump_json()).encode()
-    ).hexdigest()[:16]
-    folder = home() / "tokenizers" / name
-    if (folder / "tokenizer.json").is_file():
-        return load_tokenizer(folder)
-    if chosen.kind == "symbols":
-        display.say("looking for the letters of the alphabet")
-        megabytes = _ALPHABET_MEGABYTES
-    else:
-        display.say(
-            f"training the tokenizer ({chosen.kind}, at most {chosen.vocab_size:,} entries)"
-        )
-        megabytes = chosen.sample_megabytes
-    texts = training_sample(config.data, megabytes)
-    tokenizer = train_tokenizer(chosen, texts, _counter(display, "reading for the tokenizer"))
-    with checkpoints.written_whole(folder) as new:
-        tokenizer.save(new)
-    return tokenizer
-
-
-def _counter(display: Progress, what: str) -> Callable[[int], None]:
-    """Shows how many characters were handled so far."""
-    done = 0
-
-    def add(characters: int) -> None:
-        nonlocal done
-        done += characters
-        display.count(what, done / 1e6, "million characters")
-
-    return add
-
-
-def _read(config: PretrainConfig, display: Progress) -> tuple[PretrainConfig, Tokenizer, Corpus]:
-    """The tokenizer and the corpus, and the configuration with what `init` settles."""
-    if not config.data.sources:
-        raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
-    if config.init:
-        tokenizer, shape = start_of(config)
-        try:
-            value = {**config.model_dump(), "model": shape.model_dump()}
-            config = PretrainConfig.model_validate(value)
-        except ValidationError as error:
-            why = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-            what = f"its shape does not fit these settings: {why}"
-            raise UserError(what, where=f"--init {config.init}") from None
-    else:
-        tokenizer = framed(get_tokenizer(config, display), config.objective)
-    corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
-    return config, tokenizer, corpus
-
 
 def _check_finished(config: PretrainConfig, folder: Path, display: Progress) -> None:
     """Refuse a finished run of other data.  Where the data are gone there is nothing to compare with."""
@@ -145,68 +50,8 @@ def _check_finished(config: PretrainConfig, folder: Path, display: Progress) -> 
             find_files(source)
     except UserError:
         return
-    corpus = _read(config, display)[2]
+    corpus = read_corpus(config, display)[2]
     check_same_data(folder, str(corpus.meta["digest"]))
-
-
-def prepare(config: PretrainConfig, display: Progress) -> Prepared:
-    """Tokenizer, corpus, rows, objective and the order of examples."""
-    config, tokenizer, corpus = _read(config, display)
-    counts = corpus.meta["splits"]
-    display.say(
-        f"corpus: {counts['train']['documents']:,} documents, {counts['train']['tokens']:,} tokens; "
-        f"held out: {counts['heldout']['documents']:,} documents; "
-        f"{corpus.meta['duplicates']:,} duplicates dropped"
-    )
-    if corpus.meta["bad_rows"]:
-        display.say(
-            f"{corpus.meta['bad_rows']:,} rows could not be read and were skipped; "
-            f"the first: {corpus.meta['bad_examples'][0]}"
-        )
-    _tell_unknown(config, tokenizer, corpus.meta["unknown_share"], display)
-    model = config.model
-    if model.vocab_size is None:
-        model = model.model_copy(update={"vocab_size": tokenizer.vocab_size})
-    elif model.vocab_size < tokenizer.vocab_size:
-        raise UserError(
-            f"model.vocab_size ({model.vocab_size}) is smaller than the tokenizer's "
-            f"({tokenizer.vocab_size})"
-        )
-    if model.causal and not config.init:  # places that are never trained on are none
-        model = model.model_copy(update={"max_length": config.data.length})
-    config = config.model_copy(update={"model": model})
-    needed = row_overhead(config.objective)
-    train = PackedRows.build(corpus.train, config.data.length, needed, config.data.short)
-    heldout = PackedRows.build(corpus.heldout, config.data.length, needed)
-    check_enough(train, config.train.batch_size, "training")
-    check_enough(heldout, distributed.world_size(), "held-out")
-    objective = build_objective(config.objective, train, tokenizer)
-    rows = min(config.train.evaluate_rows, len(heldout))
-    examples = Sampler([len(heldout)], [1.0], _MIX_SEED).at(0, rows)
-    weights = [s.weight for s in config.data.sources][: len(train.counts)]
-    sampler = Sampler(train.counts, weights, config.seed)
-    question = objective.heldout(heldout)
-    baseline = unigram_baseline(hidden_tokens(question), train, examples, HELDOUT_KEY)
-    evaluation = Evaluation(question, examples, floor(question, baseline[0]))
-    return Prepared(config, tokenizer, corpus, train, objective, evaluation, sampler, baseline)
-
-
-def _tell_unknown(
-    config: PretrainConfig, tokenizer: Tokenizer, share: float, display: Progress
-) -> None:
-    """Say how much of the text the vocabulary does not hold; refuse where that is most of it."""
-    if share < _MUCH_UNKNOWN:
-        return
-    what = f"{share:.0%} of the tokens are unknown to the tokenizer{known_letters(tokenizer)}"
-    if share < _MOST_UNKNOWN:
-        display.say(f"{what}; they are read, but never to be guessed")
-        return
-    mend = (
-        "choose another tokenizer, or train one on this text (leave --init and tokenizer.path out)"
-    )
-    if config.tokenizer.kind == "symbols" and config.tokenizer.alphabet and not config.init:
-        mend = "leave --tokenizer.alphabet out, and the letters are taken from the data"
-    raise UserError(what, where="tokenizer", mend=mend)
 
 
 def make_loop(prepared: Prepared, model: AnyModel, folder: Path | None, quiet: bool) -> Loop:
