@@ -49,6 +49,8 @@ class ReadReport:
     """Rows skipped under `on_bad_row: skip`."""
     bad_examples: list[str] = field(default_factory=list)
     """The messages of the first few of them."""
+    notes: list[str] = field(default_factory=list)
+    """What is noteworthy about how a file was read, though nothing is wrong."""
     may_skip: bool = True
     """Whether whoever reads can be told to skip rows: only then do messages offer it."""
 

@@ -18,6 +18,8 @@ from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
 from selfsup.models.task_hub import Answer
+from selfsup.tasks.label_notes import label_notes
+from selfsup.tasks.label_values import decimal_comma, number_of
 from selfsup.tasks.labelled import (
     TaggedSentence,
     TextExample,
@@ -105,12 +107,14 @@ def read_examples(
         found: Examples = tagged
     else:
         found = _texts(file, data, numeric, labelled, report)
-    note_skipped(notes, report, path)
+    note_report(notes, report, path)
     return found
 
 
-def note_skipped(notes: Notes, report: ReadReport, path: str) -> None:
-    """Say how many rows of a file were left out, if any were."""
+def note_report(notes: Notes, report: ReadReport, path: str) -> None:
+    """Say how a file was read where that is noteworthy, and how many rows were left out."""
+    for line in report.notes:
+        notes.add(f"{path}: {line}")
     if report.bad_rows:
         rows = counted(report.bad_rows, "row")
         notes.add(f"{rows} of {path} skipped; first: {report.bad_examples[0]}")
@@ -174,15 +178,11 @@ def answer_kind(kind: TaskKind, examples: Examples, metric: str = "") -> Answer:
         return "number" if kind == "regress" else "class"
     if metric in SCORES["number"]:
         return "number"
-    numbers, fractions = 0, False
-    for example in cast("Sequence[TextExample]", examples):
-        try:
-            value = float(str(example.label))
-        except ValueError:
-            continue
-        numbers += 1
-        fractions = fractions or value % 1 != 0
-    return "number" if fractions and numbers >= _MOSTLY * len(examples) else "class"
+    labels = [example.label for example in cast("Sequence[TextExample]", examples)]
+    comma = bool(decimal_comma(labels))
+    numbers = [x for x in (number_of(label, comma=comma) for label in labels) if x is not None]
+    fractions = any(x % 1 for x in numbers)
+    return "number" if fractions and len(numbers) >= _MOSTLY * len(labels) else "class"
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,8 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
         train = read(data.train, True, "train")
         notes.add("labels are numbers: learned by their squared error")
     numeric = answer == "number"
+    for line in label_notes(train, kind, answer):
+        notes.add(line)
     if data.dev:
         dev = read(data.dev, numeric)
     else:
@@ -296,7 +298,9 @@ def hold_out(
     held = {i for i in held if known.issuperset(_classes(examples[i]))}
     if not held:
         what = f"{count} labelled examples are too few to hold some out"
-        raise UserError(what, where="--train", mend="give --dev")
+        if count >= _DEV_LEAST and groups[0] and not isinstance(examples[0], Question):
+            what = f"of {count} rows too few share a label, so none can be held out"
+        raise UserError(what, where="--train", mend="give --dev, or mend the labels")
     kept = [x for i, x in enumerate(examples) if i not in held]
     return cast("Examples", kept), cast("Examples", [examples[i] for i in sorted(held)])
 
