@@ -156,13 +156,12 @@ def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:
         notes.add(f"{answers} of {file} stood elsewhere than said; put right")
     if report.kept:
         answers = counted(report.kept, "answer")
-        notes.add(f"{answers} of {file} not in the passage; counted as text")
-    if report.refused:
-        questions_ = counted(report.refused, "question")
-        notes.add(
-            f"{questions_} of {file} left out, with answers that are not in the passage; first: "
-            f"{report.examples[0]}"
-        )
+        notes.add(f"{answers} of {file} without a certain place in the passage; counted as text")
+    for left_out, unit in ((report.dropped, "answer"), (report.refused, "question")):
+        if left_out:
+            what = f"{counted(left_out, unit)} of {file} left out"
+            where = "without a certain place in the passage"
+            notes.add(f"{what}, {where}; first: {report.examples[0]}")
     return questions
 
 

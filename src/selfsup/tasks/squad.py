@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,8 @@ from selfsup.errors import UserError
 
 OnBad = Literal["count", "keep", "stop"]
 _EXAMPLES = 5
+NEAR = 4
+"""Characters by which a stated place may be wrong where the answer's text occurs several times."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,9 @@ class SquadReport:
     impossible: int = 0
     """Of these, unanswerable ones."""
     repaired: int = 0
-    """Answers whose offset was wrong and whose text occurs exactly once in the passage."""
+    """Answers whose offset was wrong and whose place is certain all the same."""
+    dropped: int = 0
+    """Answers left out of questions that have others, under `on_bad: count`."""
     refused: int = 0
     """Questions left out, under `on_bad: count`."""
     kept: int = 0
@@ -79,9 +84,11 @@ def read_squad(
     Args:
         path: `.json`, also packed (`.gz`, `.xz`, `.zst`).
         labelled: whether answers are needed; without, they are not looked at.
-        on_bad: what becomes of an answer that is not in the passage at its offset, nor exactly once
-            elsewhere: `count` leaves its question out, `stop` raises, and `keep` holds the text with
+        on_bad: what becomes of an answer without a certain place in the passage: `count` leaves it
+            out, and its question where it has no other; `stop` raises; `keep` holds the text with
             the place -1: no target for training, but right when given, as the official scores have it.
+            A place is certain where the text stands at its offset, or occurs but once, or at most
+            `NEAR` characters from the offset and nowhere else within twice that distance.
 
     Raises:
         UserError: the file cannot be read, is not JSON, has another layout, or nothing usable; an
@@ -181,7 +188,7 @@ def _question(
     else:
         identity = _text(content, "id", where)
     question = _text(content, "question", where)
-    impossible, answers = False, []
+    impossible, answers = False, list[Answer]()
     if labelled:
         impossible = bool(content.get("is_impossible", False))
         given = [] if impossible else list(_objects(content, "answers", f"{where}."))
@@ -191,11 +198,11 @@ def _question(
                 what = "no answer, and no mark that it is unanswerable (is_impossible)"
                 _bad(what, where, on_bad, report)
                 return None
-        for member, at in given:
-            answer = _answer(member, passage, at, on_bad, report)
-            if answer is None:
-                return None
-            answers.append(answer)
+        found = [_answer(member, passage, at, on_bad, report) for member, at in given]
+        answers = [answer for answer in found if answer is not None]
+        if given and not answers:
+            return None
+        report.dropped += len(given) - len(answers)
     return Question(identity, question, passage, tuple(answers), impossible, where)
 
 
@@ -212,17 +219,34 @@ def _answer(
         return None
     if begin >= 0 and passage.startswith(text, begin):
         return Answer(text, begin)
-    found = passage.find(text)
-    if found >= 0 and passage.find(text, found + 1) < 0:
+    places = _occurrences(passage, text)
+    if (place := _certain(places, begin)) is not None:
         report.repaired += 1
-        return Answer(text, found)
+        return Answer(text, place)
     shown = text if len(text) <= 40 else f"{text[:40]}…"
-    often = "more than once elsewhere in" if found >= 0 else "not in"
-    _bad(f"the answer '{shown}' is not at {begin}, and {often} the passage", where, on_bad, report)
+    elsewhere = (
+        f"ambiguous: it stands at {len(places)} other places" if places else "not in the passage"
+    )
+    _bad(f"the answer '{shown}' is not at {begin}, and {elsewhere}", where, on_bad, report)
     if on_bad != "keep":
         return None
     report.kept += 1
     return Answer(text, -1)
+
+
+def _occurrences(passage: str, text: str) -> list[int]:
+    """Where a text stands in a passage, overlapping places too."""
+    return [found.start() for found in re.finditer(f"(?={re.escape(text)})", passage)]
+
+
+def _certain(places: Sequence[int], stated: int) -> int | None:
+    """The place that is meant by a stated one at which the text does not stand; None: unsure."""
+    if len(places) < 2:
+        return places[0] if places else None
+    first, second = sorted(places, key=lambda place: abs(place - stated))[:2]
+    distance = abs(first - stated)
+    sure = stated >= 0 and distance <= NEAR and abs(second - stated) > 2 * distance
+    return first if sure else None
 
 
 def _bad(what: str, where: str, on_bad: OnBad, report: SquadReport) -> None:
