@@ -110,6 +110,50 @@ def test_of_several_places_the_near_one_is_meant(
     assert (report.repaired, report.refused) == ((0, 1) if place is None else (1, 0))
 
 
+def test_a_question_without_id_gets_its_number(write: Writer) -> None:
+    rows = [{"question": "who?"}, {"question": "who?", "id": "x"}, {"question": "who?"}]
+    questions, _ = read_squad(write(*rows), labelled=False)
+    assert [question.identity for question in questions] == ["1", "x", "3"]
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    """Hugging Face's columns, a list of answers, and none; as predicted, labels are not looked at."""
+    passage = "the cat saw the dog"
+    rows: list[dict[str, Any]] = [
+        {
+            "id": "a",
+            "context": passage,
+            "answers": {"text": ["cat", "dog"], "answer_start": [4, 16]},
+        },
+        {"passage": passage, "answers": [{"text": "saw", "answer_start": 8}]},
+        {"context": passage, "answers": {"text": [], "answer_start": []}},
+    ]
+    path = tmp_path / "q.jsonl.gz"
+    lines = "\n\n".join(json.dumps({"question": "who?", **row}) for row in rows)
+    path.write_bytes(gzip.compress(lines.encode()))
+    questions, _ = read_squad(path)
+    assert [[(a.text, a.begin) for a in q.answers] for q in questions] == [
+        [("cat", 4), ("dog", 16)],
+        [("saw", 8)],
+        [],
+    ]
+    assert [q.identity for q in questions] == ["a", "2", "3"]
+    assert [q.impossible for q in questions] == [False, False, True]  # as others have answers
+    assert questions[1].where == f"{path}:3: row"
+    assert {q.passage for q in questions} == {passage}
+    plain = tmp_path / "q.jsonl"
+    plain.write_text(json.dumps({"context": passage, "question": "who?"}))
+    assert read_squad(plain, labelled=False)[0][0].passage == passage
+    with pytest.raises(UserError, match=r"q.jsonl:1: row: the question has no 'answers'"):
+        read_squad(plain)
+    plain.write_text(json.dumps({"question": "who?", **rows[2]}))  # labels that were withheld
+    with pytest.raises(UserError, match="no question has a usable answer"):
+        read_squad(plain)
+    plain.write_text(lines + "\n{")
+    with pytest.raises(UserError, match=r"q.jsonl:6:2: broken JSON"):
+        read_squad(plain)
+
+
 def test_unanswerable_questions(write: Writer) -> None:
     marks = [
         qa("said", is_impossible=True, plausible_answers=[{"text": "cat", "answer_start": 4}]),
@@ -165,9 +209,12 @@ def _with(**changes: Any) -> dict[str, Any]:
         ({"data": [{}]}, r"data\[0\].paragraphs: not SQuAD's layout: is missing, a list"),
         (_with(context=None), r"data\[0\].paragraphs\[1\].context: .* is null, a text is expected"),
         (_with(context="\ud83d"), r"paragraphs\[1\].context: half a character"),
-        (_with(qas=[{"question": "?"}]), r"paragraphs\[1\].qas\[0\].id: .* is missing"),
         (_with(qas=[{"id": True, "question": "?"}]), r"qas\[0\].id: .* is a truth value"),
-        (_with(qas=[{"id": "a", "question": "?"}]), r"qas\[0\].answers: .* is missing, a list"),
+        (
+            _with(qas=[{"id": "a", "question": "?"}]),
+            r"qas\[0\]: the question has no 'answers'; .*predict",
+        ),
+        (_with(qas=[{"id": "a", "question": "?", "answers": {"text": ["a"]}}]), "two lists of one"),
         (
             _with(qas=[qa("a", ("cat", "4"))]),
             r"answers\[0\].answer_start: .* is a text, a whole number",

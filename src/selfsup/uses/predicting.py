@@ -76,7 +76,7 @@ class Predictor:
 
         Args:
             inputs: texts; pairs `(first, second)`; lists of words, to be tagged; or, for questions,
-                objects with `question` and `passage` (and `id`).
+                objects with `question` and `passage` or `context` (and `id`).
 
         Raises:
             UserError: an input of another kind.
@@ -91,7 +91,10 @@ class Predictor:
         for text in [given] if isinstance(given, str) else _texts_of(given):
             check_text(text, where)
         match self.task.answer, given:
-            case "span", {"question": str(question), "passage": str(passage)}:
+            case "span", (
+                {"question": str(question), "passage": str(passage)}
+                | {"question": str(question), "context": str(passage)}
+            ):
                 name = str(number if given.get("id") is None else given["id"])
                 return Question(name, question, passage, (), False, where)
             case "tag", [*words] if all(isinstance(word, str) for word in words):
@@ -104,7 +107,7 @@ class Predictor:
             ) if self.task.kind == "pairs" or not self.opened.task:
                 return TextExample(first, second, None, where)
         wanted = {
-            "span": "an object with `question` and `passage`",
+            "span": "an object with `question` and `passage` (or `context`)",
             "tag": "a list of words",
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
         mend = f"it was given {str(given)[:40]} ({type(given).__name__})"
