@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,61 @@ def test_labels_that_nothing_shares_cannot_be_held_out(tmp_path: Path) -> None:
     (tmp_path / "ids.tsv").write_text("text\tlabel\n" + "".join(f"t\tid{i}\n" for i in range(30)))
     with pytest.raises(UserError, match="of 30 rows too few share a label"):
         read_parts(toy_config(Path("m"), "classify", tmp_path / "ids.tsv"), 96)
+
+
+NOTED: list[tuple[str, list[str], str]] = [
+    (
+        "pairs",
+        ["0", "1", "5"],
+        "labels are whole numbers: learned as classes; --metric correlation",
+    ),
+    ("pairs", ["0", "1", "1"], ""),
+    ("classify", ["0", "1", "5"], ""),
+    ("classify", ["a"] * 6 + ["b"] * 6 + ["c"], "1 class has a single example: 'c'"),
+    (
+        "classify",
+        ["good", " Good ", "bad", "bad"],
+        "differ only in case are different classes: 'good'",
+    ),
+    ("classify", ["a", "b", "NaN"], "'NaN' is learned as a class; leave a label empty"),
+]
+
+
+@pytest.mark.parametrize(("task", "labels", "note"), NOTED)
+def test_labels_that_may_be_meant_otherwise_are_noted(
+    tmp_path: Path, task: str, labels: list[str], note: str
+) -> None:
+    lines = parts_of(tmp_path, task, labels).notes.lines
+    assert len(lines) == bool(note)
+    assert all(note in line for line in lines)
+
+
+def test_whole_numbers_are_learned_as_such_by_their_metric(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, "pairs", ["0", "1", "5"], metric="correlation")
+    assert (parts.info.answer, parts.info.main) == ("number", "correlation")
+    assert not any("whole numbers" in line for line in parts.notes.lines)
+
+
+def test_a_word_for_a_gap_among_numbers_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 4 rows .* no label in 'label': 'NaN' in line 4"):
+        parts_of(tmp_path, "classify", ["0", "1", "NaN", "1"])
+
+
+def test_tags_as_numbers_are_noted(tmp_path: Path) -> None:
+    file = tmp_path / "tags.jsonl"
+    file.write_text('{"tokens": ["Anna", "lives"], "ner_tags": [1, 0]}\n')
+    config = toy_config(Path("m"), "tag", file, file, data={"label_column": "ner_tags"})
+    assert any("tags are whole numbers" in line for line in read_parts(config, 96).notes.lines)
+
+
+def test_whole_numbers_are_the_same_classes_in_every_kind_of_file(tmp_path: Path) -> None:
+    kinds = {"a.csv": "text,label\na,1.0\nb,0.0\nc,2.50\n", "a.jsonl": ""}
+    rows = (("a", 1.0), ("b", 0.0), ("c", "2.50"))
+    kinds["a.jsonl"] = "\n".join(f'{{"text": "{t}", "label": {json.dumps(x)}}}' for t, x in rows)
+    for name, content in kinds.items():
+        (tmp_path / name).write_text(content)
+        path = str(tmp_path / name)
+        found = read_examples(
+            path, LabelledConfig(), "classify", Notes(), numeric=False, role="train"
+        )
+        assert [e.label for e in found] == ["1", "0", "2.50"]  # type: ignore[union-attr]

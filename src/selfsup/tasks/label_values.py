@@ -8,16 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from selfsup.data.columns import is_missing
+
 _COMMA = re.compile(r"[+-]?\d+,\d+")
+_WHOLE = re.compile(r"[+-]?\d+\.0+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 def label_text(value: Any) -> str | None:
-    """A class name from what a table holds; None when there is none."""
+    """A class name from what a table holds; None when there is none.
+
+    1.0 is 1, as text too, so that a column is the same in every kind of file.
+    """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return value.strip() or None
+        text = value.strip()
+        return label_text(float(text)) if _WHOLE.fullmatch(text) else text or None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # an integer column of a data frame that once had a gap
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
@@ -70,11 +77,17 @@ class LabelColumn:
     numeric: bool
     comma: str = ""
     """The first number with a decimal comma, where they are written so."""
+    gaps: bool = False
+    """Whether words such as `NaN` stand for a missing label, since all others are numbers."""
 
     @classmethod
     def of(cls, values: Sequence[Any], numeric: bool) -> LabelColumn:
         """By what all cells of the column hold."""
-        return cls(numeric, decimal_comma(values) if numeric else "")
+        if numeric:
+            return cls(numeric, decimal_comma(values))
+        present = [value for value in values if not is_missing(value)]
+        numbers = all(number_of(value, comma=True) is not None for value in present)
+        return cls(numeric, gaps=bool(present) and numbers)
 
     @property
     def kind(self) -> str:
@@ -83,4 +96,6 @@ class LabelColumn:
 
     def read(self, value: Any) -> str | float | None:
         """A class name or a number; None when the cell holds none."""
-        return number_of(value, comma=bool(self.comma)) if self.numeric else label_text(value)
+        if self.numeric:
+            return number_of(value, comma=bool(self.comma))
+        return None if self.gaps and is_missing(value) else label_text(value)
