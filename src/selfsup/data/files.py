@@ -32,6 +32,7 @@ NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json", *PLAIN_SUFFIXES)
 _IN_FOLDERS = (*TEXT_SUFFIXES, ".parquet")
 _ZSTD_BYTES = 1 << 17
 _EXAMPLES = 5
+_LONGEST_NAME = 40
 
 OnBadRow = Literal["stop", "skip"]
 """What to do with a row that cannot be used: stop with its place, or skip and count it."""
@@ -129,8 +130,11 @@ def _nothing_found(given: str, path: Path) -> NoReturn:
 
 
 def listed(names: list[str]) -> str:
-    """The first few names, in quotes."""
-    shown = ", ".join(f"'{name}'" for name in names[:6])
+    """The first few names, in quotes; long ones are cut."""
+    short = [
+        name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names[:6]
+    ]
+    shown = ", ".join(f"'{name}'" for name in short)
     return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
 
 
