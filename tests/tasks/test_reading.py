@@ -117,3 +117,23 @@ def test_whole_numbers_are_the_same_classes_in_every_kind_of_file(tmp_path: Path
             path, LabelledConfig(), "classify", Notes(), numeric=False, role="train"
         )
         assert [e.label for e in found] == ["1", "0", "2.50"]  # type: ignore[union-attr]
+
+
+def test_lines_of_text_are_predicted_and_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("one\n\ntwo\n")
+
+    def read(data: LabelledConfig, role: Role) -> Any:
+        return read_examples(str(file), data, "classify", Notes(), numeric=False, role=role)
+
+    assert [(e.text, e.where) for e in read(LabelledConfig(), "predict")] == [
+        ("one", f"{file}:1"),
+        ("two", f"{file}:3"),
+    ]
+    with pytest.raises(UserError, match=r"hold no labelled texts; .* \.data, folders of FASTA"):
+        read(LabelledConfig(), "score")
+    with pytest.raises(UserError, match=r"hold no pairs; .* \.parquet, also packed"):
+        read(LabelledConfig(pair_column="b"), "predict")
+    file.write_text("\n")
+    with pytest.raises(UserError, match="holds no text"):
+        read(LabelledConfig(), "predict")

@@ -11,9 +11,8 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.files import FASTA_SUFFIXES, ReadReport, plain_suffix
+from selfsup.data.files import ReadReport, plain_suffix
 from selfsup.data.keys import permute
-from selfsup.data.symbol_files import read_fasta
 from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
@@ -25,15 +24,13 @@ from selfsup.tasks.labelled import (
     TextExample,
     class_weights,
     label_set,
-    read_fasta_classes,
-    read_texts,
-    read_uci_classes,
     unknown_labels,
 )
 from selfsup.tasks.metrics import are_entities
 from selfsup.tasks.squad import Question, read_squad
 from selfsup.tasks.tagged_files import read_tagged
 from selfsup.tasks.task import SCORES, Examples, TaskInfo
+from selfsup.tasks.text_files import read_by_layout
 
 Role = Literal["train", "score", "predict"]
 
@@ -106,7 +103,7 @@ def read_examples(
             notes.add(f"{path} was read as one sentence of {words} words; {where}")
         found: Examples = tagged
     else:
-        found = _texts(file, data, numeric, labelled, report)
+        found = read_by_layout(file, data, numeric, labelled, report)
     note_report(notes, report, path)
     return found
 
@@ -118,34 +115,6 @@ def note_report(notes: Notes, report: ReadReport, path: str) -> None:
     if report.bad_rows:
         rows = counted(report.bad_rows, "row")
         notes.add(f"{rows} of {path} skipped; first: {report.bad_examples[0]}")
-
-
-def _texts(
-    file: Path, data: LabelledConfig, numeric: bool, labelled: bool, report: ReadReport
-) -> Sequence[TextExample]:
-    """Texts, pairs or sequences of symbols, by the file's layout."""
-    if file.is_dir():
-        return read_fasta_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    if data.format == "symbols" or plain_suffix(file) == ".data":
-        return read_uci_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    if plain_suffix(file) in FASTA_SUFFIXES:
-        if labelled:
-            what = "a FASTA file has no labels"
-            raise UserError(what, where=str(file), mend="give a folder that holds one file a class")
-        records = read_fasta(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-        return [TextExample(r.sequence, None, None, r.where) for r in records]
-    return read_texts(
-        file,
-        text_column=data.text_column,
-        pair_column=data.pair_column or None,
-        label_column=data.label_column if labelled else None,
-        numeric=numeric,
-        header=data.header,
-        quoting=data.quoting,
-        keep_empty=not labelled,
-        on_bad_row=data.on_bad_row,
-        report=report,
-    )
 
 
 def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:

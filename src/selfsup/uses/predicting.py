@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,12 +106,16 @@ class Predictor:
                 (str(first), str(second)),
             ) if self.task.kind == "pairs" or not self.opened.task:
                 return TextExample(first, second, None, where)
-        wanted = {
+        mend = f"it was given {str(given)[:40]} ({type(given).__name__})"
+        raise UserError(f"this model reads {self.wanted}", where=where, mend=mend)
+
+    @property
+    def wanted(self) -> str:
+        """What one input is, in words."""
+        return {
             "span": "an object with `question` and `passage` (or `context`)",
             "tag": "a list of words",
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
-        mend = f"it was given {str(given)[:40]} ({type(given).__name__})"
-        raise UserError(f"this model reads {wanted}", where=where, mend=mend)
 
     def predict(self, examples: Examples, notes: Notes | None = None) -> list[dict[str, Any]]:
         """Answers for examples that were read from a file.
@@ -191,6 +195,20 @@ def _texts_of(given: Any) -> list[str]:
     """The texts that an input holds."""
     parts = given.values() if isinstance(given, Mapping) else given
     return [x for x in parts if isinstance(x, str)] if isinstance(parts, Iterable) else []
+
+
+def predict_texts(predictor: Predictor, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Answers beside texts; those whose words are labelled are parted at white space.
+
+    Raises:
+        UserError: the model reads pairs or questions.
+    """
+    if predictor.task.answer == "span" or predictor.task.kind == "pairs":
+        mend = "give them in a file: --input FILE --output FILE"
+        raise UserError(f"this model reads {predictor.wanted}", mend=mend)
+    tagged = predictor.task.answer == "tag"
+    answers = predictor([text.split() if tagged else text for text in texts])
+    return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
 
 
 def predict_file(
