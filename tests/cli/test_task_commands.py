@@ -110,6 +110,10 @@ def test_tags_and_questions(encoder: str, folder: Path, capsys: Capture) -> None
         capsys, "finetune", encoder, "--task", "tag", "--train", "train.conll", *QUICK, "-o", "tags"
     )
     assert result["labels"] == ["ADJ", "NOUN", "OTHER"]
+    (said,) = answer(capsys, "predict", "tags", "the film")
+    assert (said["words"], len(said["labels"])) == (["the", "film"], 2)
+    assert main(["predict", "tags", "the film"]) == 0
+    assert "words are parted at white space" in capsys.readouterr().err
     (folder / "words.jsonl").write_text('{"words": ["the", "film"]}\n{"words": ["fine"]}\n')
     wrote = answer(
         capsys,
@@ -127,6 +131,7 @@ def test_tags_and_questions(encoder: str, folder: Path, capsys: Capture) -> None
         *("-o", "spans"),
     )
     assert result["chosen_by"] == "f1"
+    assert "in a file: --input FILE --output FILE" in refused(capsys, "predict", "spans", "who?")
     answer(capsys, "predict", "spans", "--input", "train.json", "--output", "a.jsonl")
     for line, question in zip(
         Path("a.jsonl").read_text().splitlines(),

@@ -85,8 +85,13 @@ def test_missing_columns_and_bad_rows(tmp_path: Path) -> None:
     file.write_text("text,label\na,1\nb, and c,2\nd,1\n")
     assert _message(file, ["txt"]) == (
         f"{file}:1: no column 'txt'; it has 'text', 'label', did you mean 'text'?; "
-        "set the column by one of these names"
+        "set --text-column, --pair-column or --label-column to one of these names; if this is no header, "
+        "--no-header and numbers from 0"
     )
+    headless = tmp_path / "b.csv"
+    headless.write_text(f"{'ACGT' * 30},+\n")
+    assert f"it has '{'ACGT' * 10}…', '+'; set" in _message(headless, ["text"])
+    assert "give its number, from 0 (--text-column" in _message(headless, ["text"], header=False)
     assert f"{file}:3: the row has 3 fields, the header 2" in _message(file, ["text"])
     report = ReadReport()
     assert _values(file, ["text"], on_bad_row="skip", report=report) == [("a",), ("d",)]

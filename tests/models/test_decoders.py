@@ -283,6 +283,26 @@ def test_variants_that_are_not_supported_are_refused_by_name(
         load_decoder(tmp_path)
 
 
+def test_a_decoder_saved_without_its_head_is_named_as_such(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    folder_of(reference("llama-untied").model, tokenizer, tmp_path)
+    with pytest.raises(
+        UserError, match=r"no language-model head \(lm_head.weight\).*LlamaForCausal"
+    ):
+        load_decoder(tmp_path)
+
+
+def test_gpt2_with_an_output_matrix_of_its_own(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    config = reference("gpt2").config
+    config.tie_word_embeddings = False
+    theirs = transformers.GPT2LMHeadModel(config).eval()
+    ours = load_decoder(folder_of(theirs, tokenizer, tmp_path)).model
+    logits = ours.predict(ours(concatenated()))
+    expected = torch.cat([theirs(t[None]).logits[0] for t in texts()])
+    assert torch.allclose(logits, expected, atol=1e-5, rtol=0)
+
+
 def test_settings_of_no_family_are_saved_under_our_names(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

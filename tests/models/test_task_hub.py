@@ -173,20 +173,54 @@ def test_a_head_that_was_cut_is_refused(tmp_path: Path) -> None:
         load_finetuned(folder)
 
 
-@pytest.mark.parametrize("answer", ["ForSequenceClassification", "ForTokenClassification"])
-def test_two_labels_without_names(tmp_path: Path, answer: str) -> None:
-    """transformers leaves `id2label` out where there are two."""
-    pretrained = load(write_encoder(tmp_path / "encoder"))
-    config = transformers.BertConfig(
+def their_model(folder: Path, name: str, /, **more: Any) -> Path:
+    """A tiny model that transformers wrote, with a tokenizer of ours."""
+    pretrained = load(write_encoder(folder / "encoder"))
+    config = getattr(transformers, f"{name.partition('For')[0].removesuffix('Model')}Config")(
         vocab_size=pretrained.tokenizer.vocab_size,
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=16,
         max_position_embeddings=96,
+        **more,
     )
-    getattr(transformers, f"Bert{answer}")(config).save_pretrained(tmp_path / "theirs")
-    pretrained.tokenizer.save(tmp_path / "theirs")
-    opened = load_finetuned(tmp_path / "theirs")
+    getattr(transformers, name)(config).save_pretrained(folder / "theirs")
+    pretrained.tokenizer.save(folder / "theirs")
+    return folder / "theirs"
+
+
+@pytest.mark.parametrize("answer", ["ForSequenceClassification", "ForTokenClassification"])
+def test_two_labels_without_names(tmp_path: Path, answer: str) -> None:
+    """transformers leaves `id2label` out where there are two."""
+    opened = load_finetuned(their_model(tmp_path, f"Bert{answer}"))
     assert opened.labels == ("LABEL_0", "LABEL_1")
     assert opened.answer in {"class", "tag"}
+
+
+@pytest.mark.parametrize(
+    ("problem", "count", "answer"),
+    [
+        ("single_label_classification", 3, "class"),
+        ("regression", 1, "number"),
+        ("multi_label_classification", 3, "any number of labels for a text; selfsup answers with"),
+        ("regression", 3, "3 numbers for a text; selfsup answers with one"),
+    ],
+)
+def test_heads_of_several_answers_are_refused(
+    tmp_path: Path, problem: str, count: int, answer: str
+) -> None:
+    folder = their_model(
+        tmp_path, "BertForSequenceClassification", problem_type=problem, num_labels=count
+    )
+    if answer in {"class", "number"}:
+        assert load_finetuned(folder).answer == answer
+    else:
+        with pytest.raises(UserError, match=answer):
+            load_finetuned(folder)
+
+
+@pytest.mark.parametrize("name", ["RobertaModel", "RobertaForSequenceClassification"])
+def test_an_unknown_architecture_is_said_first(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="architecture 'roberta' is not one that selfsup opens"):
+        load_finetuned(their_model(tmp_path, name))

@@ -107,7 +107,7 @@ def test_sequences_of_classes(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("which")
     report = ReadReport()
     found = read_fasta_classes(tmp_path, uppercase=True, report=report)
-    assert report.passed_over == ["notes.md"]
+    assert report.notes == ["passed over, as no FASTA files: 'notes.md'"]
     assert [(e.text, e.label) for e in found] == [("MK", "ER"), ("MV", "ER"), ("MA", "Golgi.v2")]
     (tmp_path / "ER.faa").write_text(">d\n")
     assert "are both the class 'ER'" in _message(read_fasta_classes, tmp_path)

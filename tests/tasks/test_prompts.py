@@ -33,6 +33,17 @@ def test_prompt(tmp_path: Path) -> None:
     assert read_prompt_task(write(tmp_path, {"input": "a\nb", "output": "c"})).notes()
 
 
+def test_numbers_as_answers_are_their_text(tmp_path: Path) -> None:
+    rows = [
+        {"choices": [0, 1.0, 2.5]},
+        {"input": "x", "output": 1},
+        {"input": "y", "output": "2.5"},
+    ]
+    task = read_prompt_task(write(tmp_path, *rows))
+    assert task.choices == ("0", "1", "2.5")
+    assert [e.output for e in task.examples] == ["1", "2.5"]
+
+
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -49,6 +60,8 @@ def test_prompt(tmp_path: Path) -> None:
         ([{"choices": ["a"]}, ONE], "task.jsonl:1: needs two choices"),
         ([{"choices": ["a", "a"]}, ONE], "the choice 'a' stands there twice"),
         ([{"choices": "ab"}, ONE], "'choices' is a text, not a list"),
+        ([{"choices": ["a", None]}, ONE], "task.jsonl:1: a choice is missing, not a text"),
+        ([{"text": "fine", "label": "good"}], "'label'; an example needs input and output"),
     ],
 )
 def test_bad_files(tmp_path: Path, rows: list[Any], said: str) -> None:

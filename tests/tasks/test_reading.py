@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig
-from selfsup.tasks.reading import Notes, Role, read_examples
+from selfsup.tasks.reading import Notes, Parts, Role, read_examples, read_parts
+from tests.tasks.toy import toy_config
 
 
 @pytest.mark.parametrize("role", ["train", "score", "predict"])
@@ -18,3 +21,119 @@ def test_only_who_can_skip_rows_is_told_to(tmp_path: Path, role: Role) -> None:
     with pytest.raises(UserError) as caught:
         read_examples(str(file), LabelledConfig(), "classify", Notes(), numeric=False, role=role)
     assert ("--on-bad-row skip" in str(caught.value)) == (role != "predict")
+
+
+def parts_of(folder: Path, task: str, labels: list[str], **more: Any) -> Parts:
+    """What a file of these labels comes to, parted by semicolons, its dev file the same."""
+    file = folder / "rows.csv"
+    rows = [f"text {i};other {i};{label}" for i, label in enumerate(labels)]
+    file.write_text("\n".join(["text;other;label", *rows]) + "\n")
+    pair = {"pair_column": "other"} if task == "pairs" else {}
+    return read_parts(toy_config(Path("m"), task, file, file, data=pair, **more), 96)
+
+
+@pytest.mark.parametrize("task", ["pairs", "regress"])
+def test_decimal_commas_are_read_as_numbers(tmp_path: Path, task: str) -> None:
+    parts = parts_of(tmp_path, task, ["4,22", "0,5", "3", "1,234"])
+    assert parts.info.answer == "number"
+    assert [e.label for e in parts.train] == [4.22, 0.5, 3.0, 1.234]  # type: ignore[union-attr]
+    assert [e.label for e in parts.dev] == [4.22, 0.5, 3.0, 1.234]  # type: ignore[union-attr]
+    assert any("'label' has decimal commas: 4,22 is read as 4.22" in x for x in parts.notes.lines)
+
+
+@pytest.mark.parametrize("labels", [["4,22", "1.5", "2.5"], ["1,234", "2,500", "3"]])
+def test_commas_that_may_part_thousands_are_refused(tmp_path: Path, labels: list[str]) -> None:
+    with pytest.raises(UserError, match=r"no number in 'label'.*; write all decimals with a point"):
+        parts_of(tmp_path, "regress", labels)
+
+
+def test_a_class_for_nearly_each_row_is_noted(tmp_path: Path) -> None:
+    noted = "11 classes in 20 rows: is a number or an id given as label?"
+    labels = [f"c{min(i, 10)}" for i in range(20)]
+    assert any(noted in line for line in parts_of(tmp_path, "classify", labels).notes.lines)
+    lines = parts_of(tmp_path, "classify", ["a", "b"] * 10).notes.lines
+    assert not any("classes in" in line for line in lines)
+
+
+def test_labels_that_nothing_shares_cannot_be_held_out(tmp_path: Path) -> None:
+    (tmp_path / "ids.tsv").write_text("text\tlabel\n" + "".join(f"t\tid{i}\n" for i in range(30)))
+    with pytest.raises(UserError, match="of 30 rows too few share a label"):
+        read_parts(toy_config(Path("m"), "classify", tmp_path / "ids.tsv"), 96)
+
+
+NOTED: list[tuple[str, list[str], str]] = [
+    (
+        "pairs",
+        ["0", "1", "5"],
+        "labels are whole numbers: learned as classes; --metric correlation",
+    ),
+    ("pairs", ["0", "1", "1"], ""),
+    ("classify", ["0", "1", "5"], ""),
+    ("classify", ["a"] * 6 + ["b"] * 6 + ["c"], "1 class has a single example: 'c'"),
+    (
+        "classify",
+        ["good", " Good ", "bad", "bad"],
+        "differ only in case are different classes: 'good'",
+    ),
+    ("classify", ["a", "b", "NaN"], "'NaN' is learned as a class; leave a label empty"),
+]
+
+
+@pytest.mark.parametrize(("task", "labels", "note"), NOTED)
+def test_labels_that_may_be_meant_otherwise_are_noted(
+    tmp_path: Path, task: str, labels: list[str], note: str
+) -> None:
+    lines = parts_of(tmp_path, task, labels).notes.lines
+    assert len(lines) == bool(note)
+    assert all(note in line for line in lines)
+
+
+def test_whole_numbers_are_learned_as_such_by_their_metric(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, "pairs", ["0", "1", "5"], metric="correlation")
+    assert (parts.info.answer, parts.info.main) == ("number", "correlation")
+    assert not any("whole numbers" in line for line in parts.notes.lines)
+
+
+def test_a_word_for_a_gap_among_numbers_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1 of 4 rows .* no label in 'label': 'NaN' in line 4"):
+        parts_of(tmp_path, "classify", ["0", "1", "NaN", "1"])
+
+
+def test_tags_as_numbers_are_noted(tmp_path: Path) -> None:
+    file = tmp_path / "tags.jsonl"
+    file.write_text('{"tokens": ["Anna", "lives"], "ner_tags": [1, 0]}\n')
+    config = toy_config(Path("m"), "tag", file, file, data={"label_column": "ner_tags"})
+    assert any("tags are whole numbers" in line for line in read_parts(config, 96).notes.lines)
+
+
+def test_whole_numbers_are_the_same_classes_in_every_kind_of_file(tmp_path: Path) -> None:
+    kinds = {"a.csv": "text,label\na,1.0\nb,0.0\nc,2.50\n", "a.jsonl": ""}
+    rows = (("a", 1.0), ("b", 0.0), ("c", "2.50"))
+    kinds["a.jsonl"] = "\n".join(f'{{"text": "{t}", "label": {json.dumps(x)}}}' for t, x in rows)
+    for name, content in kinds.items():
+        (tmp_path / name).write_text(content)
+        path = str(tmp_path / name)
+        found = read_examples(
+            path, LabelledConfig(), "classify", Notes(), numeric=False, role="train"
+        )
+        assert [e.label for e in found] == ["1", "0", "2.50"]  # type: ignore[union-attr]
+
+
+def test_lines_of_text_are_predicted_and_no_more(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("one\n\ntwo\n")
+
+    def read(data: LabelledConfig, role: Role) -> Any:
+        return read_examples(str(file), data, "classify", Notes(), numeric=False, role=role)
+
+    assert [(e.text, e.where) for e in read(LabelledConfig(), "predict")] == [
+        ("one", f"{file}:1"),
+        ("two", f"{file}:3"),
+    ]
+    with pytest.raises(UserError, match=r"hold no labelled texts; .* \.data, folders of FASTA"):
+        read(LabelledConfig(), "score")
+    with pytest.raises(UserError, match=r"hold no pairs; .* \.parquet, also packed"):
+        read(LabelledConfig(pair_column="b"), "predict")
+    file.write_text("\n")
+    with pytest.raises(UserError, match="holds no text"):
+        read(LabelledConfig(), "predict")

@@ -124,7 +124,9 @@ def test_unanswerable_questions(encoder: Path, tmp_path: Path) -> None:
     plain = predictor.task.model_copy(update={"null_threshold": 0.0})
     predictor.task = plain
     assert scored["f1"] >= evaluate_file(predictor, str(train), {})["f1"]  # it was chosen here
-    (answer,) = predictor([{"question": "what is the film", "passage": "the film is fine"}])
+    asked = {"question": "what is the film"}
+    (answer,) = predictor([asked | {"passage": "the film is fine"}])
+    assert [answer] == predictor([asked | {"context": "the film is fine"}])
     assert {"text", "begin", "end", "score", "probability", "others"} <= set(answer)
 
 

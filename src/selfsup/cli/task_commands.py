@@ -248,9 +248,10 @@ BatchTokens = Annotated[int, Parameter(help="Tokens that are computed at once [4
 def predict(
     model: Model,
     /,
-    *texts: Annotated[str, Parameter(help="Texts, for models that read single ones.")],
+    *texts: Annotated[str, Parameter(help="Texts, for models that read single ones or tag words.")],
     input: Annotated[
-        str | None, Parameter(name=["--input", "-i"], help="A file laid out as for training.")
+        str | None,
+        Parameter(name=["--input", "-i"], help="A file laid out as for training, or .txt."),
     ] = None,
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")
@@ -283,11 +284,10 @@ def predict(
         result = predicting.predict_file(predictor, input, output, columns, overwrite=overwrite)
         render.show(result, as_json=as_json)
         return
-    answers = predictor(list(texts))
-    render.show(
-        [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)],
-        as_json=as_json,
-    )
+    answers = predicting.predict_texts(predictor, texts)
+    if predictor.task.answer == "tag":
+        render.note("words are parted at white space")
+    render.show(answers, as_json=as_json)
 
 
 def evaluate(

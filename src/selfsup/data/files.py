@@ -33,6 +33,7 @@ _IN_FOLDERS = (*TEXT_SUFFIXES, ".parquet")
 _PACKED_STARTS = ((b"\x1f\x8b", ".gz"), (b"\xfd7zXZ", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"))
 _ZSTD_BYTES = 1 << 17
 _EXAMPLES = 5
+_LONGEST_NAME = 40
 
 OnBadRow = Literal["stop", "skip"]
 """What to do with a row that cannot be used: stop with its place, or skip and count it."""
@@ -50,8 +51,8 @@ class ReadReport:
     """Rows skipped under `on_bad_row: skip`."""
     bad_examples: list[str] = field(default_factory=list)
     """The messages of the first few of them."""
-    passed_over: list[str] = field(default_factory=list)
-    """Names of files in a folder of classes that are of no known kind."""
+    notes: list[str] = field(default_factory=list)
+    """What is noteworthy about how a file was read, though nothing is wrong."""
     may_skip: bool = True
     """Whether whoever reads can be told to skip rows: only then do messages offer it."""
 
@@ -130,8 +131,11 @@ def _nothing_found(given: str, path: Path) -> NoReturn:
 
 
 def listed(names: list[str]) -> str:
-    """The first few names, in quotes."""
-    shown = ", ".join(f"'{name}'" for name in names[:6])
+    """The first few names, in quotes; long ones are cut."""
+    short = [
+        name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in names[:6]
+    ]
+    shown = ", ".join(f"'{name}'" for name in short)
     return (shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")) or "nothing"
 
 

@@ -29,7 +29,9 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _BATCH = 1024
 _LONGEST_FIELD = 2**31 - 1
-_SETTING = "the column by one of these names"
+_FLAGS = "--text-column, --pair-column or --label-column"
+_SETTING = f"{_FLAGS} to one of these names"
+_HEADLESS = f"{_SETTING}; if this is no header, --no-header and numbers from 0"
 
 
 class Row(NamedTuple):
@@ -99,7 +101,14 @@ def _table_suffix(path: Path) -> str:
     return suffix
 
 
-def _numbers(columns: Sequence[str | int], known: list[str], header: bool, where: str) -> list[int]:
+def _numbers(
+    columns: Sequence[str | int],
+    known: list[str],
+    where: str,
+    *,
+    header: bool = True,
+    setting: str = _SETTING,
+) -> list[int]:
     """Where each column stands.
 
     Raises:
@@ -115,10 +124,10 @@ def _numbers(columns: Sequence[str | int], known: list[str], header: bool, where
                 what = f"no column {column}: the row has {len(known)}, numbered from 0"
                 raise UserError(what, where=where)
         elif not header:
-            mend = "give its number, from 0"
+            mend = f"give its number, from 0 ({_FLAGS})"
             raise UserError(f"no column '{column}': there is no header", where=where, mend=mend)
         elif column not in known:
-            raise no_column(column, known, where, _SETTING)
+            raise no_column(column, known, where, setting)
         elif known.count(column) > 1:
             what = f"the header names '{column}' {known.count(column)} times"
             raise UserError(
@@ -144,7 +153,9 @@ def _field_rows(
         return
     first = rows[0]
     width = len(first.fields)
-    places = _numbers(columns, first.fields, header, f"{path}:{first.line}")
+    places = _numbers(
+        columns, first.fields, f"{path}:{first.line}", header=header, setting=_HEADLESS
+    )
     model = "the header" if header else "the first row"
     for fields, line in rows[1:] if header else rows:
         if len(fields) == width:
@@ -305,7 +316,7 @@ class _Parquet:
 def _parquet_rows(path: Path, columns: Sequence[str | int], report: ReadReport) -> Iterator[Row]:
     with _Parquet(path) as table:
         names = table.names
-        places = _numbers(columns, names, True, str(path))
+        places = _numbers(columns, names, str(path))
         report.bytes_read += path.stat().st_size
         chosen = ", ".join('"' + names[place].replace('"', '""') + '"' for place in places)
         rows = table.rows(f"SELECT {chosen} FROM read_parquet($1)")

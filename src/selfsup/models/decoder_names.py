@@ -31,6 +31,7 @@ _GPT2: NameMap = {
     "decoder.blocks.{i}.mlp.up.*": "transformer.h.{i}.mlp.c_fc.*",
     "decoder.blocks.{i}.mlp.down.*": "transformer.h.{i}.mlp.c_proj.*",
     "decoder.final_norm.*": "transformer.ln_f.*",
+    "output.weight": "lm_head.weight",
 }
 _LLAMA: NameMap = {
     "decoder.embeddings.tokens.weight": "model.embed_tokens.weight",
@@ -113,6 +114,9 @@ def from_decoder_family(
     Returns:
         (the tensors that are there, names that belong to nothing of ours).  Old buffers and copies of
         tied weights are left out silently.
+
+    Raises:
+        UserError: the output matrix, which is wanted, was not saved.
     """
     prefix = _PREFIX[kind]
     bare = not any(t.startswith(prefix) for t in tensors)
@@ -121,6 +125,9 @@ def from_decoder_family(
         for n, t in tensors.items()
         if not _BUFFERS.match(n)
     }
+    if "output.weight" in wanted and "lm_head.weight" not in given:
+        what = "the weights have no language-model head (lm_head.weight): it was saved without"
+        raise UserError(what, mend=f"save the whole {ARCHITECTURES[kind]}")
     found: dict[str, Tensor] = {}
     used: set[str] = set()
     for name in wanted:

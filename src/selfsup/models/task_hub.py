@@ -13,7 +13,6 @@ from torch import Tensor
 
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
-from selfsup.models.autoencoder_hub import refuse_autoencoder
 from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, read_json
@@ -168,14 +167,13 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
     """
     folder = find_model_folder(name)
     settings = read_json(folder / "config.json")
-    refuse_autoencoder(settings, folder, "it reads no text")
+    body = load_encoder(folder)
     if not is_finetuned(folder):
         raise UserError(
             "this model was pre-trained but not fine-tuned",
             where=str(folder),
             mend="`selfsup finetune MODEL --task … --train FILE` makes one that predicts",
         )
-    body = load_encoder(folder)
     own = dict(settings.get("selfsup") or {})
     spec, answer, labels = _head(settings, own, body, folder)
     with torch.random.fork_rng(devices=[]):
@@ -209,6 +207,7 @@ def _head(
     kind = str(settings.get("model_type", ""))
     modern = kind == "modernbert"
     if named.endswith("ForSequenceClassification"):
+        _refuse_several(settings, count, folder)
         pooling: Pooling = settings.get("classifier_pooling", "cls") if modern else "pooler"
         answer = "number" if count == 1 else "class"
         spec = HeadSpec("sequence", count, pooling, dense=modern)
@@ -218,6 +217,18 @@ def _head(
     if count != 2:
         raise UserError(f"a {named} with {count} outputs is not supported", where=str(folder))
     return HeadSpec("token", 2, dense=modern), "span", ()
+
+
+def _refuse_several(settings: Mapping[str, Any], count: int, folder: Path) -> None:
+    """Refuse heads that give several labels or numbers at once."""
+    kind = str(settings.get("problem_type") or "")
+    several = {
+        "multi_label_classification": "any number of labels for a text",
+        "regression": f"{count} numbers for a text" if count > 1 else "",
+    }.get(kind, "")
+    if several:
+        mend = f"selfsup answers with one; open it with transformers (problem_type '{kind}')"
+        raise UserError(f"this model gives {several}", where=str(folder), mend=mend)
 
 
 def _put_head(

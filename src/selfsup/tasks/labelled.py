@@ -5,7 +5,6 @@ Sentences with a label for each word come from `tagged_files.py`.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,15 +26,14 @@ from selfsup.data.sources import called, checked_text
 from selfsup.data.symbol_files import SymbolRecord, read_fasta, read_uci
 from selfsup.data.tables import Quoting, Row, read_rows
 from selfsup.errors import UserError, counted
-from selfsup.tasks.tagged_files import TaggedSentence, label_text, read_tagged
+from selfsup.tasks.label_values import LabelColumn, has_comma, number_of
+from selfsup.tasks.tagged_files import TaggedSentence, read_tagged
 
 __all__ = [
     "TaggedSentence",
     "TextExample",
     "class_weights",
     "label_set",
-    "label_text",
-    "number_of",
     "read_fasta_classes",
     "read_tagged",
     "read_texts",
@@ -67,6 +65,8 @@ class _Unusable:
     shown: str
     """The value."""
     where: str
+    mend: str = ""
+    """What to do about it, where that can be said."""
 
 
 def read_texts(
@@ -92,13 +92,14 @@ def read_texts(
         text_column: name, or number from 0 when `header` is off.
         pair_column: of the second text, when examples are pairs.
         label_column: of the label; None: there are none.
-        numeric: labels are numbers.
+        numeric: labels are numbers; with decimal commas, where all are written so (`decimal_comma`).
         header, quoting: see `read_rows`.
         keep_empty: take texts of nothing but white space, as they must be when an answer is wanted
             for every row.
         on_bad_row: what to do with rows that cannot be used.  Under "stop" all rows are looked at
             first, and the error says how many there are.
-        report: added to while reading; under "skip" it counts what was left out.
+        report: added to while reading; under "skip" it counts what was left out, and `notes` tells of
+            decimal commas.
 
     Raises:
         UserError: with places, for what cannot be read or used, or when nothing is left.
@@ -107,11 +108,20 @@ def read_texts(
     columns = [column for column in (text_column, pair_column, label_column) if column is not None]
     examples: list[TextExample] = []
     unusable: list[_Unusable] = []
-    rows = read_rows(
-        path, columns, header=header, quoting=quoting, on_bad_row=on_bad_row, report=report
+    rows = list(
+        read_rows(
+            path, columns, header=header, quoting=quoting, on_bad_row=on_bad_row, report=report
+        )
     )
+    cells = [row.values[-1] for row in rows] if label_column is not None else []
+    labels = LabelColumn.of(cells, numeric)
+    if labels.comma:
+        point = labels.comma.replace(",", ".")
+        report.notes.append(
+            f"'{label_column}' has decimal commas: {labels.comma} is read as {point}"
+        )
     for row in rows:
-        example = _example(row, text_column, pair_column, label_column, numeric, keep_empty)
+        example = _example(row, text_column, pair_column, label_column, labels, keep_empty)
         if isinstance(example, TextExample):
             examples.append(example)
         else:
@@ -137,11 +147,12 @@ def read_fasta_classes(
     if not folder.is_dir():
         raise UserError("no such folder", where=str(folder))
     files: dict[str, Path] = {}
+    passed_over: list[str] = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if plain_suffix(path) not in FASTA_SUFFIXES:
-            report.passed_over.append(path.name)
+            passed_over.append(path.name)
             continue
         label = path.name[: path.name.lower().rindex(plain_suffix(path))]
         if label in files:
@@ -152,6 +163,8 @@ def read_fasta_classes(
         what = f"the folder holds no FASTA file ({', '.join(FASTA_SUFFIXES)})"
         names = sorted(item.name for item in folder.iterdir())
         raise UserError(what, where=str(folder), mend=f"there is {listed(names)}")
+    if passed_over:
+        report.notes.append(f"passed over, as no FASTA files: {listed(passed_over)}")
     records: list[SymbolRecord] = []
     for label, path in files.items():
         report.files += 1
@@ -200,14 +213,14 @@ def _example(
     text_column: str | int,
     pair_column: str | int | None,
     label_column: str | int | None,
-    numeric: bool,
+    labels: LabelColumn,
     keep_empty: bool,
 ) -> TextExample | _Unusable:
     """The example of a row whose values are text, pair and label, as far as there are such columns."""
     rest, where = iter(row.values), row.where
     text = _text(next(rest), text_column, keep_empty, where)
     pair = None if pair_column is None else _text(next(rest), pair_column, keep_empty, where)
-    label = None if label_column is None else _label(next(rest), label_column, numeric, where)
+    label = None if label_column is None else _label(next(rest), label_column, labels, where)
     for value in (text, pair, label):
         if isinstance(value, _Unusable):
             return value
@@ -225,23 +238,18 @@ def _text(value: Any, column: str | int, keep_empty: bool, where: str) -> str | 
     return text
 
 
-def _label(value: Any, column: str | int, numeric: bool, where: str) -> str | float | _Unusable:
-    label = number_of(value) if numeric else label_text(value)
+def _label(
+    value: Any, column: str | int, labels: LabelColumn, where: str
+) -> str | float | _Unusable:
+    label = labels.read(value)
     if label is None:
         shown = repr(value) if isinstance(value, str | int | float) else called(value)
-        return _Unusable(f"no {'number' if numeric else 'label'} in '{column}'", shown, where)
+        kind = f"no {labels.kind} in '{column}'"
+        if labels.numeric and has_comma(value):
+            mend = "write all decimals with a point, and thousands without a comma"
+            return _Unusable(kind, shown, where, mend)
+        return _Unusable(kind, shown, where)
     return label
-
-
-def number_of(value: Any) -> float | None:
-    """A finite number; None when it is none."""
-    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
-        return None  # float() takes 1_000
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _turn_away(
@@ -263,9 +271,10 @@ def _turn_away(
     share = f"{len(same):,} of {total:,} rows ({percent:.2g} %)"
     if percent >= 99:
         share = f"{len(same):,} of {total:,} rows"
-    mend = report.mend("mend these rows", "leave them out")
+    how = next((row.mend for row in same if row.mend), "")
+    mend = report.mend(how or "mend these rows", "leave them out")
     if len(same) == total > 1:
-        share, mend = f"all {total:,} rows", "mend the file, or name another column"
+        share, mend = f"all {total:,} rows", how or "mend the file, or name another column"
     what = (
         f"{share} {verb} {same[0].kind}: {', '.join(places)}{' ...' if len(same) > _SHOWN else ''}"
     )

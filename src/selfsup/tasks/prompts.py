@@ -7,6 +7,7 @@ A task file holds one JSON object a line.  The first may describe the task; ever
     {"input": "I left after ten minutes.", "output": "bad"}
 
 An example may bring `choices` of its own.  Where there are none, the answer is written by the model.
+Outputs and choices may be numbers.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from selfsup.data.files import ReadReport, read_strict_lines
+from selfsup.data.files import ReadReport, listed, read_strict_lines
 from selfsup.data.sources import called, checked_text, json_object
 from selfsup.errors import UserError, nearest
+from selfsup.tasks.label_values import label_text
 
 _TASK_KEYS = ("description", "choices", "separator", "ending", "input_prefix")
 _EXAMPLE_KEYS = ("input", "output", "choices")
@@ -154,7 +156,7 @@ def _example(row: Mapping[str, Any], common: tuple[str, ...], where: str) -> Exa
         if key not in row:
             raise UserError(f"an example without '{key}'", where=where, mend=f'add "{key}"')
     asked = _text(row["input"], "input", where)
-    answer = _text(row["output"], "output", where)
+    answer = _answer_text(row["output"], "the output", where)
     if not answer.strip():
         raise UserError("the output is empty", where=where, mend="write the right answer")
     choices = _choices(row["choices"], where) if "choices" in row else common
@@ -166,6 +168,9 @@ def _example(row: Mapping[str, Any], common: tuple[str, ...], where: str) -> Exa
 
 
 def _check_keys(row: Mapping[str, Any], known: Sequence[str], where: str, what: str) -> None:
+    if not set(known) & set(row):
+        mend = f"an example needs input and output; a first line may have {', '.join(_TASK_KEYS)}"
+        raise UserError(f"the keys are {listed(list(row))}", where=where, mend=mend)
     for key in row:
         if key not in known:
             mend = nearest(key, list(known)) or f"{what} has {', '.join(known)}"
@@ -179,10 +184,18 @@ def _text(value: object, key: str, where: str) -> str:
     return found
 
 
+def _answer_text(value: object, name: str, where: str) -> str:
+    """An output or a choice as text; numbers and truth values are written out."""
+    text = _text(value, name, where) if isinstance(value, str) else label_text(value)
+    if text is None:
+        raise UserError(f"{name} is {called(value)}, not a text", where=where)
+    return text
+
+
 def _choices(value: object, where: str) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise UserError(f"'choices' is {called(value)}, not a list of texts", where=where)
-    found = tuple(_text(choice, "choices", where) for choice in value)
+    found = tuple(_answer_text(choice, "a choice", where) for choice in value)
     if len(found) < 2:
         raise UserError("needs two choices or more", where=where)
     if any(not choice.strip() for choice in found):

@@ -11,27 +11,26 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.files import FASTA_SUFFIXES, ReadReport, listed, plain_suffix
+from selfsup.data.files import ReadReport, plain_suffix
 from selfsup.data.keys import permute
-from selfsup.data.symbol_files import read_fasta
 from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
 from selfsup.models.task_hub import Answer
+from selfsup.tasks.label_notes import label_notes
+from selfsup.tasks.label_values import decimal_comma, number_of
 from selfsup.tasks.labelled import (
     TaggedSentence,
     TextExample,
     class_weights,
     label_set,
-    read_fasta_classes,
-    read_texts,
-    read_uci_classes,
     unknown_labels,
 )
 from selfsup.tasks.metrics import are_entities
 from selfsup.tasks.squad import Question, read_squad
 from selfsup.tasks.tagged_files import read_tagged
 from selfsup.tasks.task import SCORES, Examples, TaskInfo
+from selfsup.tasks.text_files import read_by_layout
 
 Role = Literal["train", "score", "predict"]
 
@@ -104,46 +103,18 @@ def read_examples(
             notes.add(f"{path} was read as one sentence of {words} words; {where}")
         found: Examples = tagged
     else:
-        found = _texts(file, data, numeric, labelled, report)
-    note_skipped(notes, report, path)
+        found = read_by_layout(file, data, numeric, labelled, report)
+    note_report(notes, report, path)
     return found
 
 
-def note_skipped(notes: Notes, report: ReadReport, path: str) -> None:
-    """Say how many rows of a file were left out, if any were."""
+def note_report(notes: Notes, report: ReadReport, path: str) -> None:
+    """Say how a file was read where that is noteworthy, and how many rows were left out."""
+    for line in report.notes:
+        notes.add(f"{path}: {line}")
     if report.bad_rows:
         rows = counted(report.bad_rows, "row")
         notes.add(f"{rows} of {path} skipped; first: {report.bad_examples[0]}")
-    if report.passed_over:
-        notes.add(f"passed over in {path}, as no FASTA files: {listed(report.passed_over)}")
-
-
-def _texts(
-    file: Path, data: LabelledConfig, numeric: bool, labelled: bool, report: ReadReport
-) -> Sequence[TextExample]:
-    """Texts, pairs or sequences of symbols, by the file's layout."""
-    if file.is_dir():
-        return read_fasta_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    if data.format == "symbols" or plain_suffix(file) == ".data":
-        return read_uci_classes(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-    if plain_suffix(file) in FASTA_SUFFIXES:
-        if labelled:
-            what = "a FASTA file has no labels"
-            raise UserError(what, where=str(file), mend="give a folder that holds one file a class")
-        records = read_fasta(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-        return [TextExample(r.sequence, None, None, r.where) for r in records]
-    return read_texts(
-        file,
-        text_column=data.text_column,
-        pair_column=data.pair_column or None,
-        label_column=data.label_column if labelled else None,
-        numeric=numeric,
-        header=data.header,
-        quoting=data.quoting,
-        keep_empty=not labelled,
-        on_bad_row=data.on_bad_row,
-        report=report,
-    )
 
 
 def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:
@@ -154,13 +125,12 @@ def _questions(file: Path, notes: Notes, role: Role) -> Sequence[Question]:
         notes.add(f"{answers} of {file} stood elsewhere than said; put right")
     if report.kept:
         answers = counted(report.kept, "answer")
-        notes.add(f"{answers} of {file} not in the passage; counted as text")
-    if report.refused:
-        questions_ = counted(report.refused, "question")
-        notes.add(
-            f"{questions_} of {file} left out, with answers that are not in the passage; first: "
-            f"{report.examples[0]}"
-        )
+        notes.add(f"{answers} of {file} without a certain place in the passage; counted as text")
+    for left_out, unit in ((report.dropped, "answer"), (report.refused, "question")):
+        if left_out:
+            what = f"{counted(left_out, unit)} of {file} left out"
+            where = "without a certain place in the passage"
+            notes.add(f"{what}, {where}; first: {report.examples[0]}")
     return questions
 
 
@@ -176,15 +146,11 @@ def answer_kind(kind: TaskKind, examples: Examples, metric: str = "") -> Answer:
         return "number" if kind == "regress" else "class"
     if metric in SCORES["number"]:
         return "number"
-    numbers, fractions = 0, False
-    for example in cast("Sequence[TextExample]", examples):
-        try:
-            value = float(str(example.label))
-        except ValueError:
-            continue
-        numbers += 1
-        fractions = fractions or value % 1 != 0
-    return "number" if fractions and numbers >= _MOSTLY * len(examples) else "class"
+    labels = [example.label for example in cast("Sequence[TextExample]", examples)]
+    comma = bool(decimal_comma(labels))
+    numbers = [x for x in (number_of(label, comma=comma) for label in labels) if x is not None]
+    fractions = any(x % 1 for x in numbers)
+    return "number" if fractions and len(numbers) >= _MOSTLY * len(labels) else "class"
 
 
 @dataclass(frozen=True)
@@ -224,6 +190,8 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
         train = read(data.train, True, "train")
         notes.add("labels are numbers: learned by their squared error")
     numeric = answer == "number"
+    for line in label_notes(train, kind, answer):
+        notes.add(line)
     if data.dev:
         dev = read(data.dev, numeric)
     else:
@@ -298,7 +266,9 @@ def hold_out(
     held = {i for i in held if known.issuperset(_classes(examples[i]))}
     if not held:
         what = f"{count} labelled examples are too few to hold some out"
-        raise UserError(what, where="--train", mend="give --dev")
+        if count >= _DEV_LEAST and groups[0] and not isinstance(examples[0], Question):
+            what = f"of {count} rows too few share a label, so none can be held out"
+        raise UserError(what, where="--train", mend="give --dev, or mend the labels")
     kept = [x for i, x in enumerate(examples) if i not in held]
     return cast("Examples", kept), cast("Examples", [examples[i] for i in sorted(held)])
 

@@ -1,18 +1,22 @@
-"""Files of extractive questions: SQuAD's JSON, versions 1.1 and 2.0, and all that share its layout."""
+"""Files of extractive questions: SQuAD's JSON, 1.1 and 2.0, all that share its layout, and JSON lines."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from selfsup.data.files import ReadReport, read_strict_lines
+from selfsup.data.files import ReadReport, plain_suffix, read_strict_lines
+from selfsup.data.sources import json_object
 from selfsup.errors import UserError
 
 OnBad = Literal["count", "keep", "stop"]
 _EXAMPLES = 5
+NEAR = 4
+"""Characters by which a stated place may be wrong where the answer's text occurs several times."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Question:
     impossible: bool
     """The passage does not answer it (SQuAD 2.0)."""
     where: str
-    """File and place in it, for messages: `dev.json: data[3].paragraphs[2].qas[0]`."""
+    """File and place in it, for messages: `dev.json: data[3].paragraphs[2].qas[0]`, `dev.jsonl:7: row`."""
 
 
 @dataclass
@@ -48,7 +52,9 @@ class SquadReport:
     impossible: int = 0
     """Of these, unanswerable ones."""
     repaired: int = 0
-    """Answers whose offset was wrong and whose text occurs exactly once in the passage."""
+    """Answers whose offset was wrong and whose place is certain all the same."""
+    dropped: int = 0
+    """Answers left out of questions that have others, under `on_bad: count`."""
     refused: int = 0
     """Questions left out, under `on_bad: count`."""
     kept: int = 0
@@ -60,7 +66,7 @@ class SquadReport:
 
 
 class _Entry(NamedTuple):
-    """One member of `qas` with its passage, before its answers are looked at."""
+    """One member of `qas`, or one line, with its passage, before its answers are looked at."""
 
     content: dict[str, Any]
     passage: str
@@ -72,16 +78,22 @@ def read_squad(
 ) -> tuple[list[Question], SquadReport]:
     """The questions of a file in SQuAD's layout (Rajpurkar et al. 2016, 2018), in its order.
 
-    CMRC 2018, DRCD, XQuAD, MLQA, TyDi QA's gold passages and JaQuAD are written so too.  A question
-    is unanswerable when it says `is_impossible`, or when its answers are empty in a file that knows
-    the mark (version 2, or a question that has the key).
+    CMRC 2018, DRCD, XQuAD, MLQA, TyDi QA's gold passages and JaQuAD are written so too.  JSON lines,
+    as Hugging Face's datasets write them, have `context` (or `passage`), `question`, `answers` and
+    `id` in each; `answers` may there be two lists, `text` and `answer_start`.  A question without an
+    `id` gets its number.
+
+    A question is unanswerable when it says `is_impossible`, or when its answers are empty in a file
+    that knows the mark (version 2, a question that has the key, or lines of which others have answers).
 
     Args:
-        path: `.json`, also packed (`.gz`, `.xz`, `.zst`).
+        path: `.json` or `.jsonl`, also packed (`.gz`, `.xz`, `.zst`).
         labelled: whether answers are needed; without, they are not looked at.
-        on_bad: what becomes of an answer that is not in the passage at its offset, nor exactly once
-            elsewhere: `count` leaves its question out, `stop` raises, and `keep` holds the text with
+        on_bad: what becomes of an answer without a certain place in the passage: `count` leaves it
+            out, and its question where it has no other; `stop` raises; `keep` holds the text with
             the place -1: no target for training, but right when given, as the official scores have it.
+            A place is certain where the text stands at its offset, or occurs but once, or at most
+            `NEAR` characters from the offset and nowhere else within twice that distance.
 
     Raises:
         UserError: the file cannot be read, is not JSON, has another layout, or nothing usable; an
@@ -90,10 +102,9 @@ def read_squad(
     report = SquadReport()
     questions: list[Question] = []
     known: set[str] = set()
-    content = _load(path)
-    marked = str(content.get("version", "")).lstrip("vV").startswith("2")
-    for entry in _entries(content, path):
-        question = _question(entry, labelled, marked, on_bad, report)
+    entries, marked = _load(path)
+    for number, entry in enumerate(entries, start=1):
+        question = _question(entry, number, labelled, marked, on_bad, report)
         if question is None:
             report.refused += 1
             continue
@@ -109,8 +120,42 @@ def read_squad(
     return questions, report
 
 
-def _load(path: Path) -> dict[str, Any]:
-    text = "\n".join(line for _, line in read_strict_lines(path, ReadReport()))
+def _load(path: Path) -> tuple[Iterable[_Entry], bool]:
+    """The questions of a file, and whether those with empty answers are unanswerable."""
+    lines = list(read_strict_lines(path, ReadReport()))
+    full = [(number, line) for number, line in lines if line.strip()]
+    by_line = plain_suffix(path) in (".jsonl", ".ndjson") and len(full) > 1
+    if by_line or (full and _is_question(full[0][1])):
+        rows = [_row(line, f"{path}:{number}") for number, line in full]
+        return rows, any(_is_answered(row.content) for row in rows)
+    content = _squad("\n".join(line for _, line in lines), path)
+    marked = str(content.get("version", "")).lstrip("vV").startswith("2")
+    return _entries(content, path), marked
+
+
+def _is_question(line: str) -> bool:
+    """Whether a line is a question by itself."""
+    try:
+        row = json.loads(line)
+    except (RecursionError, ValueError):
+        return False
+    return isinstance(row, dict) and "question" in row and "data" not in row
+
+
+def _row(line: str, where: str) -> _Entry:
+    row = json_object(line, where)
+    if isinstance(row, UserError):
+        raise row
+    key = "passage" if "passage" in row and "context" not in row else "context"
+    return _Entry(row, _text(row, key, f"{where}: row"), f"{where}: row")
+
+
+def _is_answered(content: dict[str, Any]) -> bool:
+    answers = content.get("answers")
+    return bool(answers.get("text") if isinstance(answers, dict) else answers)
+
+
+def _squad(text: str, path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -171,32 +216,48 @@ def _kind(holder: dict[str, Any], key: str) -> str:
 
 
 def _question(
-    entry: _Entry, labelled: bool, marked: bool, on_bad: OnBad, report: SquadReport
+    entry: _Entry, number: int, labelled: bool, marked: bool, on_bad: OnBad, report: SquadReport
 ) -> Question | None:
     """The question, or None where it is refused."""
     content, passage, where = entry
-    identity = content.get("id")
+    identity = content.get("id", number)
     if isinstance(identity, int) and not isinstance(identity, bool):
         identity = str(identity)
     else:
         identity = _text(content, "id", where)
     question = _text(content, "question", where)
-    impossible, answers = False, []
+    impossible, answers = False, list[Answer]()
     if labelled:
         impossible = bool(content.get("is_impossible", False))
-        given = [] if impossible else list(_objects(content, "answers", f"{where}."))
+        given = [] if impossible else _given_answers(content, where)
         if not given and not impossible:
             impossible = marked or "is_impossible" in content
             if not impossible:
                 what = "no answer, and no mark that it is unanswerable (is_impossible)"
                 _bad(what, where, on_bad, report)
                 return None
-        for member, at in given:
-            answer = _answer(member, passage, at, on_bad, report)
-            if answer is None:
-                return None
-            answers.append(answer)
+        found = [_answer(member, passage, at, on_bad, report) for member, at in given]
+        answers = [answer for answer in found if answer is not None]
+        if given and not answers:
+            return None
+        report.dropped += len(given) - len(answers)
     return Question(identity, question, passage, tuple(answers), impossible, where)
+
+
+def _given_answers(content: dict[str, Any], where: str) -> list[tuple[dict[str, Any], str]]:
+    """The answers that a question comes with, and the path of each."""
+    if "answers" not in content:
+        mend = "learning and scoring need them; `selfsup predict` answers questions that have none"
+        raise UserError("the question has no 'answers'", where=where, mend=mend)
+    answers = content["answers"]
+    if not isinstance(answers, dict):
+        return list(_objects(content, "answers", f"{where}."))
+    texts, starts = answers.get("text"), answers.get("answer_start")
+    if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
+        what = "two lists of one length are expected, 'text' and 'answer_start'"
+        raise UserError(what, where=f"{where}.answers")
+    pairs = enumerate(zip(texts, starts, strict=True))
+    return [({"text": t, "answer_start": b}, f"{where}.answers[{i}]") for i, (t, b) in pairs]
 
 
 def _answer(
@@ -212,17 +273,34 @@ def _answer(
         return None
     if begin >= 0 and passage.startswith(text, begin):
         return Answer(text, begin)
-    found = passage.find(text)
-    if found >= 0 and passage.find(text, found + 1) < 0:
+    places = _occurrences(passage, text)
+    if (place := _certain(places, begin)) is not None:
         report.repaired += 1
-        return Answer(text, found)
+        return Answer(text, place)
     shown = text if len(text) <= 40 else f"{text[:40]}…"
-    often = "more than once elsewhere in" if found >= 0 else "not in"
-    _bad(f"the answer '{shown}' is not at {begin}, and {often} the passage", where, on_bad, report)
+    elsewhere = (
+        f"ambiguous: it stands at {len(places)} other places" if places else "not in the passage"
+    )
+    _bad(f"the answer '{shown}' is not at {begin}, and {elsewhere}", where, on_bad, report)
     if on_bad != "keep":
         return None
     report.kept += 1
     return Answer(text, -1)
+
+
+def _occurrences(passage: str, text: str) -> list[int]:
+    """Where a text stands in a passage, overlapping places too."""
+    return [found.start() for found in re.finditer(f"(?={re.escape(text)})", passage)]
+
+
+def _certain(places: Sequence[int], stated: int) -> int | None:
+    """The place that is meant by a stated one at which the text does not stand; None: unsure."""
+    if len(places) < 2:
+        return places[0] if places else None
+    first, second = sorted(places, key=lambda place: abs(place - stated))[:2]
+    distance = abs(first - stated)
+    sure = stated >= 0 and distance <= NEAR and abs(second - stated) > 2 * distance
+    return first if sure else None
 
 
 def _bad(what: str, where: str, on_bad: OnBad, report: SquadReport) -> None:

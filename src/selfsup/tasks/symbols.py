@@ -20,8 +20,9 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.tasks.encoding import frame_tokens
-from selfsup.tasks.labelled import TextExample, label_text, number_of
-from selfsup.tasks.reading import Notes, note_skipped, read_examples
+from selfsup.tasks.label_values import label_text, number_of
+from selfsup.tasks.labelled import TextExample
+from selfsup.tasks.reading import Notes, note_report, read_examples
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -101,7 +102,7 @@ def _from_json(
             bad_row(skipping, report, problem)
             continue
         found.append(SymbolExample(symbols_of(value, words), answer, where))
-    note_skipped(notes, report, path)
+    note_report(notes, report, path)
     return found
 
 

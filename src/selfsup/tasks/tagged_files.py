@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from selfsup.data.files import (
 from selfsup.data.sources import called, checked_text, json_object
 from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, nearest
+from selfsup.tasks.label_values import label_text
 
 TagLayout = Literal["conllu", "columns", "json", "slashed"]
 
@@ -99,19 +99,6 @@ def read_tagged(
     _refuse_nothing(sentences, chosen, column, path, report)
     report.documents += len(sentences)
     return sentences
-
-
-def label_text(value: Any) -> str | None:
-    """A class name from what a table holds; None when there is none."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # an integer column of a data frame that once had a gap
-    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
-        return str(value)
-    return None
 
 
 def _layout(asked: str, path: Path, lines: list[_Numbered]) -> TagLayout:

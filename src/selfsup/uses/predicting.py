@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,7 +76,7 @@ class Predictor:
 
         Args:
             inputs: texts; pairs `(first, second)`; lists of words, to be tagged; or, for questions,
-                objects with `question` and `passage` (and `id`).
+                objects with `question` and `passage` or `context` (and `id`).
 
         Raises:
             UserError: an input of another kind.
@@ -91,7 +91,10 @@ class Predictor:
         for text in [given] if isinstance(given, str) else _texts_of(given):
             check_text(text, where)
         match self.task.answer, given:
-            case "span", {"question": str(question), "passage": str(passage)}:
+            case "span", (
+                {"question": str(question), "passage": str(passage)}
+                | {"question": str(question), "context": str(passage)}
+            ):
                 name = str(number if given.get("id") is None else given["id"])
                 return Question(name, question, passage, (), False, where)
             case "tag", [*words] if all(isinstance(word, str) for word in words):
@@ -103,12 +106,16 @@ class Predictor:
                 (str(first), str(second)),
             ) if self.task.kind == "pairs" or not self.opened.task:
                 return TextExample(first, second, None, where)
-        wanted = {
-            "span": "an object with `question` and `passage`",
+        mend = f"it was given {str(given)[:40]} ({type(given).__name__})"
+        raise UserError(f"this model reads {self.wanted}", where=where, mend=mend)
+
+    @property
+    def wanted(self) -> str:
+        """What one input is, in words."""
+        return {
+            "span": "an object with `question` and `passage` (or `context`)",
             "tag": "a list of words",
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
-        mend = f"it was given {str(given)[:40]} ({type(given).__name__})"
-        raise UserError(f"this model reads {wanted}", where=where, mend=mend)
 
     def predict(self, examples: Examples, notes: Notes | None = None) -> list[dict[str, Any]]:
         """Answers for examples that were read from a file.
@@ -188,6 +195,20 @@ def _texts_of(given: Any) -> list[str]:
     """The texts that an input holds."""
     parts = given.values() if isinstance(given, Mapping) else given
     return [x for x in parts if isinstance(x, str)] if isinstance(parts, Iterable) else []
+
+
+def predict_texts(predictor: Predictor, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Answers beside texts; those whose words are labelled are parted at white space.
+
+    Raises:
+        UserError: the model reads pairs or questions.
+    """
+    if predictor.task.answer == "span" or predictor.task.kind == "pairs":
+        mend = "give them in a file: --input FILE --output FILE"
+        raise UserError(f"this model reads {predictor.wanted}", mend=mend)
+    tagged = predictor.task.answer == "tag"
+    answers = predictor([text.split() if tagged else text for text in texts])
+    return [{"text": text, **answer} for text, answer in zip(texts, answers, strict=True)]
 
 
 def predict_file(

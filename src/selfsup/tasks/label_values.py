@@ -1,0 +1,101 @@
+"""What the cells of a label column say: class names, or numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from selfsup.data.columns import is_missing
+
+_COMMA = re.compile(r"[+-]?\d+,\d+")
+_WHOLE = re.compile(r"[+-]?\d+\.0+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+
+
+def label_text(value: Any) -> str | None:
+    """A class name from what a table holds; None when there is none.
+
+    1.0 is 1, as text too, so that a column is the same in every kind of file.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        text = value.strip()
+        return label_text(float(text)) if _WHOLE.fullmatch(text) else text or None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # an integer column of a data frame that once had a gap
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return str(value)
+    return None
+
+
+def has_comma(value: Any) -> bool:
+    """Whether a value is digits, a comma and digits."""
+    return isinstance(value, str) and _COMMA.fullmatch(value.strip()) is not None
+
+
+def number_of(value: Any, *, comma: bool = False) -> float | None:
+    """A finite number; None when it is none.
+
+    Args:
+        value: of a cell.
+        comma: whether decimals may stand behind a comma.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        return None  # float() takes 1_000
+    if comma and has_comma(value):
+        value = value.replace(",", ".")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def decimal_comma(values: Sequence[Any]) -> str:
+    """The first number with a decimal comma, in a column whose numbers are written so; else "".
+
+    They are when no number has a point, and some comma cannot part thousands (`1,234` could).
+    """
+    commas = [value.strip() for value in values if has_comma(value)]
+    if all(_THOUSANDS.fullmatch(text) for text in commas):
+        return ""
+    points = any(
+        number_of(value) is not None and (isinstance(value, float) or "." in str(value))
+        for value in values
+    )
+    return "" if points else commas[0]
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """How the cells of one label column are read."""
+
+    numeric: bool
+    comma: str = ""
+    """The first number with a decimal comma, where they are written so."""
+    gaps: bool = False
+    """Whether words such as `NaN` stand for a missing label, since all others are numbers."""
+
+    @classmethod
+    def of(cls, values: Sequence[Any], numeric: bool) -> LabelColumn:
+        """By what all cells of the column hold."""
+        if numeric:
+            return cls(numeric, decimal_comma(values))
+        present = [value for value in values if not is_missing(value)]
+        numbers = all(number_of(value, comma=True) is not None for value in present)
+        return cls(numeric, gaps=bool(present) and numbers)
+
+    @property
+    def kind(self) -> str:
+        """What a cell should hold, for messages."""
+        return "number" if self.numeric else "label"
+
+    def read(self, value: Any) -> str | float | None:
+        """A class name or a number; None when the cell holds none."""
+        if self.numeric:
+            return number_of(value, comma=bool(self.comma))
+        return None if self.gaps and is_missing(value) else label_text(value)
