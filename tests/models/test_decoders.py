@@ -255,6 +255,10 @@ def test_the_wrong_kind_of_model_is_refused(tokenizer: Tokenizer, tmp_path: Path
     folder_of(transformers.BertModel(bert), tokenizer, tmp_path / "bert")
     with pytest.raises(UserError, match="this model is no decoder"):
         load_decoder(tmp_path / "bert")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "mistral"}')
+    with pytest.raises(UserError, match="architecture 'mistral' is not one that selfsup opens"):
+        load_decoder(tmp_path / "other")
 
 
 @pytest.mark.parametrize(

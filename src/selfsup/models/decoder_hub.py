@@ -14,6 +14,7 @@ from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.autoencoder_hub import refuse_autoencoder
+from selfsup.models.checkpoint_names import read_settings
 from selfsup.models.decoder_names import (
     DECODERS,
     decoder_family,
@@ -114,13 +115,15 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
     settings = read_json(folder / "config.json")
     kind = str(settings.get("model_type", ""))
     refuse_autoencoder(settings, folder, "it writes no text")
+    own = settings.get("selfsup") or {}
     if not is_decoder(settings):
+        if not own:
+            read_settings(settings, str(folder / "config.json"))  # another architecture is said first
         raise UserError(
             "this model is no decoder: it fills blanks, it does not write on",
             where=str(folder),
             mend=_DECODERS_MEND,
         )
-    own = settings.get("selfsup") or {}
     config = read_config(settings, own, read_decoder_settings, folder / "config.json")
     tensors = read_weights(folder)
     if config.tied and kind in DECODERS:
