@@ -159,6 +159,19 @@ def test_bad_words(encoder: str, folder: Path, capsys: Capture) -> None:
     assert "not fine-tuned" in refused(capsys, "evaluate", encoder, "--data", "train.tsv")
 
 
+def test_sequences_keep_their_names(encoder: str, folder: Path, capsys: Capture) -> None:
+    rows = (f"{'+-'[i % 2]}, s{i}, {'ACGT'[i % 2] * 6}\n" for i in range(80))
+    (folder / "a.data").write_text("".join(rows))
+    train = ["finetune", encoder, "--train", "a.data", *QUICK, "--out", "runs/s"]
+    answer(capsys, *train)
+    (folder / "new.fas").write_text(">first one\nAAAAAA\n>second\nCCCCCC\n")
+    answer(capsys, "predict", "runs/s", "--input", "new.fas", "--output", "new.jsonl")
+    lines = [json.loads(line) for line in (folder / "new.jsonl").read_text().splitlines()]
+    assert [line["name"] for line in lines] == ["first", "second"]
+    assert all(set(line) == {"name", "label", "probabilities"} for line in lines)
+    assert answer(capsys, "evaluate", "runs/s", "--data", "a.data")["f1_of"] == "+"
+
+
 def test_dotted_flags_of_the_studies(encoder: str, folder: Path, capsys: Capture) -> None:
     (folder / "a.data").write_text(
         "".join(f"{'ab'[i % 2]}, n{i}, {'ACGT'[i % 2] * 6}\n" for i in range(80))

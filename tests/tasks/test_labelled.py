@@ -278,6 +278,7 @@ def test_label_set() -> None:
     assert label_set(_examples("b", "a", "B", "b")) == ("B", "a", "b")
     assert label_set(_examples("10", "9", "-1", "2.5")) == ("-1", "2.5", "9", "10")
     assert label_set(_examples("10", "9", "x")) == ("10", "9", "x")
+    assert label_set(_examples("+", "-")) == ("-", "+")  # the second is the one that F1 is of
     tagged = [TaggedSentence(("a", "b"), ("X", "Y"), "file:1")]
     assert label_set(tagged) == ("X", "Y")
     assert "file: the training part has only the class 'a'" in _message(label_set, _examples("a"))

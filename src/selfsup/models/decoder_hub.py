@@ -118,7 +118,9 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
     own = settings.get("selfsup") or {}
     if not is_decoder(settings):
         if not own:
-            read_settings(settings, str(folder / "config.json"))  # another architecture is said first
+            read_settings(
+                settings, str(folder / "config.json")
+            )  # another architecture is said first
         raise UserError(
             "this model is no decoder: it fills blanks, it does not write on",
             where=str(folder),

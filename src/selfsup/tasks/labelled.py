@@ -54,6 +54,8 @@ class TextExample:
     """A class name, a number, or None when no label was asked for."""
     where: str
     """`path:line`, or `path:row` (parquet)."""
+    name: str = ""
+    """What a sequence is called in its file."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _symbol_examples(
     unusable: list[_Unusable] = []
     for name, sequence, where, label in records:
         if sequence:
-            examples.append(TextExample(sequence, None, label, where))
+            examples.append(TextExample(sequence, None, label, where, name))
         else:
             unusable.append(_Unusable("no sequence", repr(name), where))
     _turn_away(unusable, len(examples) + len(unusable), on_bad_row, report)
@@ -310,7 +312,9 @@ def label_set(
     train: Sequence[Example],
     dev: Sequence[Example] | None = None,
 ) -> tuple[str, ...]:
-    """The class names of the training part: as numbers when all are, else by their letters.
+    """The class names of the training part: as numbers when all are, else by their letters; - before +.
+
+    Of two, the second is the one that F1 is of.
 
     Args:
         train: labelled examples to learn from.
@@ -350,6 +354,8 @@ def unknown_labels(example: object, known: Collection[str]) -> list[str]:
 
 def _sorted(names: Iterable[str]) -> list[str]:
     names = sorted(names)
+    if names == ["+", "-"]:
+        return ["-", "+"]
     numbers = [number_of(name) for name in names]
     if any(number is None for number in numbers):
         return names

@@ -44,7 +44,7 @@ def read_by_layout(
             what = "a FASTA file has no labels"
             raise UserError(what, where=str(file), mend="give a folder that holds one file a class")
         records = read_fasta(file, uppercase=True, on_bad_row=data.on_bad_row, report=report)
-        return [TextExample(r.sequence, None, None, r.where) for r in records]
+        return [TextExample(r.sequence, None, None, r.where, r.name) for r in records]
     if plain_suffix(file) == ".txt" and not labelled and not data.pair_column:
         return _lines(file, report)
     if plain_suffix(file) not in TABLE_SUFFIXES:

@@ -226,7 +226,9 @@ def predict_file(
     examples = predictor.read(path, columns, notes, labelled=False)
     rows = predictor.predict(examples, notes)
     with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
-        for row in rows:
+        for example, row in zip(examples, rows, strict=True):
+            name = getattr(example, "name", "")  # of a sequence
+            row = {"name": name, **row} if name else row
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
     result = {"kind": "predict", "examples": len(rows), "output": str(output)}
     return result | ({"notes": notes.lines} if notes.lines else {})
@@ -239,4 +241,6 @@ def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -
     scores = predictor.score(examples, notes)
     main = {predictor.task.main: scores[predictor.task.main]}
     result = {"kind": "evaluate", "examples": len(examples), **main, **scores}
+    if "f1" in scores and predictor.task.answer == "class" and len(predictor.task.labels) == 2:
+        result["f1_of"] = predictor.task.labels[1]
     return result | ({"notes": notes.lines} if notes.lines else {})
