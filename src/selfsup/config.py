@@ -345,7 +345,10 @@ class PretrainConfig(Section):
 
     @model_validator(mode="after")
     def _together(self) -> PretrainConfig:
-        if self.data.length > self.model.max_length:
+        settled = (
+            self.model.causal or self.init
+        )  # by the data's length, or the model that is begun from
+        if self.data.length > self.model.max_length and not settled:
             raise ValueError(
                 f"data.length ({self.data.length}) must not exceed model.max_length ({self.model.max_length})"
             )

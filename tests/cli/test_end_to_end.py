@@ -270,10 +270,12 @@ def test_a_decoder_reads_as_much_as_it_was_trained_on(
     longer = [*train, "--init", "runs/a", "--out", "runs/b", "--data.length", "48"]
     if recipe == "gpt2-tiny":  # its positions are weights
         said = refused(capsys, *longer)
-        assert "data.length (48) must not exceed model.max_length (32)" in said
+        assert "data.length (48) must not exceed its 32 positions" in said
     else:
         answer(capsys, *longer)
         assert load_decoder("runs/b").max_length == 48
+        longest = answer(capsys, *train, "--data.length", "1500", "--out", "runs/c", "--dry-run")
+        assert longest["estimated_steps"] == 2  # beyond what the recipe's shape says
 
 
 def test_a_longer_budget_is_another_run_and_the_way_on_is_said(

@@ -51,7 +51,7 @@ def test_fasta_records(tmp_path: Path, name: str) -> None:
 
 def test_old_line_ends_and_other_names(tmp_path: Path) -> None:
     file = tmp_path / "a.fas"
-    file.write_bytes(b">a\rACGT\rAC.-\r>b\rACCC\r")
+    file.write_bytes(b">a\rACGT\rAC.-\r>b\rACCC\r\n")
     assert [record.sequence for record in read_fasta(file)] == ["ACGTAC.-", "ACCC"]
     assert [record.where for record in read_fasta(file)] == [f"{file}:1", f"{file}:4"]
     packed = tmp_path / "b.ffn"

@@ -176,6 +176,9 @@ PROTEIN = "MKVLAAGIVGLCAKALLDEWHNRSTFPYQ"
         (["ACGUacguu-", "GAUUACA..."], "ACGU"),
         ([PROTEIN, f"{PROTEIN.lower()}XXX**-U"], "ACDEFGHIKLMNPQRSTVWY"),
         (["17 9 3", "9 9 1"], "1379"),
+        (["ACGT" * 50, "RYKM" * 3], "ACGT"),
+        (["HHHEEECCCHH"], "CEH"),  # secondary structure, and no protein
+        (["((..))", "(.)"], "()."),
         (["The fox jumped over our box"], "Tbdefhjmopruvx"),  # not twenty amino acids
     ],
 )

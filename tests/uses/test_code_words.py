@@ -169,7 +169,7 @@ def test_what_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_prior_that_reads_too_little(trained: Path) -> None:
     model = load_autoencoder(str(trained / "vq"))
     decoder = load_decoder(trained / "vq-prior")
-    decoder.config = decoder.config.model_copy(update={"max_length": model.places})
+    decoder.origin["length"] = model.places  # what it was trained on, though it may hold more
     with pytest.raises(UserError, match=r"a code has \d+ words"):
         sample_indices(model, decoder, 1)
 

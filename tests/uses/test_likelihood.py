@@ -144,7 +144,7 @@ def test_letters_outside_the_alphabet_are_said(decoder: PretrainedDecoder) -> No
     letters = train_tokenizer(SymbolConfig(alphabet="ACGT"), []).for_decoder()
     opened = replace(decoder, tokenizer=letters)
     note = evaluate_texts(opened, ["ACGTACGT", "ACGUU"])["note"]
-    assert note.startswith("2 of the tokens are unknown to the model: it knows the letters ACGT;")
+    assert note.startswith("2 of 13 tokens are unknown to the model: it knows the letters ACGT;")
     written = complete(opened, ["ACGUUU"], Sampling(max_tokens=2))
     assert "50% of the tokens of prompt 1 are unknown" in written[0].note
 

@@ -251,7 +251,10 @@ def predict(
     *texts: Annotated[str, Parameter(help="Texts, for models that read single ones or tag words.")],
     input: Annotated[
         str | None,
-        Parameter(name=["--input", "-i"], help="A file laid out as for training, or .txt."),
+        Parameter(
+            name=["--input", "-i"],
+            help="A file as for training; for classes and numbers also .txt.",
+        ),
     ] = None,
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
@@ -255,12 +256,17 @@ def _unpacking_errors(path: Path) -> tuple[type[Exception], ...]:
 def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
     try:
         with open_bytes(path) as file:
-            for number, line in enumerate(file):
+            first = file.readline()
+            report.bytes_read += len(first)
+            rest = iter(file)
+            second = next(rest, None)
+            if second is None:  # the whole file: its lines may end in carriage returns alone
+                yield from first.splitlines(keepends=True)
+                return
+            yield first
+            for line in chain([second], rest):
                 report.bytes_read += len(line)
-                if number or line.endswith(b"\n"):
-                    yield line
-                else:  # the whole file: its lines may end in carriage returns alone
-                    yield from line.splitlines(keepends=True)
+                yield line
     except OSError as error:
         # gzip.BadGzipFile is an OSError without a number.
         what = error.strerror or f"is no complete {path.suffix} file ({error})"

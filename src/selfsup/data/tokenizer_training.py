@@ -38,10 +38,11 @@ _ALPHABET_COVERAGE = 0.9999
 # huggingface/tokenizers#1313.
 _LONGEST_MERGE = 32
 
-_SEQUENCES = {"ACGT": "N", "ACGU": "N", "ACDEFGHIKLMNPQRSTVWY": "X*"}
-"""Alphabets of DNA, RNA and proteins, each with what else stands in such sequences and tells no letter."""
+_BASES = "NRYSWKMBDHV"
+_SEQUENCES = {"ACGT": _BASES, "ACGU": _BASES, "ACDEFGHIKLMNPQRSTVWY": "X*"}
+"""Alphabets of DNA, RNA and proteins, each with what else stands in such sequences: no certain letters."""
 _OF_SEQUENCES = 0.98
-"""The share of characters that makes a text one of them."""
+"""The share of letters that makes a text one of them; a tenth at most, N and X aside, may be uncertain."""
 _FOUND_COVERAGE = 0.9999
 _LARGEST_FOUND = 256
 
@@ -268,7 +269,7 @@ def whole_words(entries: Sequence[str], unknown: str = "[UNK]") -> tokenizers.To
 def found_alphabet(texts: Iterable[str]) -> str:
     """The letters of sequences: those of DNA, RNA or proteins, in capitals, or all but the rarest characters.
 
-    Gaps (`-`, `.`) and white space are no letters.
+    White space is no letter, and gaps (`-`, `.`) are none of sequences.
 
     Raises:
         UserError: there are more than 256.
@@ -276,14 +277,18 @@ def found_alphabet(texts: Iterable[str]) -> str:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
-    counts = Counter({c: n for c, n in counts.items() if c not in "-." and not c.isspace()})
+    counts = Counter({c: n for c, n in counts.items() if not c.isspace()})
     capitals: Counter[str] = Counter()
     for character, count in counts.items():
-        capitals[character.upper()] += count
-    total = sum(counts.values())
+        if character not in "-.":
+            capitals[character.upper()] += count
     for alphabet, beside in _SEQUENCES.items():
-        if sum(capitals[c] for c in alphabet + beside) >= _OF_SEQUENCES * total > 0:
+        known = sum(capitals[c] for c in alphabet)
+        unclear = sum(capitals[c] for c in beside)
+        enough = all(capitals[c] for c in alphabet) and known >= 9 * (unclear - capitals[beside[0]])
+        if enough and known + unclear >= _OF_SEQUENCES * capitals.total():
             return alphabet
+    total = counts.total()
     found, covered = "", 0
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if covered >= _FOUND_COVERAGE * total:

@@ -51,6 +51,7 @@ _UNUSED = re.compile(r"\[unused\d+\]")
 # A line end between two visible characters parts words in every tokenizer that splits at spaces.
 _CUT = re.compile(r"(?<=\S\n)(?=\S)")
 _LONG = 100_000
+_SMALL = 40
 
 
 class Encoded(NamedTuple):
@@ -114,6 +115,14 @@ class Tokenizer:
         others = {self.begin_id, self.end_id, self.pad_id, self.cls_id, self.sep_id}
         unknown = self.unknown_id
         return -1 if unknown is None or unknown in others else unknown
+
+    @cached_property
+    def letters(self) -> str:
+        """Of a small alphabet, alone or in words of several letters: at most 40; else empty."""
+        tokens = [self.token(id) for id in self.ordinary_ids.tolist()]
+        single = [token for token in tokens if len(token) == 1]
+        small = len(single) <= _SMALL and set("".join(tokens)) <= set(single)
+        return "".join(single) if small else ""
 
     @cached_property
     def ordinary_ids(self) -> NDArray[np.int64]:

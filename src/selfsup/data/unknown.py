@@ -11,8 +11,6 @@ from selfsup.data.tokenizers import Tokenizer
 
 _MUCH = 0.05
 """The share of unknown tokens from which on it is said."""
-_LETTERS = 40
-"""A vocabulary of at most so many characters is told by them."""
 
 
 def unknown_tokens(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]]) -> tuple[int, int]:
@@ -45,8 +43,4 @@ def unknown_note(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]], of: st
 
 def known_letters(tokenizer: Tokenizer) -> str:
     """`: it knows the letters ACGT`, for a tokenizer of a small alphabet; else empty."""
-    tokens = [tokenizer.token(id) for id in tokenizer.ordinary_ids.tolist()]
-    letters = [token for token in tokens if len(token) == 1]
-    if len(letters) > _LETTERS or not set("".join(tokens)) <= set(letters):
-        return ""
-    return f": it knows the letters {''.join(letters)}"
+    return f": it knows the letters {letters}" if (letters := tokenizer.letters) else ""

@@ -52,9 +52,9 @@ class ReplacedTokens:
     ) -> None:
         self.config, self.rows, self.tokenizer = config, rows, tokenizer
         self.hiding = MaskedTokens(config.masking(), rows, tokenizer)
-        around = [tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id]
+        around = [tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.lost_id]
         self.around = torch.tensor(around)
-        """(3,) the special tokens that stand around a text: nothing is asked about them."""
+        """(4,) what stands around a text, and what is unknown: nothing is asked about them."""
         self.ordinary = torch.from_numpy(tokenizer.ordinary_ids)
 
     def heldout(self, rows: PackedRows) -> ReplacedTokens:

@@ -235,7 +235,10 @@ def _run(
 ) -> dict[str, Any]:
     display = Progress(quiet=quiet, title="alphabets")
     pretrained = load_encoder(config.model)
-    if known := known_letters(pretrained.tokenizer):
+    known = known_letters(pretrained.tokenizer)
+    if (
+        known and pretrained.tokenizer.letters.isupper()
+    ):  # of sequences; small ones are a language's
         what = f"this model reads no words of a language{known}"
         mend = "name one of a language, and this one with --own"
         raise UserError(what, where=f"model {config.model}", mend=mend)

@@ -11,7 +11,7 @@ from typing import Any
 from selfsup.data.columns import is_missing
 
 _COMMA = re.compile(r"[+-]?\d+,\d+")
-_WHOLE = re.compile(r"[+-]?\d+\.0+")
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
@@ -24,7 +24,7 @@ def label_text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, str):
         text = value.strip()
-        return label_text(float(text)) if _WHOLE.fullmatch(text) else text or None
+        return _WHOLE.sub(r"\1", text) if _WHOLE.fullmatch(text) else text or None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # an integer column of a data frame that once had a gap
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
@@ -70,6 +70,11 @@ def decimal_comma(values: Sequence[Any]) -> str:
     return "" if points else commas[0]
 
 
+def _is_gap(value: Any) -> bool:
+    """Whether a cell among numbers holds none: words such as `none` or `?` may be classes there."""
+    return is_missing(value) and str(value).strip().lower() in {"", "nan"}
+
+
 @dataclass(frozen=True)
 class LabelColumn:
     """How the cells of one label column are read."""
@@ -85,7 +90,7 @@ class LabelColumn:
         """By what all cells of the column hold."""
         if numeric:
             return cls(numeric, decimal_comma(values))
-        present = [value for value in values if not is_missing(value)]
+        present = [value for value in values if not _is_gap(value)]
         numbers = all(number_of(value, comma=True) is not None for value in present)
         return cls(numeric, gaps=bool(present) and numbers)
 
@@ -98,4 +103,4 @@ class LabelColumn:
         """A class name or a number; None when the cell holds none."""
         if self.numeric:
             return number_of(value, comma=bool(self.comma))
-        return None if self.gaps and is_missing(value) else label_text(value)
+        return None if self.gaps and _is_gap(value) else label_text(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ _MOSTLY = 0.95  # of the labels of pairs, to be taken for numbers with some junk
 
 
 _MANY_WORDS = 50
+_FEW_SCORED = 100
 """In a file of one sentence: so many that it may be none."""
 
 
@@ -203,6 +205,12 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
         dev = leave_out_unknown(dev, known, notes, data.dev)
         test = test and leave_out_unknown(test, known, notes, data.test)
     info = learn_task(config, answer, train, [dev, *([test] if test else [])], longest)
+    for name, part in (("dev", dev), ("test", test or ())) if answer == "class" else ():
+        if 0 < len(part) < _FEW_SCORED:
+            error = 100 / math.sqrt(len(part))  # two standard errors of a share near a half
+            notes.add(
+                f"{len(part)} {name} examples: accuracies on them are known to ±{error:.0f} points"
+            )
     weights = None
     if config.class_weights == "balanced":
         if answer not in {"class", "tag"}:

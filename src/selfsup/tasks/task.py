@@ -79,8 +79,8 @@ def set_notes(part: AnySet, info: TaskInfo, name: str = "") -> list[str]:
         verb = "is" if cut == 1 else "are"
         longer = f"{verb} longer than {info.max_length} tokens: cut"
         notes.append(f"{counted(cut, f'{name}text')} {longer}")
-    if unknown := getattr(part, "unknown", ""):
-        notes.append(f"{name.strip()}: {unknown}" if name else unknown)
+    if (unknown := getattr(part, "unknown", "")) and name in ("", "training "):  # once is enough
+        notes.append(unknown)
     if isinstance(part, TagSet) and (without := part.aligned.without):
         words = counted(without, f"{name}word")
         notes.append(f"{words} without a token for this tokenizer: given the most frequent label")

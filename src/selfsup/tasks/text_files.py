@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfsup.config import SourceConfig
-from selfsup.data.files import FASTA_SUFFIXES, PACKED_SUFFIXES, ReadReport, plain_suffix
-from selfsup.data.sources import read_documents
+from selfsup.data.files import (
+    FASTA_SUFFIXES,
+    PACKED_SUFFIXES,
+    ReadReport,
+    plain_suffix,
+    read_strict_lines,
+)
 from selfsup.data.symbol_files import read_fasta
 from selfsup.data.tables import TABLE_SUFFIXES
 from selfsup.errors import UserError
@@ -64,10 +68,10 @@ def read_by_layout(
 
 
 def _lines(file: Path, report: ReadReport) -> list[TextExample]:
-    """A text a line; blank lines are none."""
-    source = SourceConfig(path=str(file), unit="line")
-    texts = [TextExample(text, None, None, at) for text, at in read_documents(source, report)]
-    if not texts:
+    """A text a line; a blank line is an empty text, so that answers stand in the file's order."""
+    lines = read_strict_lines(file, report)
+    texts = [TextExample(text.strip(), None, None, f"{file}:{number}") for number, text in lines]
+    if not any(example.text for example in texts):
         raise UserError("the file holds no text", where=str(file))
     return texts
 

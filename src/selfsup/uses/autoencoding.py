@@ -71,14 +71,12 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     spec = fit_spec(found if found.images else found.take(train), config.data)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
-    k = config.objective.neighbours
     objective = Reconstruction(
         reader,
         config.corruption,
         noise_size=model.noise_size,
         blocks=spec.blocks if isinstance(spec, FeatureTable) else (),
         agreement=config.objective.agreement,
-        neighbours=nearest_rows(reader, train, len(found), k, config.seed) if k else None,
         where=found.where,
     )
     baseline = _mean_error(reader, train, heldout[: config.train.evaluate_rows], model)
@@ -172,7 +170,13 @@ def code_use(model: AutoEncoder, indices: NDArray[np.int64]) -> dict[str, float]
 
 def make_loop(prepared: Prepared, folder: Path | None, quiet: bool) -> Loop:
     """The loop over prepared examples."""
-    config, train = prepared.config, prepared.train
+    config, train, objective = prepared.config, prepared.train, prepared.objective
+    if (k := config.objective.neighbours) and objective.neighbours is None:
+        count = len(train) + len(prepared.heldout)
+        display = Progress(quiet=quiet, title="")
+        display.say(f"looking for the {k} nearest of each of {len(train):,} examples")
+        display.close()
+        objective.neighbours = nearest_rows(objective.read, train, count, k, config.seed)
     rows = prepared.heldout[: config.train.evaluate_rows]
     examples = Examples(rows, np.zeros_like(rows))
     return Loop(
@@ -209,6 +213,8 @@ def _fingerprint(prepared: Prepared) -> str:
     for key in FREE_SETTINGS:
         settings["train"].pop(key)
     settings["data"].pop("path")  # moved data is the same data: the digest says so
+    if not settings["objective"]["neighbours"]:
+        settings["objective"].pop("neighbours")  # as in runs of before there were any
     text = json.dumps(settings, sort_keys=True) + prepared.digest
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

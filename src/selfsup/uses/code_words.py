@@ -116,7 +116,7 @@ def sample_indices(
     words = CodeWords(model)
     decoder = prior if isinstance(prior, PretrainedDecoder) else load_decoder(prior)
     where = f"--prior {prior}" if isinstance(prior, str | Path) else "prior"
-    reads = decoder.max_length
+    reads = min(decoder.max_length, decoder.origin.get("length", decoder.max_length))
     if words.length >= reads:
         what = f"reads {reads} tokens at once, a code has {words.length} words"
         mend = f"train it with --data.length {2 * words.length + 2}"

@@ -45,7 +45,7 @@ def evaluate_decoder(
     """
     source = SourceConfig(path=data, column=column, on_bad_row=on_bad_row)
     report = ReadReport()
-    texts = [document.text for document in read_documents(source, report, whole=True)]
+    texts = [document.text for document in read_documents(source, report)]
     pretrained = load_decoder(model, device)
     display = Progress(quiet=quiet, title="evaluate")
     try:
@@ -91,16 +91,20 @@ def evaluate_texts(
         "stride": pretrained.max_length // 2 if stride is None else stride,
     }
     tokenizer = pretrained.tokenizer
+    notes = []
     if found.unknown:
-        result["note"] = (
-            f"{found.unknown:,} of the tokens are unknown to the model{known_letters(tokenizer)}; what they "
-            "stand for is not guessed, so its bits per byte are no measure of this text"
+        notes.append(
+            f"{found.unknown:,} of {found.tokens:,} tokens are unknown to the model"
+            f"{known_letters(tokenizer)}; it has not learned to guess such, so they make bits per byte "
+            "no measure of what they stand for"
         )
-    elif tokenizer.byte_lengths is None or any(_loses_case(tokenizer, text) for text in texts):
-        result["note"] = (
+    if tokenizer.byte_lengths is None or any(_loses_case(tokenizer, text) for text in texts):
+        notes.append(
             "this tokenizer does not give back the text it read (case, accents or spaces are lost), "
             "so its bits per byte are too few"
         )
+    if notes:
+        result["note"] = "; ".join(notes)
     return result
 
 

@@ -75,6 +75,8 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
         megabytes = chosen.sample_megabytes
     texts = training_sample(config.data, megabytes)
     tokenizer = train_tokenizer(chosen, texts, _counter(display, "reading for the tokenizer"))
+    if chosen.kind == "symbols":
+        display.say(f"the alphabet{known_letters(tokenizer)}")
     with checkpoints.written_whole(folder) as new:
         tokenizer.save(new)
     return tokenizer
@@ -100,6 +102,9 @@ def read_corpus(
         raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
     if config.init:
         tokenizer, shape = start_of(config)
+        if config.data.length > shape.max_length:
+            what = f"data.length ({config.data.length}) must not exceed its {shape.max_length} positions"
+            raise UserError(what, where=f"--init {config.init}", mend="learned positions end there")
         try:
             value = {**config.model_dump(), "model": shape.model_dump()}
             config = PretrainConfig.model_validate(value)

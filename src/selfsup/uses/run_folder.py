@@ -122,7 +122,8 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
         mend = (
             "give the same settings to go on with it, --overwrite to start anew, or another --out"
         )
-        if key.startswith("train.budget") and isinstance(config, PretrainConfig):
+        goes_on = isinstance(config, PretrainConfig) and (folder / "model").is_dir()
+        if key.startswith("train.budget") and goes_on:
             mend += f"; or go on from its model: --init {folder} and another --out"
         what = f"a run with another {key} lies here{_told(old, new, key)}"
         raise UserError(what, where=str(folder), mend=mend)
@@ -137,7 +138,7 @@ def _told(old: Any, new: Any, key: str) -> str:
         values.append(side)
     if not all(isinstance(value, (str, int, float)) and len(str(value)) < 30 for value in values):
         return ""
-    was, asked = (f"{x:g}" if isinstance(x, float) else str(x) for x in values)
+    was, asked = (f"{x:g}" if isinstance(x, float) else str(x) or "''" for x in values)
     return f" ({was}, and {asked} is asked for)"
 
 
