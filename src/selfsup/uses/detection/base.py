@@ -187,6 +187,9 @@ class AutoEncoderEstimator(
         self._check()
         rows = self._rows(X, reset=True)
         self.scale_ = RangeScale.fit(rows, self.scaling)
+        if self.table_ is not None and self.scaling == "columns":
+            words = [block for block in self.table_.blocks if block.kind == "category"]
+            self.scale_ = self.scale_.of_words(slice(block.start, block.stop) for block in words)
         scaled = self.scale_.transform(rows)
         self.engine_ = Engine(self._plan(len(rows), rows.shape[1]), rows.shape[1])
         self.engine_.learn(scaled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 _TAIL = 0.005
 _SPAN = 3.0
 """The inner 99 % of a column's values span this much."""
+WORD_WIDTH = 1 / _SPAN
+"""Of the places of words, which are 0 or 1: that of a word in at least one row of 200."""
 LIGHT = 0.45
 """How much of an image's light is taken out; the best of six powers on training images of MNIST and
 Fashion-MNIST together (docs/log.md)."""
@@ -73,6 +76,20 @@ class RangeScale:
         spread = np.where(high > low, high - low, 4 * rows.std(axis=0))
         tiny = 1e-12 * np.maximum(np.abs(center), 1e-280)
         return cls(center, np.where(spread > tiny, spread / _SPAN, 1.0))
+
+    def of_words(self, places: Iterable[slice]) -> RangeScale:
+        """The same, but with one width for all words of a column, also for those never seen.
+
+        By its own spread a rare word would outweigh all numbers, and one never seen, which has no
+        spread, would weigh least of all.
+
+        Args:
+            places: of each column of words.
+        """
+        width = self.width.copy()
+        for place in places:
+            width[place] = WORD_WIDTH
+        return replace(self, width=width)
 
     def transform(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scaled rows."""
