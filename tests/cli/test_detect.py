@@ -248,3 +248,64 @@ def test_study_capacity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [row["code_size"] for row in json.loads(capsys.readouterr().out)["table"]] == [1, 4]
     assert main([*study, "--seen", "a,z", "--overwrite"]) == 2
     assert "no kind 'z'" in capsys.readouterr().err
+
+
+def notes_of(capsys: pytest.CaptureFixture[str], *command: str) -> list[str]:
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    return list(result.get("notes", result.get("warnings", [])))
+
+
+def test_what_scores_cannot_say_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    det = str(tmp_path / "det")
+    few = write(tmp_path / "few.csv", table(15, 0))
+    (told,) = notes_of(capsys, "detect", "fit", "-d", few, "--ignore", "truth", "--out", det)
+    assert "no row can be flagged: from 15 rows the least p-value is 0.062, above 0.05" in told
+    assert "give 19 rows or more" in told
+    train = write(tmp_path / "train.csv", table(300, 0) | {"truth": ["fine"] * 300})
+    fit = ["detect", "fit", "-d", train, "--label-column", "truth", "--missing", "impute"]
+    assert not notes_of(capsys, *fit, "--out", det, "--overwrite")
+    far = table(40, 1)
+    far["size"] = far["size"] + 1000
+    far["kind"] = [""] * 40
+    far["truth"] = ["fine", "odd"] * 20
+    new = write(tmp_path / "far.csv", far)
+    score = ["detect", "score", det, "-d", new, "-o", str(tmp_path / "s.csv")]
+    empty, flagged, labels = notes_of(capsys, *score, "--label-column", "truth")
+    assert empty.startswith("'kind' has no value in these rows")
+    assert flagged.startswith("100% of the rows are flagged, where 5% would be by chance")
+    assert "of the labels 'fine', 'odd' none is known to mean normal" in labels
+
+
+def test_decimal_commas_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table(300, 0)
+    lines = ["size;weight"]
+    lines += [
+        f"{a:.2f};{b:.2f}".replace(".", ",")
+        for a, b in zip(rows["size"], rows["weight"], strict=True)
+    ]
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    det = str(tmp_path / "det")
+    assert not notes_of(capsys, "detect", "fit", "-d", str(tmp_path / "train.csv"), "--out", det)
+    new = table(100, 1, strange=5)  # written with points
+    data = write(tmp_path / "new.csv", {name: new[name] for name in ("size", "weight", "truth")})
+    score = ["detect", "score", det, "-d", data, "--label-column", "truth"]
+    assert main([*score, "-o", str(tmp_path / "s.csv"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["table"][0]["auroc"] == 100
+
+
+def test_scores_of_pictures_name_them(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for i in range(30):
+        pixels = random.integers(0, 255, (8, 8)).astype(np.uint8)
+        image.fromarray(pixels).save(tmp_path / "in" / ("b" if i % 2 else ".") / f"{i:02}.png")
+    det, out = str(tmp_path / "det"), tmp_path / "s.csv"
+    assert main(["detect", "fit", "-d", str(tmp_path / "in"), "--out", det]) == 0
+    assert main(["detect", "score", det, "-d", str(tmp_path / "in"), "-o", str(out)]) == 0
+    with open(out) as file:
+        files = [line["file"] for line in csv.DictReader(file)]
+    assert files[:2] == ["00.png", "02.png"]
+    assert files[-1] == "b/29.png"

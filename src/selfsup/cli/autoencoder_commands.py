@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 Examples = Annotated[
     str,
-    Parameter(name=["--data", "-d"], help="An array, table or folder of pictures, as in training."),
+    Parameter(
+        name=["--data", "-d"], help="An array, a table or a folder of pictures, as in training."
+    ),
 ]
 _READING = Group("Reading", sort_key=1)
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")]
@@ -329,7 +331,11 @@ def cluster(
     observations = _read(data, reading, labels)
     x = codes.inputs(opened, observations)
     found = codes.classes(opened, x)
-    _write_csv(output, ["example", "class"], enumerate(found.tolist()))
+    if observations.files:
+        lines: Any = zip(range(len(found)), found.tolist(), observations.files, strict=True)
+        _write_csv(output, ["example", "class", "file"], lines)
+    else:
+        _write_csv(output, ["example", "class"], enumerate(found.tolist()))
     result: dict[str, Any] = {"output": output, "classes_used": len(np.unique(found))}
     if x.ndim == 4:
         rows = np.zeros((len(np.unique(found)), 10, *x.shape[1:]), np.float32)

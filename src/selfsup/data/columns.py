@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -18,6 +20,9 @@ Columns = Mapping[str, NDArray[Any]]
 _NO_VALUE = ("NAType", "NaTType")
 """The types of what pandas has for a gap."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+
+_COMMA = re.compile(r"[+-]?\d+,\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
@@ -54,7 +59,10 @@ def refuse_twins(names: list[str], where: str = "") -> None:
 
 
 def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
-    """A column as numbers, gaps as NaN; None when some value is no number."""
+    """A column as numbers, gaps as NaN; None when some value is no number.
+
+    Decimals may all stand behind a comma (`decimal_comma`).
+    """
     if raw.dtype.kind in "fiub":
         return raw.astype(np.float64)
     if raw.dtype.kind in "Mc":
@@ -71,8 +79,57 @@ def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
         try:
             values[i] = float(value)
         except (TypeError, ValueError):
-            return None
+            return _with_commas(raw)
     return values
+
+
+def _with_commas(raw: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Numbers with decimal commas, where a column is written so; else None."""
+    present = [value for value in raw if not is_missing(value)]
+    if not all(isinstance(value, str) for value in present) or not decimal_comma(present):
+        return None
+    numbers = [None if is_missing(value) else number_of(value, comma=True) for value in raw]
+    if any(n is None and not is_missing(v) for n, v in zip(numbers, raw, strict=True)):
+        return None
+    return np.array([np.nan if number is None else number for number in numbers])
+
+
+def has_comma(value: Any) -> bool:
+    """Whether a value is digits, a comma and digits."""
+    return isinstance(value, str) and _COMMA.fullmatch(value.strip()) is not None
+
+
+def number_of(value: Any, *, comma: bool = False) -> float | None:
+    """A finite number; None when it is none.
+
+    Args:
+        value: of a cell.
+        comma: whether decimals may stand behind a comma.
+    """
+    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
+        return None  # float() takes 1_000
+    if comma and has_comma(value):
+        value = value.replace(",", ".")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def decimal_comma(values: Sequence[Any]) -> str:
+    """The first number with a decimal comma, in a column whose numbers are written so; else "".
+
+    They are when no number has a point, and some comma cannot part thousands (`1,234` could).
+    """
+    commas = [value.strip() for value in values if has_comma(value)]
+    if all(_THOUSANDS.fullmatch(text) for text in commas):
+        return ""
+    points = any(
+        number_of(value) is not None and (isinstance(value, float) or "." in str(value))
+        for value in values
+    )
+    return "" if points else commas[0]
 
 
 def as_texts(raw: NDArray[Any]) -> list[str | None]:

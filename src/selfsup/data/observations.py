@@ -36,6 +36,8 @@ class Observations:
     labels: tuple[str, ...] | None
     """The classes, where they were asked for."""
     where: str
+    files: tuple[str, ...] = ()
+    """Of a folder of pictures, their paths in it."""
 
     @property
     def images(self) -> bool:
@@ -54,7 +56,8 @@ class Observations:
             values: Any = {name: column[rows] for name, column in self.values.items()}
         else:
             values = self.values[rows]
-        return Observations(values, labels, self.where)
+        files = tuple(self.files[i] for i in rows) if self.files else ()
+        return Observations(values, labels, self.where, files)
 
 
 def read_observations(config: ObservationConfig) -> Observations:
@@ -128,7 +131,8 @@ def _from_folder(path: Path, config: ObservationConfig) -> Observations:
         what = f"'{config.labels}' is nothing that a folder of pictures has"
         mend = "labels are `folder`: the names of their folders"
         raise UserError(what, where=config.path, mend=mend)
-    return Observations(read_pictures(files, config.size, config.color), labels, config.path)
+    names = tuple(str(file.relative_to(path)) for file in files)
+    return Observations(read_pictures(files, config.size, config.color), labels, config.path, names)
 
 
 def _from_array(path: Path, config: ObservationConfig) -> Observations:

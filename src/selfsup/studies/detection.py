@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import as_texts
-from selfsup.data.files import check_output, whole_file
+from selfsup.data.columns import as_texts, is_missing
+from selfsup.data.files import check_output, listed, whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
 from selfsup.errors import UserError
@@ -26,7 +27,11 @@ from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.folder import open_detector, save_detector
 from selfsup.uses.run_folder import write_json
 
-_NORMAL = ("normal", "inlier", "no", "false", "0", "0.0")
+# fmt: off
+_NORMAL = (
+    "normal", "inlier", "no", "false", "0", "0.0", "ok", "good", "benign", "legit", "legitimate", "genuine",
+)
+# fmt: on
 """What normal rows are labelled; the first of these that occurs counts."""
 _LABEL_NAMES = {
     "label",
@@ -84,6 +89,7 @@ def fit(
         warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
         detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
     remarks = [*_leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
+    remarks += _on_labels(observations.labels)
     spec_state = None if spec is None else spec.state()
     color = data.color
     if spec is not None and color == "auto":  # settled, whatever the pictures to score are
@@ -91,6 +97,7 @@ def fit(
     reading = {"key": data.key, "size": data.size, "color": color}
     save_detector(out, detector, images=spec_state, reading=reading)
     result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
+    remarks += _on_threshold(detector, result)
     result = {"detector": str(out), "warnings": remarks, **result}
     write_json(out / "result.json", result)
     return result
@@ -131,9 +138,11 @@ def score(
     with _about(observations.where):
         found = _judge(detector, rows)
     output.parent.mkdir(parents=True, exist_ok=True)
-    _write_scores(output, detector, rows, found, images=spec is not None)
+    _write_scores(output, detector, rows, found, observations.files, images=spec is not None)
     result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
-    result = {"scores": str(output), **result}
+    notes = [*_on_gaps(rows, learned), *_on_threshold(detector, result)]
+    notes += [*_on_flags(detector, found), *_on_labels(observations.labels)]
+    result = {"scores": str(output), **result, **({"notes": notes} if notes else {})}
     write_json(place / "result.json", result)
     return result
 
@@ -215,6 +224,47 @@ def _leaks(rows: Any, observations: Observations) -> list[str]:
     return remarks
 
 
+def _on_labels(labels: tuple[str, ...] | None) -> list[str]:
+    """That labels of several kinds cannot be measured with."""
+    kinds = sorted(set(labels or ()))
+    if len(kinds) < 2 or _truth(labels) is not None:
+        return []
+    known = f"normal rows are labelled {', '.join(_NORMAL)}"
+    return [
+        f"nothing is measured: of the labels {listed(kinds)} none is known to mean normal; {known}"
+    ]
+
+
+def _on_threshold(detector: AutoEncoderDetector, result: dict[str, Any]) -> list[str]:
+    if result["threshold"] is not None:
+        return []
+    rows, rate = len(detector.calibration_), detector.false_alarm_rate
+    what = f"no row can be flagged: from {rows} rows the least p-value is {1 / (rows + 1):.2g}"
+    mend = f"give {math.ceil(1 / rate) - 1} rows or more, or allow more false alarms"
+    return [f"{what}, above {rate:g}; {mend}"]
+
+
+def _on_gaps(rows: Any, learned: Sequence[str]) -> list[str]:
+    """Columns that training had and these rows have no value of."""
+    if not isinstance(rows, dict):
+        return []
+    empty = [name for name in learned if name in rows and all(map(is_missing, rows[name]))]
+    if not empty:
+        return []
+    verb = "has" if len(empty) == 1 else "have"
+    return [f"{listed(empty)} {verb} no value in these rows: taken as the median, or as a gap"]
+
+
+def _on_flags(detector: AutoEncoderDetector, found: Found) -> list[str]:
+    """That most rows are flagged."""
+    share = float(found.flagged.mean())
+    if share <= 0.5:
+        return []
+    what = f"{share:.0%} of the rows are flagged, where {detector.false_alarm_rate:.0%} would be by chance"
+    why = "a column that grows, another unit, another source?"
+    return [f"{what}: as a whole they are unlike those of training ({why})"]
+
+
 # ---- judging -----------------------------------------------------------------------------------
 
 
@@ -224,18 +274,25 @@ def _judge(detector: AutoEncoderDetector, rows: Any) -> Found:
 
 
 def _write_scores(
-    path: Path, detector: AutoEncoderDetector, rows: Any, found: Found, *, images: bool
+    path: Path,
+    detector: AutoEncoderDetector,
+    rows: Any,
+    found: Found,
+    files: Sequence[str],
+    *,
+    images: bool,
 ) -> None:
     names = detector.column_names()
     count = min(_TOP, len(names))
     with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["row", "score", "p_value", "flag", *([] if images else ["columns"])])
+        more = (["file"] if files else []) if images else ["columns"]
+        table.writerow(["row", "score", "p_value", "flag", *more])
         for first in range(0, len(found.strange), 4096):
             places = np.arange(first, min(first + 4096, len(found.strange)))
             shares = None if images else detector.explain(_take(rows, places))
             for i, row in enumerate(places):
-                said = []
+                said: list[str] = [files[int(row)]] if images and files else []
                 if shares is not None:
                     top = np.argsort(-shares[i])[:count]
                     said = ["; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in top)]

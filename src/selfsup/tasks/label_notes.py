@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
-from selfsup.data.columns import is_missing
+from selfsup.data.columns import is_missing, number_of
 from selfsup.data.files import listed
 from selfsup.errors import counted
 from selfsup.finetune_config import TaskKind
 from selfsup.models.task_hub import Answer
-from selfsup.tasks.label_values import number_of
 from selfsup.tasks.labelled import TaggedSentence, TextExample
 from selfsup.tasks.task import Examples
 

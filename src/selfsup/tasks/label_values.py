@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selfsup.data.columns import is_missing
+from selfsup.data.columns import decimal_comma, is_missing, number_of
 
-_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 
 
 def label_text(value: Any) -> str | None:
@@ -30,44 +28,6 @@ def label_text(value: Any) -> str | None:
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     return None
-
-
-def has_comma(value: Any) -> bool:
-    """Whether a value is digits, a comma and digits."""
-    return isinstance(value, str) and _COMMA.fullmatch(value.strip()) is not None
-
-
-def number_of(value: Any, *, comma: bool = False) -> float | None:
-    """A finite number; None when it is none.
-
-    Args:
-        value: of a cell.
-        comma: whether decimals may stand behind a comma.
-    """
-    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
-        return None  # float() takes 1_000
-    if comma and has_comma(value):
-        value = value.replace(",", ".")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def decimal_comma(values: Sequence[Any]) -> str:
-    """The first number with a decimal comma, in a column whose numbers are written so; else "".
-
-    They are when no number has a point, and some comma cannot part thousands (`1,234` could).
-    """
-    commas = [value.strip() for value in values if has_comma(value)]
-    if all(_THOUSANDS.fullmatch(text) for text in commas):
-        return ""
-    points = any(
-        number_of(value) is not None and (isinstance(value, float) or "." in str(value))
-        for value in values
-    )
-    return "" if points else commas[0]
 
 
 def _is_gap(value: Any) -> bool:

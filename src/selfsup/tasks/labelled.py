@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.columns import has_comma, number_of
 from selfsup.data.files import (
     FASTA_SUFFIXES,
     OnBadRow,
@@ -26,7 +27,7 @@ from selfsup.data.sources import called, checked_text
 from selfsup.data.symbol_files import SymbolRecord, read_fasta, read_uci
 from selfsup.data.tables import Quoting, Row, read_rows
 from selfsup.errors import UserError, counted
-from selfsup.tasks.label_values import LabelColumn, has_comma, number_of
+from selfsup.tasks.label_values import LabelColumn
 from selfsup.tasks.tagged_files import TaggedSentence, read_tagged
 
 __all__ = [

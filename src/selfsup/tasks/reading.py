@@ -12,6 +12,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.columns import decimal_comma, number_of
 from selfsup.data.files import ReadReport, plain_suffix
 from selfsup.data.keys import permute
 from selfsup.data.tables import JSON_SUFFIXES
@@ -19,7 +20,6 @@ from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
 from selfsup.models.task_hub import Answer
 from selfsup.tasks.label_notes import label_notes
-from selfsup.tasks.label_values import decimal_comma, number_of
 from selfsup.tasks.labelled import (
     TaggedSentence,
     TextExample,

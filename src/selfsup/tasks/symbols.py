@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.columns import number_of
 from selfsup.data.files import ReadReport, bad_row, plain_suffix
 from selfsup.data.keys import permute
 from selfsup.data.tables import read_rows
@@ -20,7 +21,7 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.tasks.encoding import frame_tokens
-from selfsup.tasks.label_values import label_text, number_of
+from selfsup.tasks.label_values import label_text
 from selfsup.tasks.labelled import TextExample
 from selfsup.tasks.reading import Notes, note_report, read_examples
 

@@ -558,3 +558,21 @@ def test_pickles_hold_no_caches_and_old_ones_keep_their_scale() -> None:
         old = RangeScale.__new__(RangeScale)
         old.__setstate__({"center": np.zeros(9), "width": np.ones(9), "softened": softened})
         assert old.power == power
+
+
+@pytest.mark.parametrize("regime", ["clean", "contaminated"])
+def test_a_column_of_many_words_does_not_drown_the_numbers(regime: str) -> None:
+    def payments(count: int, seed: int, strange: int) -> dict[str, Any]:
+        random = np.random.default_rng(seed)
+        amount = random.lognormal(3, 0.5, count)
+        amount[:strange] *= 20
+        words = np.array([f"m{i}" for i in random.integers(0, 200, count)], object)
+        return {"merchant": words, "amount": amount}
+
+    detector = AutoEncoderDetector(train_data=regime, random_state=0).fit(payments(1500, 0, 0))
+    new = payments(400, 1, 40)
+    strangeness = -detector.score_samples(new)
+    assert strangeness[:40].min() > np.quantile(strangeness[40:], 0.99)
+    if regime == "clean":
+        unseen = new | {"merchant": np.array(["never"] * 400, object)}
+        assert (-detector.score_samples(unseen) > strangeness).mean() > 0.8
