@@ -18,12 +18,9 @@ def unknown_tokens(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]]) -> t
     lost = tokenizer.lost_id
     if lost < 0:
         return 0, 0
-    apart = np.array(sorted(tokenizer.special_ids - {lost}), np.int64)
-    strange = total = 0
-    for ids in rows:
-        strange += int((ids == lost).sum())
-        total += len(ids) - int(np.isin(ids, apart).sum())
-    return strange, total
+    ids = np.concatenate([np.zeros(0, np.int64), *rows])
+    special = sum(int((ids == one).sum()) for one in tokenizer.special_ids - {lost})
+    return int((ids == lost).sum()), len(ids) - special
 
 
 def unknown_note(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]], of: str = "") -> str:
