@@ -26,7 +26,7 @@ from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.objectives.corruption import corrupt
 from selfsup.training.metrics import read_metrics
 from selfsup.uses import codes
-from selfsup.uses.autoencoding import make_loop, prepare, train_autoencoder
+from selfsup.uses.autoencoding import code_indices, make_loop, prepare, train_autoencoder
 
 
 @pytest.fixture(scope="module")
@@ -618,3 +618,26 @@ def test_nothing_is_replaced_unasked(
     assert main([verb, str(tmp_path / "run"), "--data", "X", "-o", str(file)]) == 2
     assert "exists already; --overwrite replaces it" in capsys.readouterr().err
     assert file.read_text() == "mine"
+
+
+def test_indices_that_are_none_are_told_apart(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_autoencoder(tiny(digits, "fsq-autoencoder"), tmp_path / "run", quiet=True)
+    model = load_autoencoder(tmp_path / "run")
+    found = code_indices(model, np.zeros((3, *model.input_shape), np.float32))
+    bad = found.copy()
+    bad.reshape(3, -1)[1, 0] = 10_000
+    whole, fractions = tmp_path / "bad.npy", tmp_path / "fractions.npy"
+    np.save(whole, bad)
+    np.save(fractions, found.astype(np.float32))
+    for file, said in (
+        (whole, "the index 10000 of example 2 lies outside 0 to 999"),
+        (fractions, "if they are indices, give them as whole numbers"),
+    ):
+        assert (
+            main(["decode", str(tmp_path / "run"), str(file), "-o", str(tmp_path / "o.npy")]) == 2
+        )
+        told = capsys.readouterr().err
+        assert f"{file}: " in told
+        assert said in told

@@ -170,7 +170,11 @@ def decode(
     opened = _load(model, device)
     images = isinstance(opened.spec, ImageSpec)
     check_output(output, ".npy" if images else ".csv", overwrite, codes)
-    decoded = using.decode(opened, read_array(codes))
+    array = read_array(codes)
+    try:
+        decoded = using.decode(opened, array)
+    except UserError as error:
+        raise UserError(error.what, where=error.where or str(codes), mend=error.mend) from None
     if isinstance(opened.spec, ImageSpec):
         save_array(opened.spec.inverse(decoded), output)
     else:

@@ -111,10 +111,11 @@ def decode(model: AutoEncoder, codes: NDArray[Any]) -> Floats:
     else:
         z = torch.from_numpy(codes.astype(np.float32)).to(model.device)
     if tuple(z.shape[1:]) != model.code_shape:
-        raise UserError(
-            f"codes of shape {tuple(z.shape[1:])}, the model has {model.code_shape}",
-            mend="give what `selfsup encode` wrote",
-        )
+        mend = "give what `selfsup encode` wrote"
+        if model.bottleneck.sizes and codes.dtype.kind == "f" and (codes % 1 == 0).all():
+            mend = "if they are indices, give them as whole numbers, and not as fractions"
+        what = f"codes of shape {tuple(z.shape[1:])}, the model has {model.code_shape}"
+        raise UserError(what, mend=mend)
     parts = [model.decode(z[i : i + _BATCH]) for i in range(0, len(z), _BATCH)]
     decoded: Floats = torch.cat(parts).cpu().numpy()
     return decoded
@@ -125,8 +126,11 @@ def _check_indices(model: AutoEncoder, codes: NDArray[Any]) -> None:
     if codes.shape[-1] != len(sizes):
         what = f"indices have {codes.shape[-1]} columns, the model {len(sizes)}"
         raise UserError(what, mend="give what `selfsup encode --indices` wrote")
-    if len(codes) and ((codes < 0) | (codes >= sizes)).any():
-        raise UserError(f"an index lies outside 0 to {sizes.max() - 1}")
+    outside = (codes < 0) | (codes >= sizes)
+    if outside.any():
+        row = int(np.argwhere(outside)[0][0])
+        what = f"the index {codes[outside][0]} of example {row + 1} lies outside 0 to {sizes.max() - 1}"
+        raise UserError(what, mend="give what `selfsup encode --indices` wrote")
 
 
 def reconstruct(model: AutoEncoder, x: Floats) -> Floats:
