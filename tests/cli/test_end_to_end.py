@@ -286,3 +286,17 @@ def test_a_longer_budget_is_another_run_and_the_way_on_is_said(
     said = refused(capsys, *train, "--steps", "4")
     assert "another train.budget.amount lies here (2, and 4 is asked for)" in said
     assert "or go on from its model: --init runs/a and another --out" in said
+
+
+def test_masked_stretches_are_read_and_said(folder: Path, capsys: Capture) -> None:
+    bases = "ACGTTGCAAC"
+    records = (f">c{i}\n{bases[i % 10 :]}{'N' * 40}{bases[: i % 7]}\n" for i in range(200))
+    (folder / "masked.fa").write_text("".join(records))
+    data = ["--data", "masked.fa", "--tokenizer.kind", "symbols", "--data.duplicates", "keep"]
+    train = ["pretrain", "bert-tiny", *SMALL, *data, "--steps", "2", "--out", "runs/n"]
+    assert main(train) == 0
+    said = capsys.readouterr().err
+    assert (
+        "% of the tokens are unknown to the tokenizer: it knows the letters ACGT; they are" in said
+    )
+    assert "the letters are ACGT" in said

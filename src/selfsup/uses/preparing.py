@@ -76,7 +76,7 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     texts = training_sample(config.data, megabytes)
     tokenizer = train_tokenizer(chosen, texts, _counter(display, "reading for the tokenizer"))
     if chosen.kind == "symbols":
-        display.say(f"the alphabet{known_letters(tokenizer)}")
+        display.say(f"the letters are {tokenizer.letters or 'more than 40'}")
     with checkpoints.written_whole(folder) as new:
         tokenizer.save(new)
     return tokenizer
@@ -167,12 +167,16 @@ def _tell_unknown(
     if share < _MUCH_UNKNOWN:
         return
     what = f"{share:.0%} of the tokens are unknown to the tokenizer{known_letters(tokenizer)}"
-    if share < _MOST_UNKNOWN:
+    symbols = config.tokenizer.kind == "symbols" and not config.init
+    found = symbols and not getattr(
+        config.tokenizer, "alphabet", ""
+    )  # then it is runs of N, and the like
+    if share < _MOST_UNKNOWN or found:
         display.say(f"{what}; they are read, but never to be guessed")
         return
     mend = (
         "choose another tokenizer, or train one on this text (leave --init and tokenizer.path out)"
     )
-    if config.tokenizer.kind == "symbols" and config.tokenizer.alphabet and not config.init:
+    if symbols:
         mend = "leave --tokenizer.alphabet out, and the letters are taken from the data"
     raise UserError(what, where="tokenizer", mend=mend)
