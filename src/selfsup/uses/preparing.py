@@ -168,9 +168,8 @@ def _tell_unknown(
         return
     what = f"{share:.0%} of the tokens are unknown to the tokenizer{known_letters(tokenizer)}"
     symbols = config.tokenizer.kind == "symbols" and not config.init
-    found = symbols and not getattr(
-        config.tokenizer, "alphabet", ""
-    )  # then it is runs of N, and the like
+    # letters that were found: then it is runs of N, and the like
+    found = symbols and not getattr(config.tokenizer, "alphabet", "")
     if share < _MOST_UNKNOWN or found:
         display.say(f"{what}; they are read, but never to be guessed")
         return
