@@ -434,3 +434,10 @@ def test_moved_data_goes_on(tmp_path: Path) -> None:
     data.rename(tmp_path / "moved.txt")
     moved = tiny_config(tmp_path / "moved.txt")
     assert pretrain(moved, tmp_path / "run", quiet=True)["steps"] == 12
+
+
+def test_brackets_are_said_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Progress(quiet=False, title="")
+    display.say("[UNK] of data[/x].txt")
+    display.close()
+    assert capsys.readouterr().err == "[UNK] of data[/x].txt\n"

@@ -641,3 +641,15 @@ def test_indices_that_are_none_are_told_apart(
         told = capsys.readouterr().err
         assert f"{file}: " in told
         assert said in told
+
+
+def test_columns_of_nearly_as_many_words_as_rows_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"n{i},{i % 7},{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "t.csv").write_text("name,size,kind\n" + "\n".join(lines) + "\n")
+    train_autoencoder(tiny(tmp_path / "t.csv"), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "column 'name' has 5" in said
+    assert "--data.ignore '[name]' leaves it out" in said
+    assert "'kind'" not in said

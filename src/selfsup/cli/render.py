@@ -72,7 +72,7 @@ def show_mapping(data: Mapping[str, Any], *, title: str = "") -> None:
 def show_rows(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     """Prints a table with one line a mapping; columns in the order in which they first occur."""
     if not rows:
-        console().print(f"{title}: none" if title else "none")
+        console().print(f"{title}: none" if title else "none", markup=False)
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = new_table(title)

@@ -33,9 +33,9 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self.bar = Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=24),
-                TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}"),
+                TextColumn("{task.percentage:>3.0f}%  {task.fields[text]}", markup=False),
                 console=self.console,
                 transient=True,
             )
@@ -45,7 +45,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, markup=False)  # a name may hold brackets
             if not self.live:
                 sys.stderr.flush()
 

@@ -33,6 +33,7 @@ from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress
 from selfsup.training.state import Outcome
+from selfsup.uses.detection.column_notes import scattered
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
@@ -269,7 +270,13 @@ def train_autoencoder(
 
 def _announce(prepared: Prepared, loop: Loop, quiet: bool) -> None:
     display = Progress(quiet=quiet, title="")
-    config = prepared.model.config
+    config, spec = prepared.model.config, prepared.model.spec
+    if isinstance(spec, FeatureTable):
+        for name, words in scattered(spec, len(prepared.train)).items():
+            what = f"column '{name}' has {words:,} different words in {len(prepared.train):,} rows"
+            display.say(
+                f"{what}: each gets a place of its own; --data.ignore '[{name}]' leaves it out"
+            )
     display.say(
         f"{len(prepared.train):,} examples of shape {prepared.model.input_shape}, "
         f"{len(prepared.heldout):,} held out; {config.network.kind} network, "

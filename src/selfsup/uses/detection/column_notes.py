@@ -51,6 +51,12 @@ class ColumnNote:
         return f"{subject} {self.what}; {drop}{self.otherwise}"
 
 
+def scattered(table: FeatureTable, rows: int) -> dict[str, int]:
+    """Columns of words that have nearly as many words as there are rows, and how many."""
+    counts = {c.name: sum(word is not None for word in c.categories) for c in table.categories}
+    return {n: words for n, words in counts.items() if words > max(_FEW_WORDS, rows / _ROWS_A_WORD)}
+
+
 def leave_out_scattered(table: FeatureTable, rows: int) -> list[ColumnNote]:
     """Take columns of words out of `table` that have nearly as many words as there are `rows`.
 
@@ -58,15 +64,12 @@ def leave_out_scattered(table: FeatureTable, rows: int) -> list[ColumnNote]:
     once, so that their differences would outweigh all other columns and say nothing.
     """
     notes = []
-    for column in table.categories:
-        words = sum(word is not None for word in column.categories)
-        if words > max(_FEW_WORDS, rows / _ROWS_A_WORD):
-            what = (
-                f"is not learned from: {words} different words in {rows} rows are too many to know "
-                "which are usual"
-            )
-            otherwise = ", or give what repeats in it (a month, a group)"
-            notes.append(ColumnNote((column.name,), what, otherwise))
+    for name, words in scattered(table, rows).items():
+        what = (
+            f"is not learned from: {words} different words in {rows} rows are too many to know "
+            "which are usual"
+        )
+        notes.append(ColumnNote((name,), what, ", or give what repeats in it (a month, a group)"))
     table.leave_out([name for note in notes for name in note.names])
     return notes
 
