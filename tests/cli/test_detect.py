@@ -295,6 +295,23 @@ def test_decimal_commas_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["table"][0]["auroc"] == 100
 
 
+def test_an_id_is_copied_beside_each_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = table(100, 0) | {"id": [f"p{i}" for i in range(100)]}
+    data, det = write(tmp_path / "a.csv", rows), str(tmp_path / "det")
+    assert main(["detect", "fit", "-d", data, "--ignore", "id,truth", "--out", det]) == 0
+    score = ["detect", "score", det, "-d", data, "-o", str(tmp_path / "s.csv")]
+    assert main([*score, "--id-column", "id"]) == 0
+    with open(tmp_path / "s.csv") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["id"] for line in lines] == rows["id"]
+    assert list(lines[0])[:3] == ["row", "id", "score"]
+    capsys.readouterr()
+    assert main([*score, "--overwrite", "--id-column", "no"]) == 2
+    assert "there is no column 'no'" in capsys.readouterr().err
+
+
 def test_scores_of_pictures_name_them(tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     (tmp_path / "in" / "b").mkdir(parents=True)

@@ -119,6 +119,9 @@ def score(
         Path | None, Parameter(name=["--output", "-o"], help="The .csv file to write.")
     ] = None,
     label_column: LabelColumn = "",
+    id_column: Annotated[
+        str, Parameter(group=_DATA, help="A column to copy beside each score.")
+    ] = "",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +134,12 @@ def score(
     from selfsup.studies import detection
 
     result: dict[str, Any] = detection.score(
-        detector, data, output, label_column=label_column, overwrite=overwrite
+        detector,
+        data,
+        output,
+        label_column=label_column,
+        id_column=id_column,
+        overwrite=overwrite,
     )
     render.show(result, as_json=as_json, title=str(output))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import as_texts, is_missing
+from selfsup.data.columns import as_texts, is_missing, no_such_column
 from selfsup.data.files import check_output, listed, whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
@@ -104,7 +104,13 @@ def fit(
 
 
 def score(
-    folder: Path, data: str, output: Path, *, label_column: str = "", overwrite: bool = False
+    folder: Path,
+    data: str,
+    output: Path,
+    *,
+    label_column: str = "",
+    id_column: str = "",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Score the rows of another file.
 
@@ -114,6 +120,7 @@ def score(
             alone; read as in training.
         output: a CSV file: row, score, p-value, flag, the columns that made it.
         label_column: measured with, where given.
+        id_column: copied beside each score, where given.
         overwrite: whether the file may be replaced.
 
     Raises:
@@ -133,12 +140,13 @@ def score(
     image_state = kept.get("images")
     spec = None if image_state is None else ImageSpec.from_state(image_state)
     rows, spec = _rows(observations, spec, known=True)
+    names = _names(observations, id_column)
     if isinstance(rows, dict) and set(detector.column_names()) <= set(rows):
         rows = {name: column for name, column in rows.items() if name in learned}
     with _about(observations.where):
         found = _judge(detector, rows)
     output.parent.mkdir(parents=True, exist_ok=True)
-    _write_scores(output, detector, rows, found, observations.files, images=spec is not None)
+    _write_scores(output, detector, rows, found, names, images=spec is not None)
     result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
     notes = [*_on_gaps(rows, learned), *_on_threshold(detector, result)]
     notes += [*_on_flags(detector, found), *_on_labels(observations.labels)]
@@ -169,8 +177,6 @@ def _chosen(observations: Observations, columns: Sequence[str]) -> Observations:
         raise UserError(what, where="--columns", mend="leave it out")
     unknown = [name for name in columns if name not in observations.values]
     if unknown:
-        from selfsup.data.columns import no_such_column
-
         raise no_such_column(unknown[0], list(observations.values), observations.where)
     values = {name: observations.values[name] for name in columns}
     return Observations(values, observations.labels, observations.where)
@@ -273,12 +279,24 @@ def _judge(detector: AutoEncoderDetector, rows: Any) -> Found:
     return Found(-usual, detector.p_values_of(-usual), usual < detector.offset_)
 
 
+def _names(observations: Observations, id_column: str) -> dict[str, Sequence[Any]]:
+    """What rows are called: the files of pictures, and a column that was asked for."""
+    if not id_column:
+        return {"file": observations.files} if observations.files else {}
+    if not isinstance(observations.values, dict):
+        what = "these rows have no column names"
+        raise UserError(what, where="--id-column", mend="leave it out")
+    if id_column not in observations.values:
+        raise no_such_column(id_column, list(observations.values), observations.where)
+    return {id_column: ["" if x is None else x for x in as_texts(observations.values[id_column])]}
+
+
 def _write_scores(
     path: Path,
     detector: AutoEncoderDetector,
     rows: Any,
     found: Found,
-    files: Sequence[str],
+    called: Mapping[str, Sequence[Any]],
     *,
     images: bool,
 ) -> None:
@@ -286,17 +304,18 @@ def _write_scores(
     count = min(_TOP, len(names))
     with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        more = (["file"] if files else []) if images else ["columns"]
-        table.writerow(["row", "score", "p_value", "flag", *more])
+        more = [] if images else ["columns"]
+        table.writerow(["row", *called, "score", "p_value", "flag", *more])
         for first in range(0, len(found.strange), 4096):
             places = np.arange(first, min(first + 4096, len(found.strange)))
             shares = None if images else detector.explain(_take(rows, places))
             for i, row in enumerate(places):
-                said: list[str] = [files[int(row)]] if images and files else []
+                said: list[str] = []
                 if shares is not None:
                     top = np.argsort(-shares[i])[:count]
                     said = ["; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in top)]
-                line = [row + 1, f"{found.strange[row]:.9g}", f"{found.p[row]:.6g}"]
+                own = [column[int(row)] for column in called.values()]
+                line = [row + 1, *own, f"{found.strange[row]:.9g}", f"{found.p[row]:.6g}"]
                 table.writerow([*line, int(found.flagged[row]), *said])
 
 
