@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,12 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import as_texts, is_missing, no_such_column
-from selfsup.data.files import check_output, listed, whole_file
+from selfsup.data.columns import as_texts, no_such_column
+from selfsup.data.files import check_output, whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
 from selfsup.errors import UserError
 from selfsup.studies.detection_figures import draw_heat_maps, draw_scores
+from selfsup.studies.detection_notes import (
+    leaks,
+    on_flags,
+    on_gaps,
+    on_labels,
+    on_threshold,
+    truth_of,
+)
 from selfsup.studies.report import Page
 from selfsup.uses.detection.baselines import baseline_scores
 from selfsup.uses.detection.column_notes import ColumnWarning
@@ -27,23 +34,6 @@ from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.folder import open_detector, save_detector
 from selfsup.uses.run_folder import write_json
 
-# fmt: off
-_NORMAL = (
-    "normal", "inlier", "no", "false", "0", "0.0", "ok", "good", "benign", "legit", "legitimate", "genuine",
-)
-# fmt: on
-"""What normal rows are labelled; the first of these that occurs counts."""
-_LABEL_NAMES = {
-    "label",
-    "labels",
-    "class",
-    "target",
-    "y",
-    "anomaly",
-    "outlier",
-    "is_anomaly",
-    "is_fraud",
-}
 _REPORTED = 20_000
 """Rows that floors and figures look at; of more, a random sample."""
 _TOP = 3
@@ -88,8 +78,8 @@ def fit(
     with _about(observations.where), warnings.catch_warnings():
         warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
         detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
-    remarks = [*_leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
-    remarks += _on_labels(observations.labels)
+    remarks = [*leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
+    remarks += on_labels(observations.labels)
     spec_state = None if spec is None else spec.state()
     color = data.color
     if spec is not None and color == "auto":  # settled, whatever the pictures to score are
@@ -97,7 +87,7 @@ def fit(
     reading = {"key": data.key, "size": data.size, "color": color}
     save_detector(out, detector, images=spec_state, reading=reading)
     result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
-    remarks += _on_threshold(detector, result)
+    remarks += on_threshold(detector, result["threshold"])
     result = {"detector": str(out), "warnings": remarks, **result}
     write_json(out / "result.json", result)
     return result
@@ -148,8 +138,8 @@ def score(
     output.parent.mkdir(parents=True, exist_ok=True)
     _write_scores(output, detector, rows, found, names, images=spec is not None)
     result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
-    notes = [*_on_gaps(rows, learned), *_on_threshold(detector, result)]
-    notes += [*_on_flags(detector, found), *_on_labels(observations.labels)]
+    notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
+    notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]
     result = {"scores": str(output), **result, **({"notes": notes} if notes else {})}
     write_json(place / "result.json", result)
     return result
@@ -208,69 +198,6 @@ def _take(rows: Any, places: NDArray[np.int64]) -> Any:
     return rows[places]
 
 
-def _leaks(rows: Any, observations: Observations) -> list[str]:
-    """Columns that say what the label says, or are called as labels are."""
-    if not isinstance(rows, dict):
-        return []
-    remarks = []
-    for name, column in rows.items():
-        if observations.labels is None:
-            if name.strip().lower() in _LABEL_NAMES:
-                remarks.append(
-                    f"column '{name}' is called as labels are and was learned from; "
-                    f"if it is one: --label-column {name}"
-                )
-            continue
-        pairs = set(zip(as_texts(column), observations.labels, strict=True))
-        labels = {label for _, label in pairs}
-        if len(labels) == len(pairs) == len({value for value, _ in pairs}) > 1:
-            remarks.append(
-                f"column '{name}' equals the label: a detector that reads it is of no use; leave it out"
-            )
-    return remarks
-
-
-def _on_labels(labels: tuple[str, ...] | None) -> list[str]:
-    """That labels of several kinds cannot be measured with."""
-    kinds = sorted(set(labels or ()))
-    if len(kinds) < 2 or _truth(labels) is not None:
-        return []
-    known = f"normal rows are labelled {', '.join(_NORMAL)}"
-    return [
-        f"nothing is measured: of the labels {listed(kinds)} none is known to mean normal; {known}"
-    ]
-
-
-def _on_threshold(detector: AutoEncoderDetector, result: dict[str, Any]) -> list[str]:
-    if result["threshold"] is not None:
-        return []
-    rows, rate = len(detector.calibration_), detector.false_alarm_rate
-    what = f"no row can be flagged: from {rows} rows the least p-value is {1 / (rows + 1):.2g}"
-    mend = f"give {math.ceil(1 / rate) - 1} rows or more, or allow more false alarms"
-    return [f"{what}, above {rate:g}; {mend}"]
-
-
-def _on_gaps(rows: Any, learned: Sequence[str]) -> list[str]:
-    """Columns that training had and these rows have no value of."""
-    if not isinstance(rows, dict):
-        return []
-    empty = [name for name in learned if name in rows and all(map(is_missing, rows[name]))]
-    if not empty:
-        return []
-    verb = "has" if len(empty) == 1 else "have"
-    return [f"{listed(empty)} {verb} no value in these rows: taken as the median, or as a gap"]
-
-
-def _on_flags(detector: AutoEncoderDetector, found: Found) -> list[str]:
-    """That most rows are flagged."""
-    share = float(found.flagged.mean())
-    if share <= 0.5:
-        return []
-    what = f"{share:.0%} of the rows are flagged, where {detector.false_alarm_rate:.0%} would be by chance"
-    why = "a column that grows, another unit, another source?"
-    return [f"{what}: as a whole they are unlike those of training ({why})"]
-
-
 # ---- judging -----------------------------------------------------------------------------------
 
 
@@ -319,16 +246,6 @@ def _write_scores(
                 table.writerow([*line, int(found.flagged[row]), *said])
 
 
-def _truth(labels: tuple[str, ...] | None) -> NDArray[np.int64] | None:
-    """(rows,) 1 for anomalies; None without labels or with one kind only."""
-    if labels is None:
-        return None
-    words = [label.strip().lower() for label in labels]
-    normal = next((word for word in _NORMAL if word in words), None)
-    marks = np.array([word != normal for word in words], np.int64)
-    return marks if 0 < marks.sum() < len(marks) else None
-
-
 def _report(
     folder: Path,
     detector: AutoEncoderDetector,
@@ -346,7 +263,7 @@ def _report(
     found = _judge(detector, part)
     scaled = detector._scaled(part)
     others = baseline_scores(detector.engine_.references, scaled)  # scaled as ours are
-    truth = _truth(observations.labels)
+    truth = truth_of(observations.labels)
     truth = None if truth is None else truth[places]
     if truth is not None and not 0 < truth.sum() < len(truth):
         truth = None
