@@ -96,20 +96,6 @@ def test_repair_counts_overlapping_occurrences(write: Writer) -> None:
     assert (report.repaired, report.refused) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("stated", "place"),
-    # -1: how files say that the place is unknown
-    [(1, 0), (3, 0), (11, 12), (16, 12), (4, None), (5, None), (6, None), (17, None), (-1, None)],
-)
-def test_of_several_places_the_near_one_is_meant(
-    write: Writer, stated: int, place: int | None
-) -> None:
-    path = write(qa("a", ("the", stated)), qa("b", ("saw", 8)))  # "the" is at 0 and at 12
-    questions, report = read_squad(path)
-    assert [q.answers[0].begin for q in questions] == ([8] if place is None else [place, 8])
-    assert (report.repaired, report.refused) == ((0, 1) if place is None else (1, 0))
-
-
 def test_a_question_without_id_gets_its_number(write: Writer) -> None:
     rows = [{"question": "who?"}, {"question": "who?", "id": "x"}, {"question": "who?"}]
     questions, _ = read_squad(write(*rows), labelled=False)

@@ -302,12 +302,14 @@ def test_labels_that_were_not_learned_may_be_left_out(encoder: Path, tmp_path: P
     )
     result = finetune(config, tmp_path / "run", quiet=True)
     said = f"1 row of {other} left out, with labels that were not learned; first: {other}:62"
-    assert result["notes"][0] == said
+    few = "60 dev examples: accuracies on them are known to ±13 points"
+    unknown = "of the tokens are unknown to the model and say nothing to it"
+    assert result["notes"] == [said, few, f"30% {unknown}"]
     predictor = selfsup.Predictor(tmp_path / "run", precision="fp32")
     with pytest.raises(UserError, match="'neither' is no label of this model; it knows 'bad', 'go"):
         evaluate_file(predictor, str(other), {})
     again = evaluate_file(predictor, str(other), {"on_bad_row": "skip"})
-    assert again["notes"][0] == said
+    assert again["notes"] == [said, f"29% {unknown}"]
     assert again["accuracy"] == pytest.approx(result["dev"]["accuracy"])
     other.write_text("text\tlabel\nit was\tneither\n")
     with pytest.raises(UserError, match="no row has a label that was learned"):

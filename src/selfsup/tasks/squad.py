@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,8 +15,6 @@ from selfsup.errors import UserError
 
 OnBad = Literal["count", "keep", "stop"]
 _EXAMPLES = 5
-NEAR = 4
-"""Characters by which a stated place may be wrong where the answer's text occurs several times."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class SquadReport:
     impossible: int = 0
     """Of these, unanswerable ones."""
     repaired: int = 0
-    """Answers whose offset was wrong and whose place is certain all the same."""
+    """Answers whose offset was wrong and whose text occurs exactly once in the passage."""
     dropped: int = 0
     """Answers left out of questions that have others, under `on_bad: count`."""
     refused: int = 0
@@ -92,8 +90,7 @@ def read_squad(
         on_bad: what becomes of an answer without a certain place in the passage: `count` leaves it
             out, and its question where it has no other; `stop` raises; `keep` holds the text with
             the place -1: no target for training, but right when given, as the official scores have it.
-            A place is certain where the text stands at its offset, or occurs but once, or at most
-            `NEAR` characters from the offset and nowhere else within twice that distance.
+            A place is certain where the text stands at its offset, or occurs but once.
 
     Raises:
         UserError: the file cannot be read, is not JSON, has another layout, or nothing usable; an
@@ -274,9 +271,9 @@ def _answer(
     if begin >= 0 and passage.startswith(text, begin):
         return Answer(text, begin)
     places = _occurrences(passage, text)
-    if (place := _certain(places, begin)) is not None:
+    if len(places) == 1:
         report.repaired += 1
-        return Answer(text, place)
+        return Answer(text, places[0])
     shown = text if len(text) <= 40 else f"{text[:40]}…"
     elsewhere = (
         f"ambiguous: it stands at {len(places)} other places" if places else "not in the passage"
@@ -291,16 +288,6 @@ def _answer(
 def _occurrences(passage: str, text: str) -> list[int]:
     """Where a text stands in a passage, overlapping places too."""
     return [found.start() for found in re.finditer(f"(?={re.escape(text)})", passage)]
-
-
-def _certain(places: Sequence[int], stated: int) -> int | None:
-    """The place that is meant by a stated one at which the text does not stand; None: unsure."""
-    if len(places) < 2:
-        return places[0] if places else None
-    first, second = sorted(places, key=lambda place: abs(place - stated))[:2]
-    distance = abs(first - stated)
-    sure = stated >= 0 and distance <= NEAR and abs(second - stated) > 2 * distance
-    return first if sure else None
 
 
 def _bad(what: str, where: str, on_bad: OnBad, report: SquadReport) -> None:

@@ -37,11 +37,11 @@ from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress
 from selfsup.training.state import Outcome
+from selfsup.uses.model_cards import task_card
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
     read_result,
-    task_card,
     write_environment,
     write_json,
 )

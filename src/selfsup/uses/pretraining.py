@@ -30,13 +30,13 @@ from selfsup.uses.kinds import (
     conclusion,
     kept_part,
 )
+from selfsup.uses.model_cards import model_card
 from selfsup.uses.preparing import Prepared, prepare, read_corpus
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
     check_same_data,
     draw_losses,
-    model_card,
     read_result,
     write_environment,
     write_json,
