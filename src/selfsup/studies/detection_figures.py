@@ -35,9 +35,8 @@ def draw_scores(
     if threshold is not None:
         axes.axvline(threshold, color=GREY, ls="--", lw=1.2, label="threshold")
     axes.set_xscale("log")
-    plain = LogFormatter(minor_thresholds=(1.5, 0.6))  # 3, and not 3 x 10⁰
-    axes.xaxis.set_major_formatter(plain)
-    axes.xaxis.set_minor_formatter(plain)
+    axes.xaxis.set_major_formatter("{x:g}")  # 0.01, and neither 10⁻² nor 1e-02
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.6)))  # 3, and not 3 x 10⁰
     _tidy(axes, "How strange the rows are", "score (log scale)", "% of each group")
     axes.legend(frameon=False, fontsize=9)
     table = [(i, float(s)) for i, s in enumerate(strange)]
