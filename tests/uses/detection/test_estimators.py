@@ -215,6 +215,17 @@ def test_fewer_rows_than_a_batch(count: int) -> None:
     assert np.isfinite(detector.score_samples(NEW)).all()
 
 
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("rows", [150, 2000])
+def test_a_mark_of_a_missing_value_blinds_no_column(rows: int, measure: str) -> None:
+    random = np.random.default_rng(0)
+    train, strange = random.normal(20, 2, (rows, 3)), random.normal(20, 2, (50, 3))
+    train[7, 0], strange[:, 0] = -99999, 60
+    for regime in ("clean", "contaminated"):
+        detector = AutoEncoderDetector(measure, train_data=regime, random_state=0).fit(train)
+        assert (detector.predict(strange) == -1).mean() == 1, regime
+
+
 def test_constant_empty_and_infinite_columns() -> None:
     odd = TRAIN.copy()
     odd[:, 1] = 4.0

@@ -13,7 +13,7 @@ from torch import Tensor
 from selfsup.data.keys import hash64
 from selfsup.models.autoencoder_ensemble import AutoEncoderEnsemble
 from selfsup.uses.detection.references import Drawn, draw_subsets, nearest
-from selfsup.uses.detection.training import train_ensemble
+from selfsup.uses.detection.training import CLIP, train_ensemble
 
 Measure = Literal["default", "input-distance", "code-distance", "reconstruction", "masked-features"]
 MEASURES: tuple[str, ...] = (
@@ -142,12 +142,13 @@ class Engine:
         """How wide codes and errors are on the references."""
         codes, errors = self._codes(self.references), self._errors(self.references)
         self.code_scale = np.maximum(codes.std(axis=1), 1e-6)
-        mean_width = float(self.references.std(axis=0).mean())
+        # one far value in a column would else make codes outweigh all that rows say
+        mean_width = float(self.references.clip(-CLIP, CLIP).std(axis=0).mean())
         self.code_weight = mean_width * float(np.sqrt(self.width / self.plan.code_size))
         own = np.arange(self.plan.members)[:, None] == self.folds
         for member in range(self.plan.members):  # errors on rows that the member has not seen
             mine = own[member] if own[member].sum() > 1 else slice(None)
-            self.error_scale[member] = errors[member, mine].mean(axis=0) + 1e-3
+            self.error_scale[member] = errors[member, mine].clip(max=_FAR).mean(axis=0) + 1e-3
 
     # ---- reading -------------------------------------------------------------------------------
 

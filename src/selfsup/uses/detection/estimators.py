@@ -14,7 +14,7 @@ from selfsup.uses.detection.base import AutoEncoderEstimator
 from selfsup.uses.detection.engine import MEASURES, Engine
 from selfsup.uses.detection.settings import check_choice, check_number, check_whole
 
-_SUBSETS = {"clean": (16, 512), "contaminated": (48, 8)}
+_SUBSETS = {"clean": (16, 512), "contaminated": (192, 8)}
 """How many subsets of how many rows: large where every row is normal, tiny where some are not."""
 
 
@@ -84,8 +84,8 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             rows strange, as scikit-learn's detectors do.
         trimming: in [0, 0.5); this share of the training rows, the strangest, is left out in a
             second round of training; p-values count it all the same.
-        subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 48 of 8 when contaminated;
-            smaller where there are fewer rows.
+        subsets, subset_size: of the distances; `auto`: 16 of 512 when clean, 192 of 8 when
+            contaminated; smaller where there are fewer rows.
         members, hidden, code_size, steps, batch_size, learning_rate, corruption, scaling, missing,
         device, random_state: see
             `AutoEncoderTransformer`.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_TAIL = 0.005
+_TAIL, _FEW = 0.005, 20
 _SPAN = 3.0
 """The inner 99 % of a column's values span this much."""
 WORD_WIDTH = 1 / _SPAN
@@ -37,6 +37,18 @@ def harden(rows: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     back: NDArray[np.float64] = rows * length ** (power / (1 - power))
     return back
+
+
+def _inner_range(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and the greatest value of each column without its tails.
+
+    Of more than `_FEW` rows at least one is left out at each end: a single mark of a missing value, such
+    as -9999, would else decide the width of a small table's column.
+    """
+    tail = max(int(_TAIL * len(rows)), int(len(rows) > _FEW))
+    low, high = tail, len(rows) - 1 - tail
+    ordered = np.partition(rows, (low, high), axis=0)
+    return ordered[low], ordered[high]
 
 
 @dataclass(frozen=True)
@@ -71,11 +83,12 @@ class RangeScale:
             center = rows.mean(axis=0)
             spread = 4 * float(np.sqrt(rows.var(axis=0).mean())) / _SPAN
             return cls(center, np.full(len(center), spread if spread > 0 else 1.0))
-        low, high = np.quantile(rows, (_TAIL, 1 - _TAIL), axis=0)
-        center = rows.mean(axis=0)
-        spread = np.where(high > low, high - low, 4 * rows.std(axis=0))
+        low, high = _inner_range(rows)
+        whole = high > low
+        center = np.where(whole, np.clip(rows, low, high).mean(axis=0), rows.mean(axis=0))
+        width = np.where(whole, high - low, 4 * rows.std(axis=0))
         tiny = 1e-12 * np.maximum(np.abs(center), 1e-280)
-        return cls(center, np.where(spread > tiny, spread / _SPAN, 1.0))
+        return cls(center, np.where(width > tiny, width / _SPAN, 1.0))
 
     def of_words(self, places: Iterable[slice]) -> RangeScale:
         """The same, but with one width for all words of a column, also for those never seen.
