@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "\n")
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
 # A line end between two visible characters parts words in every tokenizer that splits at spaces.
 _CUT = re.compile(r"(?<=\S\n)(?=\S)")
@@ -200,6 +200,16 @@ class Tokenizer:
         others = [byte for byte in range(256) if byte not in printable]
         table = {chr(byte): byte for byte in printable}
         return table | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+    @cached_property
+    def byte_tokens(self) -> dict[int, int]:
+        """Id to byte of the tokens like `<0xE4>` that decoding joins to characters; most have none."""
+        decoder = self._state.get("decoder") or {}
+        if not any(_of_type(part, "ByteFallback") for part in decoder.get("decoders") or [decoder]):
+            return {}
+        vocabulary: dict[str, int] = self.inner.get_vocab(with_added_tokens=True)
+        found = ((id, token) for token, id in vocabulary.items() if _BYTE.fullmatch(token))
+        return {id: int(token[3:5], 16) for id, token in found}
 
     def _surface(self, id: int) -> str:
         token = self.token(id)
