@@ -143,7 +143,7 @@ class TransformerConfig(Section):
     """The one transformer: BERT, ModernBERT, GPT-2 and Llama are settings of it."""
 
     kind: Literal["transformer"] = "transformer"
-    vocab_size: int | None = None
+    vocab_size: Annotated[int, Field(gt=0)] | None = None
     """Rows of the embedding; taken from the tokenizer when not given."""
     hidden_size: Annotated[int, Field(gt=0)] = 256
     num_layers: Annotated[int, Field(gt=0)] = 4
@@ -157,13 +157,13 @@ class TransformerConfig(Section):
     instead: later places would never be trained on."""
     norm_position: Literal["post", "pre"] = "post"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
-    norm_eps: float = 1e-12
+    norm_eps: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-12
     positions: Literal["learned", "rotary"] = "learned"
-    rope_theta: float = 10_000.0
+    rope_theta: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10_000.0
     """Base of the rotary angles (in layers that see everything)."""
     rope_scaling: RopeScalingConfig | None = None
     """How rotary angles are slowed down; not when not given."""
-    local_rope_theta: float | None = None
+    local_rope_theta: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Base of the rotary angles in windowed layers; as `rope_theta` when not given."""
     window: int | None = None
     """Tokens that a windowed layer sees, half of them on each side; every layer sees all when not given."""

@@ -272,12 +272,51 @@ def test_the_wrong_kind_of_model_is_refused(tokenizer: Tokenizer, tmp_path: Path
         ("qwen2", {"use_sliding_window": True}, "sliding window"),
         ("llama", {"num_attention_heads": 5}, "num_heads \\(5\\) must divide hidden_size"),
         ("llama", {"intermediate_size": 40}, "mlp"),
+        ("llama", {"num_attention_heads": 0}, "num_attention_heads: must be at least 1, not 0"),
+        ("llama", {"hidden_size": "x"}, "hidden_size: must be a whole number, not 'x'"),
+        ("llama", {"rope_parameters": 5}, "rope_parameters: must be a JSON object, not 5"),
+        ("llama", {"rope_scaling": [1]}, "rope_scaling: must be a JSON object"),
+        ("llama", {"layer_types": 5}, "layer_types: must be a list, not 5"),
+        ("llama", {"hidden_act": ["silu"]}, "activation '\\['silu'\\]' is not supported"),
+        ("llama", {"rms_norm_eps": -1e-5}, "norm_eps: Input should be greater than or equal to 0"),
+        ("llama", {"rope_parameters": {"rope_theta": -1}}, "rope_theta: Input should be greater"),
+        ("llama", {"rope_parameters": None, "rope_theta": 0}, "rope_theta: Input should be"),
+        (
+            "llama",
+            {"rope_parameters": {"rope_theta": torch.inf}},
+            "rope_theta: Input should be a f",
+        ),
+        ("llama", {"intermediate_size": 10**14}, "config.json: intermediate_size is 1000"),
+        (
+            "llama",
+            {"vocab_size": 10**23},
+            "vocab_size is 1000.*weights have nothing longer than 320",
+        ),
+        ("gpt2", {"layer_norm_epsilon": -1}, "norm_eps: Input should be greater"),
+        ("gpt2", {"layer_norm_epsilon": torch.nan}, "norm_eps: Input should be"),
+        ("gpt2", {"n_embd": None}, "n_embd: must be a whole number, not None"),
+        (
+            "gpt2",
+            {"n_layer": 999_999_999},
+            "num_layers is 999999999, and the weights have 40 tensors",
+        ),
+        ("gpt2", {"n_positions": 10**14}, "max_length is 1000"),
+        ("gpt2", {"vocab_size": 0}, "vocab_size: must be at least 1, not 0"),
+        ("gpt2", {"vocab_size": 319}, "tokens.weight' has shape \\(320, 32\\), not \\(319, 32\\)"),
+        ("gpt2", {"eos_token_id": "x"}, "eos_token_id: must be a token's id or a list of them"),
+        (
+            "qwen2",
+            {"eos_token_id": [[1]]},
+            "config.json: eos_token_id: must be .*not \\[\\[1\\]\\]",
+        ),
+        ("gpt2", {"eos_token_id": True}, "eos_token_id: must be a token's id .* not True"),
     ],
 )
 def test_variants_that_are_not_supported_are_refused_by_name(
     kind: str, changed: dict[str, Any], message: str, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     folder_of(reference(kind), tokenizer, tmp_path)
+    (tmp_path / "generation_config.json").unlink()
     file = tmp_path / "config.json"
     settings = json.loads(file.read_text()) | changed
     if changed.get("num_attention_heads"):
@@ -285,6 +324,31 @@ def test_variants_that_are_not_supported_are_refused_by_name(
     file.write_text(json.dumps(settings))
     with pytest.raises(UserError, match=message):
         load_decoder(tmp_path)
+
+
+@pytest.mark.parametrize("old", [{"type": "linear", "factor": 8.0}, {"type": "default"}, None, {}])
+@pytest.mark.parametrize("theta", [{}, {"rope_theta": 700.0}])
+def test_two_keys_of_rotary_positions_are_read_as_transformers_reads_them(
+    old: dict[str, Any] | None, theta: dict[str, Any], tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    folder_of(reference("llama"), tokenizer, tmp_path)
+    file = tmp_path / "config.json"
+    new = {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0}
+    settings = json.loads(file.read_text()) | {"rope_parameters": new, "rope_scaling": old} | theta
+    file.write_text(json.dumps(settings))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ours = load_decoder(tmp_path).model
+    with torch.no_grad():
+        expected = torch.cat([theirs(t[None]).logits[0] for t in texts()])
+        assert torch.allclose(ours.predict(ours(concatenated())), expected, atol=1e-5, rtol=0)
+
+
+def test_a_model_is_opened_without_a_draw(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    folder_of(reference("gpt2"), tokenizer, tmp_path)
+    before = torch.random.get_rng_state()
+    model = load_decoder(tmp_path).model
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
 
 
 def test_a_decoder_saved_without_its_head_is_named_as_such(

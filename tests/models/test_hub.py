@@ -185,6 +185,19 @@ def test_a_pickle_under_another_name_is_no_safetensors(copied: Path) -> None:
         ({"hidden_act": "swish9"}, "activation 'swish9' is not supported"),
         ({"position_embedding_type": "relative_key"}, "only absolute positions"),
         ({"hidden_size": None}, "hidden_size"),
+        ({"vocab_size": 10**14}, "config.json: vocab_size is 1000"),
+        ({"num_hidden_layers": 10**9}, "num_layers is 1000000000, and the weights have"),
+        ({"layer_norm_eps": -1}, "norm_eps: Input should be greater than or equal to 0"),
+        ({"model_type": "modernbert", "rope_parameters": 5}, "rope_parameters: must be a JSON obj"),
+        (
+            {"model_type": "modernbert", "rope_parameters": {"full_attention": 5}},
+            "full_attention: must be a JSON object, not 5",
+        ),
+        ({"model_type": "modernbert", "layer_types": 5}, "layer_types: must be a list, not 5"),
+        (
+            {"model_type": "modernbert", "global_attn_every_n_layers": "x"},
+            "global_attn_every_n_layers: must be a whole number, not 'x'",
+        ),
     ],
 )
 def test_another_architecture(copied: Path, values: dict[str, Any], message: str) -> None:
@@ -256,6 +269,11 @@ def test_a_hub_name_is_fetched_through_the_extra(
             "1_Pooling/config.json",
             '{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}',
             "several poolings at once",
+        ),
+        (
+            "sentence_bert_config.json",
+            '{"max_seq_length": "x"}',
+            "max_seq_length: must be a whole number, not 'x'",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from selfsup.cli.app import main
+from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.studies.fewshot import Settings, run
 from selfsup.studies.fewshot_finding import finding
@@ -114,6 +115,17 @@ def test_written_answers(decoder: PretrainedDecoder, file: Path, tmp_path: Path)
     result = run([str(decoder.path)], file, tmp_path / "out", settings, quiet=True)
     assert result["how"] == "exact match of what is written"
     assert [row["accuracy"] for row in result["table"]] == [0, 0]
+
+
+def test_what_is_refused_leaves_no_folder(
+    decoder: PretrainedDecoder, file: Path, tmp_path: Path
+) -> None:
+    rows = [{"input": str(i), "output": str(i + 1)} for i in range(8)]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    long = Settings(shots=(0,), draws=1, max_tokens=decoder.max_length)
+    with pytest.raises(UserError, match=r"no example fits into the 96 tokens .* or --max-tokens"):
+        run([str(decoder.path)], file, tmp_path / "out", long, quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

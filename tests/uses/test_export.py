@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 
 from selfsup.config import CharacterConfig
-from selfsup.data.tokenizers import train_tokenizer
+from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.errors import UserError
+from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.uses.export import export_gguf, gguf_tensors
 from tests.uses.decoders import TEXTS, config, decoder
 
@@ -92,6 +95,103 @@ def test_llama_cpp_writes_the_same(kind: str, tmp_path: Path) -> None:
                 break
             theirs.append(id)
         assert theirs == ours.ids
+
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+LLAMA3 = (
+    rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+)
+LLAMA3 += r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = LLAMA3.replace("{1,3}", "")
+O200K = (  # OpenAI's newer one: parts words at capitals
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    + LLAMA3.replace(r"[\r\n]*|", r"[\r\n/]*|")[len(CONTRACTIONS) :]
+)
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+AFTER = {**BYTES, "use_regex": False}
+
+
+def split(pattern: str, **changed: Any) -> dict[str, Any]:
+    plain = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated"}
+    return {**plain, "invert": False, **changed}
+
+
+def digits(each: bool) -> dict[str, Any]:
+    return {"type": "Digits", "individual_digits": each}
+
+
+def with_state(made: PretrainedDecoder, *steps: dict[str, Any], **model: Any) -> PretrainedDecoder:
+    """The decoder with another splitter, and other settings of its byte pairs."""
+    state = json.loads(made.tokenizer.inner.to_str())
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": list(steps)}
+    state["model"] |= model
+    inner = tokenizers.Tokenizer.from_str(json.dumps(state))
+    return replace(made, tokenizer=Tokenizer(inner, made.tokenizer.names))
+
+
+@pytest.mark.parametrize(
+    ("steps", "name"),
+    [
+        ([BYTES], "gpt-2"),
+        ([digits(True), BYTES], "smollm"),
+        ([split(LLAMA3), AFTER], "llama-bpe"),
+        ([split(QWEN2), AFTER], "qwen2"),
+        ([split(QWEN2), {**AFTER, "trim_offsets": False}], "qwen2"),
+    ],
+)
+def test_ways_to_part_words_have_names(
+    steps: list[dict[str, Any]], name: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    made = with_state(decoder("llama", tmp_path / "llama"), *steps)
+    export_gguf(made, tmp_path / "out.gguf")
+    fields, _ = read_back(tmp_path / "out.gguf")
+    assert fields["tokenizer.ggml.pre"] == name
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{**BYTES, "add_prefix_space": True}],
+        [AFTER],
+        [digits(False), BYTES],
+        [digits(True), {**BYTES, "add_prefix_space": True}],
+        [digits(True), AFTER],
+        [split(O200K), AFTER],
+        [split(LLAMA3.replace("(?i:", "(?:")), AFTER],
+        [split(LLAMA3, behavior="Removed"), AFTER],
+        [split(LLAMA3, invert=True), AFTER],
+        [split(LLAMA3), BYTES],
+        [split(LLAMA3), {**AFTER, "add_prefix_space": True}],
+        [split(QWEN2 + "|x"), AFTER],
+    ],
+)
+def test_ways_that_only_look_alike_are_refused(steps: list[dict[str, Any]], tmp_path: Path) -> None:
+    made = with_state(decoder("llama", tmp_path / "llama"), *steps)
+    with pytest.raises(UserError, match="parts words in a way that GGUF has no name for"):
+        export_gguf(made, tmp_path / "out.gguf")
+
+
+def test_words_that_no_merge_makes(tmp_path: Path) -> None:
+    """llama.cpp takes them whole with Llama 3's name alone."""
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    made, file = decoder("llama", tmp_path / "llama"), tmp_path / "out.gguf"
+    vocab = json.loads(made.tokenizer.inner.to_str())["model"]["vocab"]
+    token = next(t for t, id in vocab.items() if id == max(vocab.values()))
+    more = {"vocab": {t: id for t, id in vocab.items() if t != token} | {"zqz": vocab[token]}}
+    more["merges"] = json.loads(made.tokenizer.inner.to_str())["model"]["merges"][:-1]
+    for pattern, ignored, good in (
+        (LLAMA3, True, True),
+        (LLAMA3, False, False),
+        (QWEN2, False, True),
+        (QWEN2, True, False),
+    ):
+        other = with_state(made, split(pattern), AFTER, ignore_merges=ignored, **more)
+        if good:
+            export_gguf(other, file)
+        else:
+            with pytest.raises(UserError, match="would not merge letters as its tokenizer does"):
+                export_gguf(other, file)
 
 
 def test_what_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

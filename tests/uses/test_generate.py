@@ -252,6 +252,18 @@ def test_other_numbers_write_too(gpt2: PretrainedDecoder, options: dict[str, Any
     assert len(one.ids) == len(two.ids) == 12
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling()])
+def test_a_model_that_gives_no_numbers(
+    value: float, sampling: Sampling, folders: dict[str, Path]
+) -> None:
+    broken = load_decoder(folders["gpt2"])
+    with torch.no_grad():
+        broken.model.decoder.final_norm.weight[0] = value
+    with pytest.raises(UserError, match="gives NaN or infinite logits"):
+        complete(broken, ["The"], sampling)
+
+
 def test_what_is_refused_at_once(gpt2: PretrainedDecoder) -> None:
     with pytest.raises(UserError, match="no prompt"):
         generate(gpt2, [])

@@ -17,7 +17,7 @@ from selfsup.data.tokenizers import train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.nn.sequences import Sequences
-from selfsup.uses.evaluating import evaluate_texts
+from selfsup.uses.evaluating import evaluate_decoder, evaluate_texts
 from selfsup.uses.generate import complete
 from selfsup.uses.likelihood import bits_per_byte, encode_pairs, rolling, score, windows
 from selfsup.uses.sampling import Sampling
@@ -160,3 +160,12 @@ def test_evaluate(
     packed = lzma.compress((_LONG * 3).encode(), preset=9)
     assert found["xz_bits_per_byte"] == 8 * len(packed) / len(_LONG * 3)
     assert main(["evaluate", str(decoder.path), "--data", str(file), "--label-column", "x"]) == 2
+
+
+def test_bytes_are_those_of_the_text_that_is_read(
+    decoder: PretrainedDecoder, tmp_path: Path
+) -> None:
+    file = tmp_path / "texts.txt"
+    file.write_bytes(b"\xef\xbb\xbf\r\n\n  a fox\r\n\r\nand \r\n\n")
+    found = evaluate_decoder(str(decoder.path), str(file), device="cpu", quiet=True)
+    assert found["bytes"] == len("  a fox\n\nand ")

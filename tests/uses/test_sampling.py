@@ -90,20 +90,42 @@ def test_temperature_zero_is_greedy() -> None:
         assert choose(logits, settings, [0], [0], [0]).tolist() == [1]
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 1e3])
+@pytest.mark.parametrize("penalty", [0.01, 100])
+def test_the_bounds_leave_numbers(temperature: float, penalty: float) -> None:
+    torch.manual_seed(0)
+    logits = 300 * torch.randn(4, 50)
+    settings = Sampling(temperature=temperature, repetition_penalty=penalty)
+    seen = torch.rand(4, 50) < 0.5
+    assert shape_logits(logits, settings, seen).isfinite().all()
+    assert max(choose(logits, settings, *[range(4)] * 3, seen).tolist()) < 50
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"temperature": -0.1}, "--temperature: must be 0 (greedy) or more, not -0.1"),
         ({"temperature": math.nan}, "--temperature"),
         ({"temperature": math.inf}, "--temperature"),
+        ({"temperature": 1e-40}, "--temperature: must be 0 (greedy) or at least 0.001, not 1e-40"),
+        ({"temperature": 1e30}, "--temperature: must be at most 1000, not 1e+30"),
         ({"top_p": 0.0}, "--top-p: must be above 0 and at most 1, not 0"),
         ({"top_p": 1.5}, "--top-p"),
         ({"top_k": 0}, "--top-k: must be at least 1, not 0"),
         ({"min_p": 1.0}, "--min-p: must be at least 0 and below 1, not 1"),
         ({"repetition_penalty": 0.0}, "--repetition-penalty: must be above 0"),
+        (
+            {"repetition_penalty": 1e-45},
+            "--repetition-penalty: must be above 0 (1: none), from 0.01",
+        ),
+        (
+            {"repetition_penalty": 1e39},
+            "--repetition-penalty: must be above 0 (1: none), from 0.01",
+        ),
         ({"stop": ("a", "")}, "--stop: an empty text"),
         ({"max_tokens": 0}, "--max-tokens: must be at least 1"),
         ({"samples": 0}, "--samples: must be at least 1"),
+        ({"samples": 10**12}, "--samples: must be at most 10,000, not 1,000,000,000,000"),
         ({"seed": -1}, "--seed: must be at least 0"),
         ({"seed": 2**32}, "--seed: must be at most 4294967295, not 4294967296"),
         ({"seed": 10**23}, "--seed: must be at most 4294967295"),

@@ -18,6 +18,7 @@ from selfsup.config import (
     FileTokenizerConfig,
     TokenizerConfig,
 )
+from selfsup.data.tokenizer_files import open_tokenizer
 from selfsup.data.tokenizer_roles import (
     FRAME_ROLES,
     HUB_ROLES,
@@ -30,7 +31,6 @@ from selfsup.data.tokenizer_training import (
     SPECIAL_TOKENS,
     Progress,
     build_tokenizer,
-    wordpiece_from_file,
 )
 from selfsup.errors import UserError, nearest
 
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "\n")
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
 # A line end between two visible characters parts words in every tokenizer that splits at spaces.
 _CUT = re.compile(r"(?<=\S\n)(?=\S)")
@@ -200,6 +200,16 @@ class Tokenizer:
         others = [byte for byte in range(256) if byte not in printable]
         table = {chr(byte): byte for byte in printable}
         return table | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+    @cached_property
+    def byte_tokens(self) -> dict[int, int]:
+        """Id to byte of the tokens like `<0xE4>` that decoding joins to characters; most have none."""
+        decoder = self._state.get("decoder") or {}
+        if not any(_of_type(part, "ByteFallback") for part in decoder.get("decoders") or [decoder]):
+            return {}
+        vocabulary: dict[str, int] = self.inner.get_vocab(with_added_tokens=True)
+        found = ((id, token) for token, id in vocabulary.items() if _BYTE.fullmatch(token))
+        return {id: int(token[3:5], 16) for id, token in found}
 
     def _surface(self, id: int) -> str:
         token = self.token(id)
@@ -376,44 +386,6 @@ def load_tokenizer(path: Path, lowercase: bool = True) -> Tokenizer:
         lowercase: for `vocab.txt`, fold case and strip accents; the folder's own setting wins.
 
     Raises:
-        UserError: nothing there that can be read.
+        UserError: nothing there that can be read, or a folder whose files contradict each other.
     """
-    settings: dict[str, Any] = {}
-    file = path.expanduser()
-    if file.is_dir():
-        for name in ("special_tokens_map.json", "tokenizer_config.json"):
-            settings |= _read_settings(file / name)
-        files = [file / name for name in ("tokenizer.json", "vocab.txt")]
-        held = next((candidate for candidate in files if candidate.is_file()), None)
-        if held is None:
-            raise UserError("the folder holds no tokenizer.json and no vocab.txt", where=str(path))
-        file = held
-    if not file.is_file():
-        raise UserError("no such tokenizer", where=str(path))
-    names = {
-        role: value["content"] if isinstance(value, dict) else str(value)
-        for hub, role in (HUB_ROLES | FRAME_ROLES).items()
-        if (value := settings.get(hub)) is not None
-    }
-    if file.suffix == ".txt":
-        fold = settings.get("do_lower_case", lowercase)
-        return Tokenizer(wordpiece_from_file(file, bool(fold)), names)
-    from tokenizers import Tokenizer as Inner
-
-    try:
-        inner = Inner.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise UserError(f"no tokenizer can be read ({error})", where=str(file)) from error
-    return Tokenizer(inner, names)
-
-
-def _read_settings(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"broken JSON ({error})", where=str(file)) from error
-    if not isinstance(settings, dict):
-        raise UserError("a JSON object is expected", where=str(file))
-    return settings
+    return Tokenizer(*open_tokenizer(path, lowercase))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selfsup.config import TransformerConfig
 from selfsup.errors import UserError
+from selfsup.models.settings_values import count, entries, section
 
 NameMap = Mapping[str, "str | tuple[str, ...]"]
 """Our names to theirs; `{i}` is a layer's number, `*` a name's end.  A tuple: theirs, concatenated."""
@@ -163,7 +164,7 @@ def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
     if act not in ACTIVATIONS:
         raise UserError(f"activation '{act}' is not supported", where=where)
     shape = {
-        "vocab_size": config["vocab_size"],
+        "vocab_size": count(config, "vocab_size", where),
         "hidden_size": config["hidden_size"],
         "num_layers": config["num_hidden_layers"],
         "num_heads": config["num_attention_heads"],
@@ -204,9 +205,11 @@ def _read_modernbert(
     if ACTIVATIONS.get(head) != act:
         what = f"ModernBERT with activation '{act}' and another in its head ('{head}') is not supported"
         raise UserError(what, where=where)
-    ropes = config.get("rope_parameters") or {}
-    whole = ropes.get("full_attention", {}).get("rope_theta")
-    local = ropes.get("sliding_attention", {}).get("rope_theta")
+    ropes = section(config, "rope_parameters", where)
+    whole, local = (
+        section(ropes, kind, where).get("rope_theta")
+        for kind in ("full_attention", "sliding_attention")
+    )
     return TransformerConfig(
         **shape,
         norm_position="pre",
@@ -226,9 +229,10 @@ def _read_modernbert(
 
 
 def _global_every(config: Mapping[str, Any], where: str) -> int:
-    layers = config.get("layer_types")
+    layers = entries(config, "layer_types", where)
     if not layers:
-        return int(config.get("global_attn_every_n_layers", 3))
+        every = "global_attn_every_n_layers"
+        return count(config, every, where) if every in config else 3
     whole = [i for i, kind in enumerate(layers) if kind == "full_attention"]
     step = whole[1] if len(whole) > 1 else len(layers)
     if whole != list(range(0, len(layers), step)):

@@ -24,6 +24,7 @@ from selfsup.models.decoder_names import (
     write_decoder_settings,
 )
 from selfsup.models.model_folder import (
+    check_sizes,
     check_tensors,
     check_tokenizer,
     digest,
@@ -31,8 +32,10 @@ from selfsup.models.model_folder import (
     read_config,
     read_json,
     read_weights,
+    shapes_of,
     write_model,
 )
+from selfsup.models.settings_values import token_ids
 from selfsup.models.transformer import CausalLanguageModel
 from selfsup.nn.device import choose_device
 
@@ -130,15 +133,15 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
     tensors = read_weights(folder)
     if config.tied and kind in DECODERS:
         config = _untied(config, tensors)
-    with torch.random.fork_rng(devices=[]):
-        model = CausalLanguageModel(config)
-    wanted = {n: tuple(p.shape) for n, p in model.named_parameters()}
+    check_sizes(config, tensors, folder / "config.json")
+    wanted = shapes_of(lambda: CausalLanguageModel(config))
     if kind in DECODERS:
         found, extra = from_decoder_family(kind, tensors, list(wanted))
     else:
         found, extra = tensors, sorted(set(tensors) - set(wanted))
     check_tensors(found, extra, wanted, (), folder)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = CausalLanguageModel(config)
         for tensor_name, parameter in model.named_parameters():
             parameter.copy_(found[tensor_name])
     tokenizer = load_tokenizer(folder)
@@ -167,12 +170,11 @@ def _untied(config: TransformerConfig, tensors: Mapping[str, torch.Tensor]) -> T
 def _end_ids(folder: Path, settings: Mapping[str, Any], tokenizer: Tokenizer) -> frozenset[int]:
     """What ends a text: as `generation_config.json`, `config.json` or the tokenizer say."""
     file = folder / "generation_config.json"
-    said: Any = read_json(file).get("eos_token_id") if file.is_file() else None
-    said = settings.get("eos_token_id") if said is None else said
-    ids = said if isinstance(said, list) else [] if said is None else [said]
-    if tokenizer.end_id is not None:
-        ids = [*ids, tokenizer.end_id]
-    return frozenset(int(one) for one in ids)
+    said: Mapping[str, Any] = read_json(file) if file.is_file() else {}
+    if said.get("eos_token_id") is None:
+        said, file = settings, folder / "config.json"
+    ids = token_ids(said, "eos_token_id", str(file))
+    return frozenset(ids if tokenizer.end_id is None else [*ids, tokenizer.end_id])
 
 
 def save_decoder(

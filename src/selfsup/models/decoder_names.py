@@ -20,6 +20,7 @@ from selfsup.models.checkpoint_names import (
     NameMap,
     their_names,
 )
+from selfsup.models.settings_values import count, entries, section
 
 _GPT2: NameMap = {
     "decoder.embeddings.tokens.weight": "transformer.wte.weight",
@@ -153,8 +154,8 @@ def read_decoder_settings(config: Mapping[str, Any], where: str) -> TransformerC
     return read(config, where)
 
 
-def _activation(name: str, where: str) -> str:
-    if name not in ACTIVATIONS:
+def _activation(name: object, where: str) -> str:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UserError(f"activation '{name}' is not supported", where=where)
     return ACTIVATIONS[name]
 
@@ -174,12 +175,13 @@ def _read_gpt2(config: Mapping[str, Any], where: str) -> TransformerConfig:
             raise UserError(f"GPT-2 with {key} is not supported", where=where)
     if config.get("scale_attn_weights") is False:
         raise UserError("GPT-2 without scale_attn_weights is not supported", where=where)
+    hidden = count(config, "n_embd", where)
     return TransformerConfig(
-        vocab_size=config["vocab_size"],
-        hidden_size=config["n_embd"],
+        vocab_size=count(config, "vocab_size", where),
+        hidden_size=hidden,
         num_layers=config["n_layer"],
         num_heads=config["n_head"],
-        intermediate_size=config.get("n_inner") or 4 * config["n_embd"],
+        intermediate_size=config.get("n_inner") or 4 * hidden,
         max_length=config["n_positions"],
         activation=_activation(config.get("activation_function", "gelu_new"), where),
         norm_eps=config.get("layer_norm_epsilon", 1e-5),
@@ -196,18 +198,19 @@ def _read_llama(config: Mapping[str, Any], where: str) -> TransformerConfig:
     for key in ("attention_bias", "mlp_bias"):
         if config.get(key):
             raise UserError(f"{kind} with {key} is not supported", where=where)
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    hidden, heads = (count(config, k, where) for k in ("hidden_size", "num_attention_heads"))
     if config.get("head_dim") not in (None, hidden // heads):
         raise UserError(
             "heads wider or narrower than hidden_size / heads are not supported", where=where
         )
-    layers = config.get("layer_types") or []
+    layers = entries(config, "layer_types", where)
     if config.get("use_sliding_window") or "sliding_attention" in layers:
         raise UserError("decoders with a sliding window are not supported", where=where)
-    ropes = config.get("rope_parameters") or {}
-    theta = ropes.get("rope_theta") or config.get("rope_theta") or 10_000.0
+    old, new = (section(config, key, where) for key in ("rope_scaling", "rope_parameters"))
+    ropes = old or new  # as transformers: the old key wins as a whole
+    theta = ropes.get("rope_theta", config.get("rope_theta"))
     return TransformerConfig(
-        vocab_size=config["vocab_size"],
+        vocab_size=count(config, "vocab_size", where),
         hidden_size=hidden,
         num_layers=config["num_hidden_layers"],
         num_heads=heads,
@@ -217,8 +220,8 @@ def _read_llama(config: Mapping[str, Any], where: str) -> TransformerConfig:
         norm="rmsnorm",
         norm_eps=config.get("rms_norm_eps", 1e-6),
         positions="rotary",
-        rope_theta=theta,
-        rope_scaling=_read_scaling(ropes or config.get("rope_scaling") or {}, where),
+        rope_theta=10_000.0 if theta is None else theta,
+        rope_scaling=_read_scaling(ropes, where),
         activation=_activation(config.get("hidden_act", "silu"), where),
         gated=True,
         bias=False,

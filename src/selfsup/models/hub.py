@@ -29,6 +29,7 @@ from selfsup.models.decoder_hub import (
     save_decoder,
 )
 from selfsup.models.model_folder import (
+    check_sizes,
     check_tensors,
     check_tokenizer,
     digest,
@@ -36,8 +37,10 @@ from selfsup.models.model_folder import (
     read_config,
     read_json,
     read_weights,
+    shapes_of,
     write_model,
 )
+from selfsup.models.settings_values import count
 from selfsup.models.transformer import CausalLanguageModel, MaskedLanguageModel, Transformer
 from selfsup.nn.device import choose_device
 
@@ -134,9 +137,8 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
     kind = str(settings.get("model_type", ""))
     config = read_config(settings, own, read_settings, folder / "config.json")
     pair = any(n.startswith(("cls.seq_relationship.", "pair_head.")) for n in tensors)
-    with torch.random.fork_rng(devices=[]):
-        model = MaskedLanguageModel(config, pair_head=pair)
-    wanted = {n: tuple(p.shape) for n, p in model.named_parameters()}
+    check_sizes(config, tensors, folder / "config.json")
+    wanted = shapes_of(lambda: MaskedLanguageModel(config, pair_head=pair))
     if kind == "selfsup":
         found = {n: t for n, t in tensors.items() if not n.startswith("task_head.")}
         extra = sorted(set(found) - set(wanted))
@@ -150,7 +152,8 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
     absent = [p for p in (("encoder.pooler.",), _HEAD) if not any(n.startswith(p) for n in found)]
     optional = tuple(prefix for prefixes in absent for prefix in prefixes)
     check_tensors(found, extra, wanted, optional, folder)
-    with torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = MaskedLanguageModel(config, pair_head=pair)
         for tensor_name, parameter in model.named_parameters():
             if tensor_name in found:
                 parameter.copy_(found[tensor_name])
@@ -213,7 +216,9 @@ def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
                 raise UserError("only mean and cls pooling are supported", where=str(path))
     sentence = folder / "sentence_bert_config.json"
     if sentence.is_file():
-        longest = min(longest, int(read_json(sentence).get("max_seq_length") or longest))
+        said = read_json(sentence)
+        if said.get("max_seq_length") is not None:
+            longest = min(longest, count(said, "max_seq_length", str(sentence)))
     return pooling, normalize, longest
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer
@@ -132,6 +133,38 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             mend="convert it to safetensors (save_pretrained in transformers writes them)",
         )
     raise UserError("there is no model.safetensors", where=str(folder))
+
+
+def check_sizes(config: TransformerConfig, tensors: Mapping[str, Tensor], where: Path) -> None:
+    """Refuse sizes that no tensor of a file has, before a network of that size is made.
+
+    Args:
+        config: what its settings say.
+        tensors: of the file.
+        where: the settings' file, for messages.
+    """
+    longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    said = {
+        "vocab_size": config.vocab_size or 0,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "max_length": config.max_length if config.positions == "learned" else 0,
+        "type_vocab_size": config.type_vocab_size,
+    }
+    mend = "config.json and model.safetensors do not belong together"
+    for key, size in said.items():
+        if size > longest:
+            what = f"{key} is {size}, and the weights have nothing longer than {longest}"
+            raise UserError(what, where=str(where), mend=mend)
+    if config.num_layers > len(tensors):
+        what = f"num_layers is {config.num_layers}, and the weights have {len(tensors)} tensors"
+        raise UserError(what, where=str(where), mend=mend)
+
+
+def shapes_of(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's parameters, at the cost of neither memory nor draws."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return {name: tuple(p.shape) for name, p in make().named_parameters()}
 
 
 def check_tensors(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,10 @@ def run(
     parts = fewshot.part(task, test, limit=chosen.limit, seed=chosen.seed)
     names = _names(models)
     opened = [load_decoder(m, device) for m in models]
+    fitting = [
+        _that_fit(name, decoder, task, parts, chosen.max_tokens)
+        for name, decoder in zip(names, opened, strict=True)
+    ]
     folder = Path(out)
     with locked(folder):
         display = Progress(quiet=quiet, title="few-shot")
@@ -120,8 +124,8 @@ def run(
             write_json(folder / "study.json", kept)
             started = time.perf_counter()
             studies = [
-                _Model(name, decoder, task, parts, chosen, folder, display)
-                for name, decoder in zip(names, opened, strict=True)
+                _Model(name, decoder, task, one, chosen, folder, display)
+                for name, decoder, one in zip(names, opened, fitting, strict=True)
             ]
             result = _conclude(studies, task, parts, chosen)
             result |= {
@@ -167,6 +171,25 @@ def _plain(example: Example) -> tuple[str, str, tuple[str, ...]]:
     return example.input, example.output, example.choices
 
 
+def _that_fit(
+    name: str, pretrained: PretrainedDecoder, task: PromptTask, parts: Parts, max_tokens: int
+) -> tuple[Parts, list[str]]:
+    """What a model is asked, without what is longer than its context by itself; and a note of that."""
+    asked, limit = parts.asked, pretrained.max_length
+    sizes = fewshot.prompt_sizes(pretrained, task, [], asked, max_tokens)
+    kept = tuple(e for e, size in zip(asked, sizes, strict=True) if size <= limit)
+    gone = [e for e, size in zip(asked, sizes, strict=True) if size > limit]
+    if not kept:
+        what = f"no example fits into the {limit} tokens that '{name}' reads"
+        raise UserError(what, where=asked[0].where, mend="shorten them, or --max-tokens")
+    notes = [
+        f"{name}: {len(gone)} of {len(asked)} examples are not asked about, because "
+        f"they alone are longer than the {limit} tokens it reads (first {first.where})"
+        for first in gone[:1]
+    ]
+    return replace(parts, asked=kept), notes
+
+
 class _Model:
     """One model's points: measured, or read from their files."""
 
@@ -175,18 +198,17 @@ class _Model:
         name: str,
         pretrained: PretrainedDecoder,
         task: PromptTask,
-        parts: Parts,
+        fitting: tuple[Parts, list[str]],
         chosen: Settings,
         folder: Path,
         display: Progress,
     ) -> None:
+        parts, self.notes = fitting
         self.name, self.pretrained, self.task, self.chosen = name, pretrained, task, chosen
-        self.pool, self.folder, self.display = parts.pool, folder, display
+        self.pool, self.asked, self.folder, self.display = parts.pool, parts.asked, folder, display
         self.digest = pretrained.digest
         self.writer = fewshot.writer_for(pretrained, chosen.batch_tokens)
-        self.notes: list[str] = []
         self.left_out: list[dict[str, Any]] = []
-        self.asked = self._that_fit(parts.asked)
         self.points: list[dict[str, Any]] = []
         counts = [c for c in sorted(set(chosen.shots)) if self._can_show(c)]
         plan = [(c, d) for c in counts for d in range(chosen.draws if c else 1)]
@@ -198,22 +220,6 @@ class _Model:
             if draw + 1 == (chosen.draws if count else 1):
                 found = [p[main_of(task, chosen)] for p in self._of(count, "true")]
                 display.say(f"{name}, {count:>3} examples: accuracy {np.median(found):.3f}")
-
-    def _that_fit(self, asked: Sequence[Example]) -> list[Example]:
-        """What is asked, without what is longer than the context by itself."""
-        sizes = fewshot.prompt_sizes(self.pretrained, self.task, [], asked, self.chosen.max_tokens)
-        limit = self.pretrained.max_length
-        kept = [e for e, size in zip(asked, sizes, strict=True) if size <= limit]
-        gone = [e for e, size in zip(asked, sizes, strict=True) if size > limit]
-        if not kept:
-            what = f"no example fits into the {limit} tokens that '{self.name}' reads"
-            raise UserError(what, where=asked[0].where, mend="shorten them, or --max-tokens")
-        if gone:
-            self.notes.append(
-                f"{self.name}: {len(gone)} of {len(asked)} examples are not asked about, because "
-                f"they alone are longer than the {limit} tokens it reads (first {gone[0].where})"
-            )
-        return kept
 
     def _can_show(self, count: int) -> bool:
         """Whether so many examples are there and fit, in every draw; else says why not."""

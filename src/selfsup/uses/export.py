@@ -36,6 +36,25 @@ _REST = {
 }
 
 
+def _split(numbers: str) -> list[dict[str, Any]]:
+    """The splitter of Llama 3 and of Qwen2, which differ in how they part numbers."""
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    rest = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    pattern = {"Regex": words + numbers + rest}
+    first = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    return [first, {**_BYTES, "use_regex": False}]
+
+
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+_SPLITTERS: dict[str, list[dict[str, Any]]] = {
+    "gpt-2": [_BYTES],
+    "smollm": [{"type": "Digits", "individual_digits": True}, _BYTES],
+    "llama-bpe": _split(r"\p{N}{1,3}"),
+    "qwen2": _split(r"\p{N}"),
+}
+"""llama.cpp's names for ways to part words, and the steps that each stands for."""
+
+
 def export_gguf(pretrained: PretrainedDecoder, output: Path, type: str = "f32") -> dict[str, Any]:
     """Write a decoder, with its tokenizer, as a GGUF file.
 
@@ -193,19 +212,33 @@ def _splitting(tokenizer: Tokenizer, where: str) -> str:
         what = "only byte-level BPE tokenizers can be exported to GGUF"
         raise UserError(what, where=where, mend="train with `--tokenizer.kind bpe`")
     first = state.get("pre_tokenizer") or {}
-    parts = first.get("pretokenizers") or [first]
-    kinds = [part.get("type") for part in parts]
-    last = parts[-1]
-    if kinds == ["ByteLevel"] and last.get("use_regex", True) and not last["add_prefix_space"]:
-        return "gpt-2"
-    if kinds == ["Digits", "ByteLevel"]:
-        return "smollm"
-    pattern = str((parts[0].get("pattern") or {}).get("Regex", ""))
-    if kinds == ["Split", "ByteLevel"] and r"\p{N}{1,3}" in pattern:
-        return "llama-bpe"
-    if kinds == ["Split", "ByteLevel"] and r"|\p{N}|" in pattern:
-        return "qwen2"
-    raise UserError("its tokenizer parts words in a way that GGUF has no name for", where=where)
+    steps = [_plain(part) for part in first.get("pretokenizers") or [first]]
+    name = next((name for name, wanted in _SPLITTERS.items() if steps == wanted), None)
+    if name is None:
+        what = "its tokenizer parts words in a way that GGUF has no name for"
+        raise UserError(what, where=where)
+    # llama.cpp takes a word that is a token as it is with this name, and merges letters with the others
+    if bool(model.get("ignore_merges")) != (name == "llama-bpe") and not _merges_all(state):
+        what = f"llama.cpp would not merge letters as its tokenizer does (GGUF's name: {name})"
+        raise UserError(what, where=where)
+    return name
+
+
+def _plain(step: dict[str, Any]) -> dict[str, Any]:
+    """What of a step decides where words part, the default said."""
+    said = {key: value for key, value in step.items() if key != "trim_offsets"}
+    return {"use_regex": True, **said} if step.get("type") == "ByteLevel" else said
+
+
+def _merges_all(state: dict[str, Any]) -> bool:
+    """Whether the letters of each token merge to that token: then it does not matter which is tried first."""
+    from tokenizers import Tokenizer as Inner
+
+    inner = Inner.from_str(
+        json.dumps({**state, "model": {**state["model"], "ignore_merges": False}})
+    )
+    added = {token["content"] for token in state["added_tokens"]}
+    return all(t in added or len(inner.model.tokenize(t)) == 1 for t in state["model"]["vocab"])
 
 
 def _write_tokenizer(

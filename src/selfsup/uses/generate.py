@@ -334,7 +334,12 @@ class Writer:
             hidden = hidden[batch.starts[1:].to(device) - 1]
         logits = decoding.logits(hidden)
         # rows that pad the matrix are no words
-        return logits[:, : self.pretrained.tokenizer.vocab_size]
+        logits = logits[:, : self.pretrained.tokenizer.vocab_size]
+        if not bool(logits.isfinite().all()):
+            what = "the model gives NaN or infinite logits: nothing can be chosen by them"
+            mend = "check its weights, or try --precision fp32 without --int8"
+            raise UserError(what, where=str(self.pretrained.path), mend=mend)
+        return logits
 
     def _seen(self, rows: list[_Row], logits: Tensor) -> Tensor:
         seen = torch.zeros(logits.shape, dtype=torch.bool)

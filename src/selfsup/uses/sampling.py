@@ -19,6 +19,8 @@ from selfsup.errors import UserError, check_count, check_seed
 
 _PURPOSE = 0x67656E
 """Sets these draws apart from those that mask and shuffle with the same seed."""
+_SAMPLES = 10_000
+"""Of one prompt, at most: they are written side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class Sampling:
     greedy: bool = False
     """Always the most probable token."""
     temperature: float = 1.0
-    """Logits are divided by it; 0 is greedy."""
+    """Logits are divided by it; 0 is greedy, else from 0.001 to 1000."""
     top_k: int | None = None
     """Only the k most probable tokens."""
     top_p: float = 1.0
@@ -44,24 +46,31 @@ class Sampling:
     """Only tokens with at least this share of the most probable one's (Nguyen et al. 2024)."""
     repetition_penalty: float = 1.0
     """Logits of tokens that were read or written are divided by it (multiplied, where negative; Keskar et
-    al. 2019)."""
+    al. 2019); from 0.01 to 100."""
     stop: str | Sequence[str] = ()
     """A text or several, at which writing ends; they are not given out."""
     samples: int = 1
-    """Texts for each prompt."""
+    """Texts for each prompt, at most 10,000."""
     seed: int = 0
     """Of every draw; (seed, prompt, sample, token) decides alone."""
 
     def __post_init__(self) -> None:
         check_count(1, self.max_tokens, "--max-tokens")
         check_count(1, self.samples, "--samples")
+        if self.samples > _SAMPLES:
+            what = f"must be at most {_SAMPLES:,}, not {self.samples:,}"
+            raise UserError(what, where="--samples", mend="use another --seed for more")
         if self.top_k is not None:
             check_count(1, self.top_k, "--top-k")
-        check_temperature(self.temperature, "0 (greedy) or more")
+        warmth = self.temperature
+        check_temperature(warmth, "0 (greedy) or more")
+        _within("--temperature", not 0 < warmth < 1e-3, warmth, "0 (greedy) or at least 0.001")
+        _within("--temperature", warmth <= 1e3, warmth, "at most 1000")
         _within("--top-p", 0 < self.top_p <= 1, self.top_p, "above 0 and at most 1")
         _within("--min-p", 0 <= self.min_p < 1, self.min_p, "at least 0 and below 1")
         penalty = self.repetition_penalty
-        _within("--repetition-penalty", penalty > 0, penalty, "above 0 (1: none)")
+        usual = "above 0 (1: none), from 0.01 to 100"
+        _within("--repetition-penalty", 0.01 <= penalty <= 100, penalty, usual)
         check_seed(self.seed)
         self._check_greedy()
         stops = (self.stop,) if isinstance(self.stop, str) else self.stop

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+from codecs import utf_8_decode
 from collections.abc import Sequence
 
 from selfsup.data.tokenizers import Tokenizer
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
 _CONTEXT = 8  # tokens of the prompt that decide whether a space stands before the first word
+
+
+class _WholeCharacters:
+    """Tokens, in groups that may be decoded apart from those before and after them.
+
+    A tokenizer that falls back to bytes decodes a run of them at once, and gives up the whole run for one
+    byte that is wrong.  So its bytes leave here as whole characters, those that are none not at all.  All
+    other tokens, bytes of a byte-level vocabulary too, are groups of their own.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._bytes, self._special = tokenizer.byte_tokens, tokenizer.special_ids
+        self._ids = {byte: id for id, byte in self._bytes.items()}
+        self._begun = b""
+
+    def add(self, id: int) -> list[int]:
+        """The group that one more token makes whole; empty: none yet."""
+        if id in self._bytes:
+            begun = self._begun + bytes([self._bytes[id]])
+            text, used = utf_8_decode(begun, "ignore", False)
+            self._begun = begun[used:]
+            return [self._ids[byte] for byte in text.encode()]
+        if self._bytes and id in self._special:
+            return []  # is not decoded, and does not part bytes
+        self._begun = b""
+        return [id]
 
 
 class TokenText:
@@ -25,7 +52,9 @@ class TokenText:
 
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stops: Sequence[str]) -> None:
         self.tokenizer, self.stops = tokenizer, stops
-        self._ids = [int(id) for id in prompt[-_CONTEXT:]]
+        self._characters = _WholeCharacters(tokenizer)
+        groups = [group for id in prompt if (group := self._characters.add(int(id)))]
+        self._ids = [id for group in groups[-_CONTEXT:] for id in group]
         self._begin, self._boundary = 0, len(self._ids)
         self._shown = len(self._text())
         self._held = ""
@@ -34,7 +63,10 @@ class TokenText:
 
     def add(self, id: int) -> str:
         """What can be given out after one more token."""
-        self._ids.append(id)
+        group = self._characters.add(id)
+        if not group:
+            return ""
+        self._ids += group
         now = self.tokenizer.decode(self._ids[self._begin :])
         whole = _whole(now)
         fresh = whole[self._shown :]

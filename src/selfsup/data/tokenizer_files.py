@@ -1,0 +1,81 @@
+"""Tokenizers as files: `tokenizer.json`, `vocab.txt`, and what a folder says beside them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfsup.data.tokenizer_roles import FRAME_ROLES, HUB_ROLES
+from selfsup.data.tokenizer_training import wordpiece_from_file
+from selfsup.errors import UserError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_OVERRULING = ("GPT2Tokenizer", "Qwen2Tokenizer", "RobertaTokenizer")
+"""Classes of transformers that put their own `add_prefix_space` in place of `tokenizer.json`'s."""
+
+
+def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
+    """The library's tokenizer, and the names of its special tokens by role; see `load_tokenizer`."""
+    settings: dict[str, Any] = {}
+    file = path.expanduser()
+    if file.is_dir():
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            settings |= _read_settings(file / name)
+        files = [file / name for name in ("tokenizer.json", "vocab.txt")]
+        held = next((candidate for candidate in files if candidate.is_file()), None)
+        if held is None:
+            raise UserError("the folder holds no tokenizer.json and no vocab.txt", where=str(path))
+        file = held
+    if not file.is_file():
+        raise UserError("no such tokenizer", where=str(path))
+    names = {
+        role: value["content"] if isinstance(value, dict) else str(value)
+        for hub, role in (HUB_ROLES | FRAME_ROLES).items()
+        if (value := settings.get(hub)) is not None
+    }
+    if file.suffix == ".txt":
+        fold = settings.get("do_lower_case", lowercase)
+        return wordpiece_from_file(file, bool(fold)), names
+    from tokenizers import Tokenizer as Inner
+
+    try:
+        inner = Inner.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        raise UserError(f"no tokenizer can be read ({error})", where=str(file)) from error
+    _check_prefix_space(settings, file)
+    return inner, names
+
+
+def _check_prefix_space(settings: Mapping[str, Any], file: Path) -> None:
+    """Refuse a folder whose two files disagree about the space before a text.
+
+    Where no class is named, only what is said counts: the model's kind would decide which class it is.
+    """
+    said, kind = settings.get("add_prefix_space"), settings.get("tokenizer_class")
+    overrules = str(kind).removesuffix("Fast") in _OVERRULING
+    if not overrules and (kind is not None or said is None):
+        return
+    first = json.loads(file.read_text(encoding="utf-8")).get("pre_tokenizer") or {}
+    for step in first.get("pretokenizers") or [first]:
+        if step.get("type") == "ByteLevel" and step["add_prefix_space"] != bool(said):
+            what = (
+                f"add_prefix_space is {str(step['add_prefix_space']).lower()}, and transformers takes "
+                f"{str(bool(said)).lower()}, by tokenizer_config.json"
+            )
+            raise UserError(what, where=str(file), mend="make the two files say the same")
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"broken JSON ({error})", where=str(file)) from error
+    if not isinstance(settings, dict):
+        raise UserError("a JSON object is expected", where=str(file))
+    return settings
