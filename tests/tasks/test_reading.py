@@ -48,6 +48,34 @@ def test_commas_that_may_part_thousands_are_refused(tmp_path: Path, labels: list
         parts_of(tmp_path, "regress", labels)
 
 
+@pytest.mark.parametrize(
+    ("first", "step", "mend"),
+    [
+        (1e7, 1.0, "subtract a constant (10000000)"),
+        (-1e7, 1.0, "add a constant (10000000)"),
+        (1_700_000_000, 3600.0, "subtract a constant (1700000000)"),
+        (0.5, 1e-6, "subtract a constant (0.5)"),
+    ],
+)
+def test_numbers_far_from_zero_beside_their_spread_are_refused(
+    tmp_path: Path, first: float, step: float, mend: str
+) -> None:
+    labels = [repr(first + step * i) for i in range(7)]
+    with pytest.raises(UserError, match="tell too few of them apart") as caught:
+        parts_of(tmp_path, "regress", labels)
+    assert caught.value.mend == mend
+    assert caught.value.where == str(tmp_path / "rows.csv")
+    near = float(mend.partition("(")[2].rstrip(")")) * (1 if first > 0 else -1)
+    parts_of(tmp_path, "regress", [repr(float(label) - near) for label in labels])
+
+
+def test_years_are_learned_and_equal_numbers_are_not(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, "regress", [str(2000 + i) for i in range(-8, 9)])
+    assert parts.info.scale == pytest.approx((2000, 24**0.5))
+    with pytest.raises(UserError, match=r"every label is 0\.1"):
+        parts_of(tmp_path, "regress", ["0.1"] * 7)
+
+
 def test_a_class_for_nearly_each_row_is_noted(tmp_path: Path) -> None:
     noted = "11 classes in 20 rows: is a number or an id given as label?"
     labels = [f"c{min(i, 10)}" for i in range(20)]

@@ -32,6 +32,7 @@ from selfsup.tasks.squad import Question, read_squad
 from selfsup.tasks.tagged_files import read_tagged
 from selfsup.tasks.task import SCORES, Examples, TaskInfo
 from selfsup.tasks.text_files import read_by_layout
+from selfsup.tasks.texts import learned_scale
 
 Role = Literal["train", "score", "predict"]
 
@@ -327,9 +328,7 @@ def learn_task(
         fallback = labels.index(Counter(_all_labels(train)).most_common(1)[0][0])
     if answer == "number":
         values = np.array([float(e.label or 0) for e in cast("Sequence[TextExample]", train)])
-        scale = (float(values.mean()), float(values.std()))
-        if not scale[1] > 0:
-            raise UserError(f"every label is {values[0]:g}", where=config.data.train)
+        scale = learned_scale(values, config.data.train)
     if answer == "span":
         nullable = any(q.impossible for q in cast("Sequence[Question]", train))
     reads = min(longest, config.max_length or longest)
