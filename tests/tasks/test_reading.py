@@ -156,6 +156,29 @@ def test_only_nan_is_a_gap_among_numbers() -> None:
     assert [column.read(x) for x in ("1", "NaN", "")] == ["1", None, None]
 
 
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_quotes_are_read_everywhere_as_in_the_training_file(tmp_path: Path, task: str) -> None:
+    def written(name: str, *rows: str) -> Path:
+        (tmp_path / name).write_text("\n".join(["text\tlabel", *rows]) + "\n")
+        return tmp_path / name
+
+    stray, whole = '"tis odd\t1', '"in quotes"\t0'
+    dev = written("dev.tsv", whole, "b\t1")
+    for train, quoting, text in [
+        (written("none.tsv", "a\t1", "b\t0"), "auto", "in quotes"),
+        (written("quoted.tsv", whole, "b\t1"), "auto", "in quotes"),
+        (written("stray.tsv", stray, "b\t0"), "none", '"in quotes"'),
+    ]:
+        config = toy_config(Path("m"), task, train, dev, data={"test": str(dev)})
+        parts = read_parts(config, 96)
+        assert parts.info.data.quoting == quoting
+        assert parts.test is not None
+        for part in (parts.dev, parts.test):
+            assert part[0].text == text  # type: ignore[union-attr]
+    asked = toy_config(Path("m"), task, train, dev, data={"quoting": "none"})
+    assert read_parts(asked, 96).info.data.quoting == "none"
+
+
 def test_lines_of_text_are_predicted_and_no_more(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one\n\ntwo\n")

@@ -67,6 +67,7 @@ def read_examples(
     *,
     numeric: bool,
     role: Role,
+    report: ReadReport | None = None,
 ) -> Examples:
     """The examples of a file.
 
@@ -78,11 +79,12 @@ def read_examples(
         numeric: whether labels are numbers.
         role: what they are for.  To be predicted, every row counts and labels are not looked at; to be
             scored, an answer that is not in its passage stays an answer, as in the official scores.
+        report: added to: how the file was read.
 
     Raises:
         UserError: with file and line.
     """
-    file, report = Path(path).expanduser(), ReadReport(may_skip=role != "predict")
+    file, report = Path(path).expanduser(), report or ReadReport(may_skip=role != "predict")
     if role == "predict":  # an answer for every row
         data = data.model_copy(update={"on_bad_row": "stop"})
     if not file.exists():
@@ -184,10 +186,15 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
         raise UserError("no labelled file", where="--train", mend="name one")
     numeric = kind == "regress"
 
-    def read(path: str, numeric: bool, role: Role = "score") -> Examples:
-        return read_examples(path, data, kind, notes, numeric=numeric, role=role)
+    def read(
+        path: str, numeric: bool, role: Role = "score", report: ReadReport | None = None
+    ) -> Examples:
+        return read_examples(path, data, kind, notes, numeric=numeric, role=role, report=report)
 
-    train = read(data.train, numeric, "train")
+    train = read(data.train, numeric, "train", report := ReadReport())
+    if report.literal:  # whatever other files look like, what is learned is what is answered
+        data = data.model_copy(update={"quoting": "none"})
+        config = config.model_copy(update={"data": data})
     answer = answer_kind(kind, train, config.metric)
     if answer == "number" and not numeric:
         train = read(data.train, True, "train")
