@@ -14,8 +14,9 @@ from selfsup.data.keys import permute
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.task_hub import Answer
-from selfsup.tasks.labelled import TextExample, class_weights
+from selfsup.tasks.labelled import TextExample
 from selfsup.tasks.reading import hold_out, read_parts, turns
+from selfsup.tasks.samples import learned_from
 from selfsup.tasks.task import Examples, TaskInfo
 
 Rows = NDArray[np.int64]
@@ -109,28 +110,8 @@ def pick(examples: Examples, rows: Rows) -> Examples:
 def sample_info(
     material: Material, sample: Examples
 ) -> tuple[TaskInfo, NDArray[np.float64] | None]:
-    """The task as the sample alone tells it: the scale of its numbers, the weights of its classes."""
-    info, weights = material.info, None
-    if info.answer == "number":
-        values = np.array(text_labels(sample, info), np.float64)
-        spread = float(values.std())
-        info = info.model_copy(update={"scale": (float(values.mean()), spread or 1.0)})
-    if material.weighted and info.answer == "class":
-        weights = class_weights(map(str, text_labels(sample, info)), info.labels)
-    elif material.weighted:
-        found = [
-            label for s in sample for label in getattr(s, "labels", None) or ()
-        ]  # a small sample may lack a tag; one more of each keeps its weight finite
-        weights = class_weights([*found, *info.labels], info.labels)
-    return info, weights
-
-
-def text_labels(examples: Examples, info: TaskInfo) -> list[str] | list[float]:
-    """Class names, or numbers, of texts."""
-    texts = cast("Sequence[TextExample]", examples)
-    if info.answer == "number":
-        return [float(e.label or 0) for e in texts]
-    return [str(e.label) for e in texts]
+    """The task as the sample alone tells it."""
+    return learned_from(sample, material.info, weighted=material.weighted)
 
 
 def label_counts(
