@@ -136,6 +136,50 @@ def test_guessing_is_no_saving() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("warm", "cold"),
+    [
+        (seeds(0.5, 0.5, 0.5, 0.5, 0.5), seeds(0.5, 0.5, 0.5, 0.5, 0.5)),  # no difference
+        (seeds(0.3, 0.3, 0.4, 0.4, 0.45), seeds(0.5, 0.5, 0.5, 0.5, 0.5)),  # random ones ahead
+        (seeds(0.5, 0.5, 0.5, 0.5, 0.5), seeds(0.3, 0.3, 0.4, 0.4, 0.45)),  # and behind
+        (seeds(0.5, 0.3, 0.5, 0.3, 0.5), seeds(0.3, 0.5, 0.3, 0.5, 0.3)),
+    ],
+)
+def test_two_that_guess_are_not_compared(warm: list[list[float]], cold: list[list[float]]) -> None:
+    neither = "Neither start is better than guessing with any number of labels"
+    assert say(warm, cold, majority=0.5).startswith(neither)
+    assert "guessing" not in say(warm, cold)  # where it is not known what guessing scores
+    ahead = [[0.52] * 3, *seeds(0.5, 0.5, 0.5, 0.5)]
+    assert not say(ahead, cold, majority=0.5).startswith(neither)
+    assert not say(warm, ahead, majority=0.5).startswith(neither)
+
+
+def test_ahead_only_where_both_guess_is_not_ahead() -> None:
+    warm, cold = seeds(0.5, 0.5, 0.6, 0.5, 0.5), seeds(0.4, 0.5, 0.7, 0.5, 0.4)
+    text = say(warm, cold, majority=0.5)
+    assert text.startswith("Pre-training does not pay here: where it is ahead in every seed, both")
+
+
+def test_a_floor_that_guesses_is_not_praised() -> None:
+    guess = seeds(0.5, 0.5, 0.5, 0.5, 0.5)
+    worse = seeds(0.3, 0.3, 0.4, 0.4, 0.45)
+    text = say(worse, worse, majority=0.5, tfidf=guess)
+    assert "TF-IDF" not in text
+    better = say(worse, worse, majority=0.5, tfidf=seeds(0.5, 0.5, 0.5, 0.6, 0.7))
+    assert ", and TF-IDF with a linear model beats the pre-trained model with 1,000 and" in better
+    scores = {"pretrained": worse, "probe": guess}
+    assert probe_note(COUNTS, scores, "labels").startswith("A linear model over the frozen")
+    assert probe_note(COUNTS, scores, "labels", 0.5) == (
+        "Neither fine-tuning nor a linear model over the frozen encoder is better than guessing "
+        "(0.450 against 0.500 with 4,000 labels)."
+    )
+    scores["pretrained"] = seeds(0.3, 0.3, 0.4, 0.4, 0.8)
+    assert probe_note(COUNTS, scores, "labels", 0.5) == (
+        "Fine-tuning is at least as good as a linear model over the frozen encoder where one of them "
+        "does more than guess (0.800 against 0.500 with 4,000 labels)."
+    )
+
+
 def test_a_gain_of_nothing_is_no_gain() -> None:
     cold = [[0.6, 0.6, 0.6]] * 4 + [[0.601] * 3]
     assert "cannot be told" in say(seeds(0.7, 0.7, 0.7, 0.7, 0.7), cold)

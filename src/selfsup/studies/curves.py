@@ -244,7 +244,7 @@ def conclude(
     main = finding(counts, scores, metric=info.main, unit=unit, majority=majority)
     also = [largest_saving(counts, scores, main, unit)]
     if "probe" in scores:
-        also.append(probe_note(counts, scores, unit))
+        also.append(probe_note(counts, scores, unit, majority))
     shown = [c for c in cells if "curve" in c and c["labels"] == counts[-1]]
     curves = {
         start: [{"seed": c["seed"], **c["curve"]} for c in shown if c["start"] == start]
