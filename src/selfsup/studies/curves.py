@@ -76,6 +76,7 @@ def run(
         Interrupted: by Ctrl-C or SIGTERM; finished cells are kept.
     """
     _check(config, seeds, scratch_lr)
+    choose_device(config.train.device)
     config = config.model_copy(update={"select": "last"})
     folder = Path(out)
     with locked(folder):

@@ -25,6 +25,7 @@ from selfsup.models.task_model import (
     scratch_task_model,
     start_task_model,
 )
+from selfsup.nn.device import choose_device
 from selfsup.nn.lora import add_lora, merge_lora
 from selfsup.tasks.answers import SpanCollector, SpanSet
 from selfsup.tasks.judge import Judge, read_answers
@@ -223,6 +224,7 @@ def finetune(
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
     check_config(config, FinetuneConfig, "`selfsup.FinetuneConfig(model=…, task=…, data=…)`")
+    choose_device(config.train.device)
     folder = Path(out)
     with locked(folder):
         check_run_folder(folder, config, overwrite)

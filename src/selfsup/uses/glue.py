@@ -15,6 +15,7 @@ from selfsup.data.files import ReadReport, read_strict_lines
 from selfsup.errors import Interrupted, UserError, at_least
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
 from selfsup.models.hub import Pretrained, load_encoder
+from selfsup.nn.device import choose_device
 from selfsup.tasks.glue import GlueTask, TaskFiles, choose_tasks, find_tasks, task_score
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.task import AnySet
@@ -131,6 +132,7 @@ def run_glue(
         Interrupted: stopped by Ctrl-C or SIGTERM; all but the training under way is kept.
     """
     base = _checked(config or FinetuneConfig(), seeds, limit)
+    choose_device(base.train.device)
     found, missing = find_tasks(Path(folder).expanduser(), choose_tasks(tasks))
     entrants, place = _enter(models), Path(out)
     cells = list(_cells(entrants, found, place, base, seeds, limit))
