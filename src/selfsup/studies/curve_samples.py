@@ -41,6 +41,8 @@ class Material:
     """Scored once by every finished model; chooses nothing."""
     watched: Examples
     """Scored along the way when all labels are used, for the picture alone."""
+    watched_on: str
+    """What `watched` is, in words."""
     scored_on: str
     """What `test` is, in words."""
     weighted: bool
@@ -75,14 +77,16 @@ def read_material(config: FinetuneConfig, longest: int) -> Material:
     notes = list(dict.fromkeys(parts.notes.lines))
     pool, test, watched = parts.train, parts.test or parts.dev, parts.dev
     scored_on = "the test file" if config.data.test else "the dev file"
+    watched_on = "the dev file" if config.data.dev else scored_on
     if not config.data.dev and not config.data.test:
         pool, test = hold_out(parts.train, config.seed, share=_HELD_OUT)
         watched = test
-        scored_on = "a fifth of the training file, held out"
+        scored_on, watched_on = "a fifth of the training file, held out", "held-out examples"
         notes.append(f"no file to score on: {len(test):,} of the training examples are held out")
     if known := _repeated(pool, test):
         notes.append(f"{known:,} of the texts to score on are among those to learn from as well")
-    return Material(parts.info, pool, test, watched, scored_on, parts.weights is not None, notes)
+    weighted = parts.weights is not None
+    return Material(parts.info, pool, test, watched, watched_on, scored_on, weighted, notes)
 
 
 def _repeated(pool: Examples, test: Examples) -> int:

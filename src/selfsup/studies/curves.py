@@ -279,6 +279,7 @@ def conclude(
             "to learn from": len(material.pool),
             "scored": len(material.test),
             "scored on": material.scored_on,
+            "watched": material.watched_on,
             "classes": list(info.labels),
         },
         "majority": majority,
