@@ -179,6 +179,14 @@ def test_quotes_are_read_everywhere_as_in_the_training_file(tmp_path: Path, task
     assert read_parts(asked, 96).info.data.quoting == "none"
 
 
+def test_a_length_that_the_encoder_does_not_read_is_noted(tmp_path: Path) -> None:
+    note = "--max-length 97: this encoder reads 96 tokens at most"
+    for length, noted in ((0, False), (96, False), (97, True)):
+        parts = parts_of(tmp_path, "classify", ["a", "b"], max_length=length)
+        assert parts.info.max_length == 96
+        assert (note in parts.notes.lines) == noted
+
+
 def test_lines_of_text_are_predicted_and_no_more(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("one\n\ntwo\n")

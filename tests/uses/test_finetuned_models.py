@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 import selfsup
+from selfsup.errors import UserError
+from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.model_folder import read_weights
 from selfsup.tasks.reading import Notes
 from selfsup.uses.finetuning import finetune
+from selfsup.uses.glue import run_glue
 from selfsup.uses.inspect import info
 from selfsup.uses.predicting import evaluate_file
 from tests.tasks.toy import toy_config, write_encoder, write_tags, write_texts
+from tests.tasks.toy_glue import write_glue
 
 SHORT = {"train": {"budget": "4 steps"}}
 
@@ -72,6 +76,18 @@ def test_the_loss_weighs_classes_in_training_alone(encoder: Path, tmp_path: Path
     scored = evaluate_file(predictor, str(dev), {})
     assert scored["loss"] == pytest.approx(result["dev"]["loss"], rel=1e-5)
     assert scored["loss"] == pytest.approx(result["test"]["loss"], rel=1e-5)
+
+
+def test_ranks_above_the_width_are_refused(encoder: Path, tmp_path: Path) -> None:
+    train = write_texts(tmp_path / "train.tsv")
+    config = toy_config(encoder, "classify", train, train, **SHORT, lora={"rank": 17})
+    said = r"^--lora: rank 17 is more than this encoder's width, 16; "
+    with pytest.raises(UserError, match=said):
+        finetune(config, tmp_path / "run", quiet=True)
+    sweep = FinetuneConfig.model_validate({"lora": {"rank": 17}, "epochs": 1})
+    with pytest.raises(UserError, match=said):
+        run_glue([str(encoder)], write_glue(tmp_path / "glue"), tmp_path / "run", config=sweep)
+    assert not (tmp_path / "run").exists()
 
 
 def test_quotes_are_read_as_they_were_learned(encoder: Path, tmp_path: Path) -> None:

@@ -200,6 +200,10 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
         train = read(data.train, True, "train")
         notes.add("labels are numbers: learned by their squared error")
     numeric = answer == "number"
+    if config.max_length > longest:
+        notes.add(
+            f"--max-length {config.max_length:,}: this encoder reads {longest:,} tokens at most"
+        )
     for line in label_notes(train, kind, answer):
         notes.add(line)
     if data.dev:

@@ -90,6 +90,18 @@ def head_spec(config: FinetuneConfig, pretrained: Pretrained, info: TaskInfo) ->
     return HeadSpec(unit, info.outputs, pooling, dense, chosen.dropout)
 
 
+def check_rank(config: FinetuneConfig, pretrained: Pretrained) -> None:
+    """Refuse low-rank factors that are wider than what they adapt.
+
+    Raises:
+        UserError: they are.
+    """
+    rank, width = config.lora.rank, pretrained.config.hidden_size
+    if rank > width:
+        what = f"rank {rank:,} is more than this encoder's width, {width:,}"
+        raise UserError(what, where="--lora", mend="a rank from 4 to 64 is usual")
+
+
 def start_model(
     config: FinetuneConfig, pretrained: Pretrained, info: TaskInfo, seed: int
 ) -> TaskModel:
@@ -239,6 +251,7 @@ def _finetune(
     config: FinetuneConfig, folder: Path, display: Progress, quiet: bool
 ) -> dict[str, Any]:
     pretrained = load_encoder(config.model)
+    check_rank(config, pretrained)
     parts = read_parts(config, pretrained.max_length)
     key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
     if (folder / "result.json").is_file():
@@ -300,7 +313,7 @@ def _on_test(sets: Sets, fitted: Fitted) -> dict[str, Any]:
 def _announce(config: FinetuneConfig, parts: Parts, sets: Sets, display: Progress) -> None:
     info = sets.info
     kinds = f"{len(info.labels)} classes: {', '.join(info.labels[:12])}" if info.labels else ""
-    kinds = kinds + (" …" if len(info.labels) > 12 else "")
+    kinds += " …" if len(info.labels) > 12 else ""
     test = f", {len(parts.test):,} to test" if parts.test else ""
     display.say(
         f"{info.kind}: {len(parts.train):,} examples to learn from, {len(parts.dev):,} to choose by"
