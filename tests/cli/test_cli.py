@@ -412,3 +412,17 @@ def test_a_mend_names_no_flag_that_a_verb_lacks(
     message = refused(capsys, *words.split())
     assert message.startswith("rows.jsonl:2:")
     assert message.endswith("mend the row")
+
+
+def test_of_many_names_the_first_are_shown(capsys: Capture) -> None:
+    from selfsup.cli import render
+
+    names = [f"class-{i}" for i in range(100)]
+    render.show({"labels": names, "few": names[:12], "steps": list(range(13))}, as_json=False)
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].endswith("class-10, class-11 … (100)")
+    assert lines[1].endswith("class-10, class-11")
+    assert lines[2].endswith("10, 11, 12")  # numbers are all told
+    assert max(map(len, lines)) < 200
+    render.show({"labels": names}, as_json=True)
+    assert json.loads(capsys.readouterr().out)["labels"] == names

@@ -80,6 +80,31 @@ def test_quotes_in_tsv(tmp_path: Path) -> None:
     assert texts("text\tlabel\n\t1\n \n\t\n") == ["", ""]
 
 
+def test_quotes_that_are_ordinary_characters_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+
+    def report_of(*rows: str, **options: Any) -> ReadReport:
+        file.write_text("\n".join(["text\tlabel", *rows]) + "\n")
+        list(read_rows(file, ["text"], report=(report := ReadReport()), **options))
+        return report
+
+    note = "quotes are ordinary characters, also around whole fields (line 3)"
+    stray, whole, said = '"a\t1', '"b ""c"""\t0', '"a" or "b"\t1'
+    for rows, literal, notes in [
+        (["a\t1", "b\t0"], False, []),
+        ([whole], False, []),
+        ([stray], True, []),
+        ([said], True, []),
+        ([stray, whole, whole], True, [note]),
+        ([said, whole], True, [note]),
+    ]:
+        report = report_of(*rows)
+        assert (report.literal, report.notes) == (literal, notes), rows
+    report = report_of(stray, whole, quoting="none")
+    assert not report.literal
+    assert not report.notes
+
+
 def test_missing_columns_and_bad_rows(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("text,label\na,1\nb, and c,2\nd,1\n")

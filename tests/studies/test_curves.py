@@ -16,7 +16,7 @@ import pytest
 from selfsup.cli.app import main as command_line
 from selfsup.errors import Interrupted, UserError
 from selfsup.finetune_config import FinetuneConfig
-from selfsup.studies import curve_cells, curves
+from selfsup.studies import curve_cells, curves, figures
 from selfsup.studies.curve_finding import (
     equivalents,
     finding,
@@ -133,6 +133,50 @@ def test_guessing_is_no_saving() -> None:
     later = say([*barely[:3], [0.6] * 3, [0.7] * 3], cold, majority=0.5)
     assert later.startswith(
         "With 1,000 labels the pre-trained model has accuracy 0.600, while random"
+    )
+
+
+@pytest.mark.parametrize(
+    ("warm", "cold"),
+    [
+        (seeds(0.5, 0.5, 0.5, 0.5, 0.5), seeds(0.5, 0.5, 0.5, 0.5, 0.5)),  # no difference
+        (seeds(0.3, 0.3, 0.4, 0.4, 0.45), seeds(0.5, 0.5, 0.5, 0.5, 0.5)),  # random ones ahead
+        (seeds(0.5, 0.5, 0.5, 0.5, 0.5), seeds(0.3, 0.3, 0.4, 0.4, 0.45)),  # and behind
+        (seeds(0.5, 0.3, 0.5, 0.3, 0.5), seeds(0.3, 0.5, 0.3, 0.5, 0.3)),
+    ],
+)
+def test_two_that_guess_are_not_compared(warm: list[list[float]], cold: list[list[float]]) -> None:
+    neither = "Neither start is better than guessing with any number of labels"
+    assert say(warm, cold, majority=0.5).startswith(neither)
+    assert "guessing" not in say(warm, cold)  # where it is not known what guessing scores
+    ahead = [[0.52] * 3, *seeds(0.5, 0.5, 0.5, 0.5)]
+    assert not say(ahead, cold, majority=0.5).startswith(neither)
+    assert not say(warm, ahead, majority=0.5).startswith(neither)
+
+
+def test_ahead_only_where_both_guess_is_not_ahead() -> None:
+    warm, cold = seeds(0.5, 0.5, 0.6, 0.5, 0.5), seeds(0.4, 0.5, 0.7, 0.5, 0.4)
+    text = say(warm, cold, majority=0.5)
+    assert text.startswith("Pre-training does not pay here: where it is ahead in every seed, both")
+
+
+def test_a_floor_that_guesses_is_not_praised() -> None:
+    guess = seeds(0.5, 0.5, 0.5, 0.5, 0.5)
+    worse = seeds(0.3, 0.3, 0.4, 0.4, 0.45)
+    text = say(worse, worse, majority=0.5, tfidf=guess)
+    assert "TF-IDF" not in text
+    better = say(worse, worse, majority=0.5, tfidf=seeds(0.5, 0.5, 0.5, 0.6, 0.7))
+    assert ", and TF-IDF with a linear model beats the pre-trained model with 1,000 and" in better
+    scores = {"pretrained": worse, "probe": guess}
+    assert probe_note(COUNTS, scores, "labels").startswith("A linear model over the frozen")
+    assert probe_note(COUNTS, scores, "labels", 0.5) == (
+        "Neither fine-tuning nor a linear model over the frozen encoder is better than guessing "
+        "(0.450 against 0.500 with 4,000 labels)."
+    )
+    scores["pretrained"] = seeds(0.3, 0.3, 0.4, 0.4, 0.8)
+    assert probe_note(COUNTS, scores, "labels", 0.5) == (
+        "Fine-tuning is at least as good as a linear model over the frozen encoder where one of them "
+        "does more than guess (0.800 against 0.500 with 4,000 labels)."
     )
 
 
@@ -327,7 +371,10 @@ def test_everything_is_there(study: tuple[FinetuneConfig, Path]) -> None:
     assert all(len(row) == 2 for rows in result["scores"].values() for row in rows)
     assert result["data"]["to learn from"] == 48
     assert result["data"]["scored"] == 33
-    assert result["data"]["scored on"] == "the test file"
+    assert result["data"]["scored on"] == result["data"]["watched"] == "the test file"
+    page = (out / "report.html").read_text()
+    assert "from both starts, scored on the test file along the way." in page
+    assert f"seed {result['mistakes']['seed']}, the lower of the middle two." in page
     assert len(result["cells"]) == len(list((out / "cells").iterdir())) == 16
     assert not (out / "work").exists()  # checkpoints are gone
     assert config.select == "best"
@@ -339,6 +386,24 @@ def test_everything_is_there(study: tuple[FinetuneConfig, Path]) -> None:
     for start, rows in result["curves"].items():  # the curve ends at the cell's score
         assert [r["score"][-1] for r in rows] == result["scores"][start][-1]
     assert sum(map(sum, result["mistakes"]["confusion"]["counts"])) == 33
+
+
+def test_the_figure_says_on_what_it_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles: list[str] = []
+    real = figures._tidy
+
+    def tidy(axes: Any, title: str, *rest: Any, **more: Any) -> None:
+        titles.append(title)
+        real(axes, title, *rest, **more)
+
+    monkeypatch.setattr(figures, "_tidy", tidy)
+    (tmp_path / "figures").mkdir()
+    row = {"seed": 0, "step": [1, 2], "loss": [1, 0.5], "score_step": [0, 2], "score": [0.5, 0.9]}
+    curves_ = {"pretrained": [row], "random": [row]}
+    figures.draw_training(tmp_path, curves_, "accuracy", "the test file")
+    assert titles == ["Training loss", "Score on the test file (one seed)"]
 
 
 def test_csv_holds_the_numbers_of_the_result(study: tuple[FinetuneConfig, Path]) -> None:
@@ -494,7 +559,10 @@ def test_roles_of_the_files(model: Path, tmp_path: Path) -> None:
     assert (len(dev.pool), len(dev.test), dev.scored_on) == (48, 30, "the dev file")
     both = material(dev=train, test=test)
     assert (len(both.test), len(both.watched)) == (30, 48)
+    assert (both.scored_on, both.watched_on) == ("the test file", "the dev file")
+    assert (only.watched_on, dev.watched_on) == ("the test file", "the dev file")
     none = material()
+    assert none.watched_on == "held-out examples"
     assert len(none.pool) + len(none.test) == 48
     assert 8 <= len(none.test) <= 10
     assert not {e.where for e in none.pool} & {e.where for e in none.test}

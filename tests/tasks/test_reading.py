@@ -48,6 +48,34 @@ def test_commas_that_may_part_thousands_are_refused(tmp_path: Path, labels: list
         parts_of(tmp_path, "regress", labels)
 
 
+@pytest.mark.parametrize(
+    ("first", "step", "mend"),
+    [
+        (1e7, 1.0, "subtract a constant (10000000)"),
+        (-1e7, 1.0, "add a constant (10000000)"),
+        (1_700_000_000, 3600.0, "subtract a constant (1700000000)"),
+        (0.5, 1e-6, "subtract a constant (0.5)"),
+    ],
+)
+def test_numbers_far_from_zero_beside_their_spread_are_refused(
+    tmp_path: Path, first: float, step: float, mend: str
+) -> None:
+    labels = [repr(first + step * i) for i in range(7)]
+    with pytest.raises(UserError, match="tell too few of them apart") as caught:
+        parts_of(tmp_path, "regress", labels)
+    assert caught.value.mend == mend
+    assert caught.value.where == str(tmp_path / "rows.csv")
+    near = float(mend.partition("(")[2].rstrip(")")) * (1 if first > 0 else -1)
+    parts_of(tmp_path, "regress", [repr(float(label) - near) for label in labels])
+
+
+def test_years_are_learned_and_equal_numbers_are_not(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, "regress", [str(2000 + i) for i in range(-8, 9)])
+    assert parts.info.scale == pytest.approx((2000, 24**0.5))
+    with pytest.raises(UserError, match=r"every label is 0\.1"):
+        parts_of(tmp_path, "regress", ["0.1"] * 7)
+
+
 def test_a_class_for_nearly_each_row_is_noted(tmp_path: Path) -> None:
     noted = "11 classes in 20 rows: is a number or an id given as label?"
     labels = [f"c{min(i, 10)}" for i in range(20)]
@@ -126,6 +154,37 @@ def test_only_nan_is_a_gap_among_numbers() -> None:
     assert [column.read(x) for x in ("1.0", "+1.0", "none", "?")] == ["1", "+1", "none", "?"]
     column = LabelColumn.of(["0", "1", "NaN", ""], numeric=False)
     assert [column.read(x) for x in ("1", "NaN", "")] == ["1", None, None]
+
+
+@pytest.mark.parametrize("task", ["classify", "regress"])
+def test_quotes_are_read_everywhere_as_in_the_training_file(tmp_path: Path, task: str) -> None:
+    def written(name: str, *rows: str) -> Path:
+        (tmp_path / name).write_text("\n".join(["text\tlabel", *rows]) + "\n")
+        return tmp_path / name
+
+    stray, whole = '"tis odd\t1', '"in quotes"\t0'
+    dev = written("dev.tsv", whole, "b\t1")
+    for train, quoting, text in [
+        (written("none.tsv", "a\t1", "b\t0"), "auto", "in quotes"),
+        (written("quoted.tsv", whole, "b\t1"), "auto", "in quotes"),
+        (written("stray.tsv", stray, "b\t0"), "none", '"in quotes"'),
+    ]:
+        config = toy_config(Path("m"), task, train, dev, data={"test": str(dev)})
+        parts = read_parts(config, 96)
+        assert parts.info.data.quoting == quoting
+        assert parts.test is not None
+        for part in (parts.dev, parts.test):
+            assert part[0].text == text  # type: ignore[union-attr]
+    asked = toy_config(Path("m"), task, train, dev, data={"quoting": "none"})
+    assert read_parts(asked, 96).info.data.quoting == "none"
+
+
+def test_a_length_that_the_encoder_does_not_read_is_noted(tmp_path: Path) -> None:
+    note = "--max-length 97: this encoder reads 96 tokens at most"
+    for length, noted in ((0, False), (96, False), (97, True)):
+        parts = parts_of(tmp_path, "classify", ["a", "b"], max_length=length)
+        assert parts.info.max_length == 96
+        assert (note in parts.notes.lines) == noted
 
 
 def test_lines_of_text_are_predicted_and_no_more(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from selfsup.data.files import OnBadRow
 from selfsup.errors import Interrupted, UserError
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import load
+from selfsup.objectives.labels import TextLabels
 from selfsup.tasks.glue import SERVER_FILES, TASKS, choose_tasks, find_tasks
 from selfsup.tasks.judge import read_answers
+from selfsup.tasks.texts import Scale
 from selfsup.uses import glue
 from selfsup.uses.finetuning import fit
 from selfsup.uses.glue import dev_scores, run_glue, write_answers
@@ -146,6 +148,10 @@ def test_the_median_seed_of_an_even_number_is_the_nearest() -> None:
     assert even["median_seed"] == 4
     assert even["median"] == pytest.approx(0.5)
     assert even["metrics"]["accuracy"] == {"median": 0.5, "least": 0.1, "most": 1.0}
+    for first in (0.1, 0.2, 0.3, 0.7):  # whichever of the two rounding puts nearer the middle
+        for step in (0.1, 0.2, 0.15):
+            two = [x(7, first), x(8, first + step)]
+            assert over_seeds(two)["median_seed"] == over_seeds(two[::-1])["median_seed"] - 1 == 7
 
 
 def test_without_wnli_only_when_something_is_left() -> None:
@@ -155,6 +161,31 @@ def test_without_wnli_only_when_something_is_left() -> None:
     assert result["averages"]["m"] == {"with_wnli": 0.5, "without_wnli": None}
     assert [r["m"] for r in result["table"][1:]] == ["0.500", "-"]
     assert result["missing"] == [{"task": "RTE", "why": "no folder RTE"}]
+
+
+@pytest.mark.parametrize("limit", [1, 7, 12])
+def test_a_limit_sets_weights_and_scale_by_what_is_learned_from(
+    limit: int, models: list[str], data: Path
+) -> None:
+    pretrained, config = load(models[0]), toy(class_weights="balanced")
+    for name in ("MNLI", "STS-B"):
+        (files,), _ = find_tasks(data, choose_tasks([name]))
+        ready = prepare(files, config, pretrained, limit)
+        objective, info = ready.sets.train.objective, ready.sets.info
+        assert isinstance(objective, TextLabels)
+        assert len(objective.ids) == limit
+        if name == "STS-B":
+            mean, spread = info.scale
+            learned = np.asarray(objective.labels) * spread + mean
+            assert mean == pytest.approx(learned.mean())
+            assert spread == pytest.approx(learned.std() or 1.0)
+            assert all(dev.scale == Scale(*info.scale) for dev in ready.devs)  # type: ignore[union-attr]
+            continue
+        counts = np.bincount(np.asarray(objective.labels), minlength=3)
+        assert objective.weights is not None
+        met = counts > 0
+        each = limit / met.sum()
+        assert (objective.weights.numpy() * counts)[met] == pytest.approx(each, rel=1e-6)
 
 
 # --- the metrics

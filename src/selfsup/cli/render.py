@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _PLAIN_WIDTH = 10_000
+_SHOWN = 12
+"""Names in one cell; of more there is the number."""
 
 
 def show(result: Any, *, as_json: bool, title: str = "") -> None:
@@ -156,6 +158,8 @@ def _said(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, (list, tuple)):
+        if len(value) > _SHOWN and all(isinstance(v, str) for v in value):
+            return f"{', '.join(value[:_SHOWN])} … ({len(value):,})"
         return ", ".join(_said(v) for v in value) or "-"
     return str(value)
 

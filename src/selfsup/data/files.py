@@ -54,6 +54,8 @@ class ReadReport:
     """The messages of the first few of them."""
     notes: list[str] = field(default_factory=list)
     """What is noteworthy about how a file was read, though nothing is wrong."""
+    literal: bool = False
+    """Whether a file holds quotes that were taken for ordinary characters, since they make no sense."""
     may_skip: bool = True
     """Whether whoever reads can be told to skip rows: only then do messages offer it."""
 

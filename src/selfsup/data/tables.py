@@ -66,7 +66,8 @@ def read_rows(
     In a `.tsv` file a quote may be an ordinary character, as in GLUE.  With `quoting="none"` it always is:
     lines are split at tabs and nothing else is done.  With `"auto"` the file is read both ways, and
     the quoted reading is taken unless its quotes are broken, it has more rows of the wrong width, or
-    as many but fewer rows in all (a quote has swallowed lines that fit by themselves).
+    as many but fewer rows in all (a quote has swallowed lines that fit by themselves).  That it was not
+    is told in the report's `literal`, and in its `notes` where a field stands in quotes as a whole.
 
     Args:
         path: the file; its suffix says how to read it.
@@ -182,9 +183,16 @@ def _field_lists(path: Path, quoting: Quoting, report: ReadReport) -> list[_Fiel
     try:
         quoted = _quoted(path, lines, "\t")
     except UserError:
-        return literal
+        quoted = []
     worse = _wrong_widths(quoted) - _wrong_widths(literal)
-    return literal if worse > 0 or (worse == 0 and len(quoted) < len(literal)) else quoted
+    if quoted and (worse < 0 or (worse == 0 and len(quoted) >= len(literal))):
+        return quoted
+    report.literal = True
+    if line := next((row.line for row in literal if any(map(_in_quotes, row.fields))), 0):
+        report.notes.append(
+            f"quotes are ordinary characters, also around whole fields (line {line})"
+        )
+    return literal
 
 
 def _quoted(path: Path, lines: list[str], delimiter: str) -> list[_Fields]:
@@ -196,6 +204,11 @@ def _quoted(path: Path, lines: list[str], delimiter: str) -> list[_Fields]:
         if row and not (len(row) == 1 and not row[0].strip() and not lines[start - 1].strip()):
             rows.append(_Fields(row, start))
     return rows
+
+
+def _in_quotes(field: str) -> bool:
+    """Whether a field could be a quoted one, as a whole."""
+    return len(field) > 1 and field[0] == field[-1] == '"' not in field[1:-1].replace('""', "")
 
 
 def _wrong_widths(rows: list[_Fields]) -> int:

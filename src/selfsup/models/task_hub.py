@@ -15,7 +15,7 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
-from selfsup.models.model_folder import find_model_folder, read_json
+from selfsup.models.model_folder import find_model_folder, read_json, read_weights
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
 from selfsup.models.tensors import compare_tensors, read_tensors
 from selfsup.nn.device import choose_device
@@ -29,6 +29,8 @@ _ARCHITECTURES = {
     "span": "ForQuestionAnswering",
 }
 _CLASSES = {"bert": "Bert", "modernbert": "ModernBert"}
+_HEADS = ("task_head.", "classifier.", "qa_outputs.", "head.")
+"""How the names of a head's tensors begin: ours, and the ecosystem's."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ def is_finetuned(folder: Path) -> bool:
     return "head" in (settings.get("selfsup") or {}) or named.endswith(
         tuple(_ARCHITECTURES.values())
     )
+
+
+def head_parameters(folder: Path) -> int:
+    """How many numbers the head of a fine-tuned model's folder has, be it one that we open or not."""
+    return sum(t.numel() for n, t in read_weights(folder).items() if n.startswith(_HEADS))
 
 
 def _theirs(kind: str | None, spec: HeadSpec, answer: Answer) -> dict[str, str] | None:
@@ -109,11 +116,9 @@ def save_finetuned(
     config = model.encoder.config
     kind = family(config)
     special = {"pad": tokenizer.pad_id, "cls": tokenizer.cls_id, "sep": tokenizer.sep_id}
-    tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
+    tensors = {n: p.detach().cpu().contiguous() for n, p in model.used_parameters().items()}
     body = {n: t for n, t in tensors.items() if n.startswith("encoder.")}
     head = {n: t for n, t in tensors.items() if n not in body}
-    if model.spec.pooling != "pooler" or model.spec.unit == "token":  # it was not asked
-        body = {n: t for n, t in body.items() if not n.startswith("encoder.pooler.")}
     names = _theirs(kind, model.spec, answer)
     settings: dict[str, Any] = {"model_type": "selfsup"}
     if kind is not None:

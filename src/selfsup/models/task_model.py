@@ -35,6 +35,11 @@ class HeadSpec:
     """A dense layer, an activation and a norm before the output (ModernBERT's prediction head)."""
     dropout: float = 0.0
 
+    @property
+    def asks_pooler(self) -> bool:
+        """Whether the encoder's pooler stands between."""
+        return self.unit == "sequence" and self.pooling == "pooler"
+
 
 class TaskModel(nn.Module):
     """Answers for sequences or tokens.
@@ -48,7 +53,7 @@ class TaskModel(nn.Module):
         super().__init__()
         config = encoder.config
         self.spec, self.encoder = spec, encoder
-        if spec.unit == "sequence" and spec.pooling == "pooler":
+        if spec.asks_pooler:
             assert encoder.pooler is not None, "this encoder has no pooler"
         width = config.hidden_size
         self.dense = nn.Linear(width, width, bias=config.bias) if spec.dense else None
@@ -82,6 +87,12 @@ class TaskModel(nn.Module):
         hidden = at_least_float32(self.dropout(hidden))
         with torch.autocast(hidden.device.type, enabled=False):  # 2005 and 2006 are one in bfloat16
             return self.output(hidden)  # type: ignore[no-any-return]
+
+    def used_parameters(self) -> dict[str, nn.Parameter]:
+        """Those that answers come from, by name: all, but not a pooler that is not asked."""
+        asked = self.spec.asks_pooler
+        named = self.named_parameters()
+        return {n: p for n, p in named if asked or not n.startswith("encoder.pooler.")}
 
     def train_met_rows(self, texts: Sequence[NDArray[np.int64]]) -> None:
         """Leave alone the token vectors that none of these texts uses; see `MetRows`.

@@ -25,6 +25,7 @@ from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.task_hub import Answer
+from selfsup.nn.device import choose_device
 from selfsup.objectives.labels import TextLabels
 from selfsup.studies.curve_cells import read_curve
 from selfsup.studies.figures import draw_alphabets
@@ -219,6 +220,7 @@ def run(
     """
     at_least(1, draws, "--draws")
     at_least(1, seeds, "--seeds")
+    choose_device(config.train.device)
     folder = Path(out)
     with locked(folder):
         return _run(config, folder, own, draws, seeds, overwrite, quiet)

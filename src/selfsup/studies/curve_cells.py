@@ -28,7 +28,6 @@ from selfsup.studies.curve_samples import (
     pick,
     sample_info,
     sample_order,
-    text_labels,
 )
 from selfsup.tasks.baselines import (
     example_texts,
@@ -39,6 +38,7 @@ from selfsup.tasks.baselines import (
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.labelled import TaggedSentence, TextExample
 from selfsup.tasks.metrics import class_scores, regression_scores
+from selfsup.tasks.samples import text_labels
 from selfsup.tasks.tagging import score_tags
 from selfsup.tasks.task import AnySet, Examples, TaskInfo, make_set
 from selfsup.training.devices import choose_precision

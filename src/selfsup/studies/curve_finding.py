@@ -121,10 +121,16 @@ def finding(
         majority: the score of always guessing the same.
     """
     main = _compare(counts, scores, metric, unit, majority)
-    text = main.text + _against_floor(counts, scores, unit, "but" if main.pays else "and")
+    link = "but" if main.pays else "and"
+    text = main.text + _against_floor(counts, scores, unit, link, _guessed(majority))
     if len(scores["pretrained"][0]) == 1:
         text += " (one seed: how far chance goes is not known)"
     return replace(main, text=f"{text}.")
+
+
+def _guessed(majority: float | None) -> float:
+    """A score up to which an answer is no more than guessing."""
+    return -math.inf if majority is None else majority + _GUESSING
 
 
 def _compare(
@@ -137,6 +143,10 @@ def _compare(
     behind = [i for i, row in enumerate(gaps) if max(row) < 0]
     most = rounded(counts[-1])
     last = f"with {most} {unit} {metric} {warm[-1]:.3f} after pre-training, {cold[-1]:.3f} without"
+    guessed = _guessed(majority)
+    if max(*warm, *cold) <= guessed:
+        text = f"Neither start is better than guessing with any number of {unit}"
+        return Finding(f"{text} ({last})", pays=False)
     if not ahead and not behind:
         text = (
             f"Pre-training does not pay here: no number of {unit} shows a difference in every seed"
@@ -146,10 +156,12 @@ def _compare(
         where = listed([counts[i] for i in behind])
         text = f"Pre-training does not pay here: random weights are better with {where} {unit}"
         return Finding(f"{text} ({last})", pays=False)
-    if majority is not None and cold[-1] <= majority + _GUESSING:
-        learned = [i for i in ahead if warm[i] > majority + _GUESSING]
+    if cold[-1] <= guessed:
+        learned = [i for i in ahead if warm[i] > guessed]
         if not learned:
-            text = f"Neither start is better than guessing with any number of {unit}"
+            text = (
+                "Pre-training does not pay here: where it is ahead in every seed, both only guess"
+            )
             return Finding(f"{text} ({last})", pays=False)
         return _never_learned(counts, warm, cold, learned[0], metric, unit)
     need = labels_needed(counts, warm, cold[-1])
@@ -276,12 +288,14 @@ def _few_labels_only(
     return Finding(text, True, warm[best], few, many, bound, worst)
 
 
-def _against_floor(counts: Sequence[int], scores: Scores, unit: str, link: str) -> str:
+def _against_floor(
+    counts: Sequence[int], scores: Scores, unit: str, link: str, guessed: float
+) -> str:
     floor = next((key for key in FLOORS if key in scores), None)
     if floor is None:
         return ""
     warm, plain, name = medians(scores["pretrained"]), medians(scores[floor]), FLOORS[floor]
-    wins = [i for i in range(len(counts)) if plain[i] > warm[i]]
+    wins = [i for i in range(len(counts)) if plain[i] > max(warm[i], guessed)]
     if not wins:
         return ""
     if len(wins) == len(counts):
@@ -316,10 +330,23 @@ def largest_saving(counts: Sequence[int], scores: Scores, main: Finding, unit: s
     )
 
 
-def probe_note(counts: Sequence[int], scores: Scores, unit: str) -> str:
-    """Whether a linear model over the frozen encoder does as well as training all of it."""
-    tuned, probe = medians(scores["pretrained"]), medians(scores["probe"])
-    wins = [c for c, a, b in zip(counts, tuned, probe, strict=True) if b > a]
+def probe_note(
+    counts: Sequence[int], scores: Scores, unit: str, majority: float | None = None
+) -> str:
+    """Whether a linear model over the frozen encoder does as well as training all of it.
+
+    Args:
+        counts: labels, rising.
+        scores: of `pretrained` and `probe`.
+        unit: what is counted.
+        majority: the score of always guessing the same.
+    """
+    tuned, probe, guessed = (
+        medians(scores["pretrained"]),
+        medians(scores["probe"]),
+        _guessed(majority),
+    )
+    wins = [c for c, a, b in zip(counts, tuned, probe, strict=True) if b > max(a, guessed)]
     ends = f"({probe[-1]:.3f} against {tuned[-1]:.3f} with {rounded(counts[-1])} {unit})"
     if len(wins) == len(counts):
         return (
@@ -327,7 +354,13 @@ def probe_note(counts: Sequence[int], scores: Scores, unit: str) -> str:
         )
     if not wins:
         ends = f"({tuned[-1]:.3f} against {probe[-1]:.3f} with {rounded(counts[-1])} {unit})"
-        return f"Fine-tuning is at least as good as a linear model over the frozen encoder {ends}."
+        if max(*tuned, *probe) <= guessed:
+            which = "Neither fine-tuning nor a linear model over the frozen encoder"
+            return f"{which} is better than guessing {ends}."
+        text = "Fine-tuning is at least as good as a linear model over the frozen encoder"
+        if any(b > a for a, b in zip(tuned, probe, strict=True)):
+            text += " where one of them does more than guess"
+        return f"{text} {ends}."
     where, last = listed(wins), counts.index(wins[-1])
     # of the largest number with which it does
     ends = f"({probe[last]:.3f} against {tuned[last]:.3f}"

@@ -26,7 +26,7 @@ _CONFUSED = 20
 
 def draw(folder: Path, result: Mapping[str, Any]) -> None:
     """Draw `figures/training`, `labels` and, for texts, `probe`, each with its numbers."""
-    draw_training(folder, result["curves"], result["metric"])
+    draw_training(folder, result["curves"], result["metric"], result["data"]["watched"])
     scores, saving = result["scores"], result["saving"]
     arrow = None
     if saving and saving["times_fewer"] >= _ARROW:
@@ -106,7 +106,8 @@ def _efficiency(page: Page, folder: Path, result: Mapping[str, Any]) -> None:
 
 def _training(page: Page, folder: Path, result: Mapping[str, Any]) -> None:
     page.heading("Does it learn faster?")
-    caption = f"Training with all {result['labels'][-1]:,} {result['unit']} from both starts."
+    caption = f"Training with all {result['labels'][-1]:,} {result['unit']} from both starts"
+    caption += f", scored on {result['data']['watched']} along the way."
     page.image(folder / "figures" / "training.png", caption)
     rows = []
     for start, seeds in result["curves"].items():
@@ -134,7 +135,10 @@ def _mistakes(page: Page, result: Mapping[str, Any]) -> None:
     found, numbers = result["mistakes"], result["task"] == "regress"
     page.heading("What does it get wrong?")
     which = f"the pre-trained model with all {result['labels'][-1]:,} {result['unit']}, seed "
-    which += f"{found['seed']}, which is the median"
+    odd = len(result["seeds"]) % 2
+    which += f"{found['seed']}, " + (
+        "which is the median" if odd else "the lower of the middle two"
+    )
     if confusion := found.get("confusion"):
         names, counts = confusion["labels"], confusion["counts"]
         page.text(f"True classes in rows, given ones in columns: {which}.")

@@ -14,8 +14,9 @@ from selfsup.data.keys import permute
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.task_hub import Answer
-from selfsup.tasks.labelled import TextExample, class_weights
+from selfsup.tasks.labelled import TextExample
 from selfsup.tasks.reading import hold_out, read_parts, turns
+from selfsup.tasks.samples import learned_from
 from selfsup.tasks.task import Examples, TaskInfo
 
 Rows = NDArray[np.int64]
@@ -40,6 +41,8 @@ class Material:
     """Scored once by every finished model; chooses nothing."""
     watched: Examples
     """Scored along the way when all labels are used, for the picture alone."""
+    watched_on: str
+    """What `watched` is, in words."""
     scored_on: str
     """What `test` is, in words."""
     weighted: bool
@@ -74,14 +77,16 @@ def read_material(config: FinetuneConfig, longest: int) -> Material:
     notes = list(dict.fromkeys(parts.notes.lines))
     pool, test, watched = parts.train, parts.test or parts.dev, parts.dev
     scored_on = "the test file" if config.data.test else "the dev file"
+    watched_on = "the dev file" if config.data.dev else scored_on
     if not config.data.dev and not config.data.test:
         pool, test = hold_out(parts.train, config.seed, share=_HELD_OUT)
         watched = test
-        scored_on = "a fifth of the training file, held out"
+        scored_on, watched_on = "a fifth of the training file, held out", "held-out examples"
         notes.append(f"no file to score on: {len(test):,} of the training examples are held out")
     if known := _repeated(pool, test):
         notes.append(f"{known:,} of the texts to score on are among those to learn from as well")
-    return Material(parts.info, pool, test, watched, scored_on, parts.weights is not None, notes)
+    weighted = parts.weights is not None
+    return Material(parts.info, pool, test, watched, watched_on, scored_on, weighted, notes)
 
 
 def _repeated(pool: Examples, test: Examples) -> int:
@@ -109,28 +114,8 @@ def pick(examples: Examples, rows: Rows) -> Examples:
 def sample_info(
     material: Material, sample: Examples
 ) -> tuple[TaskInfo, NDArray[np.float64] | None]:
-    """The task as the sample alone tells it: the scale of its numbers, the weights of its classes."""
-    info, weights = material.info, None
-    if info.answer == "number":
-        values = np.array(text_labels(sample, info), np.float64)
-        spread = float(values.std())
-        info = info.model_copy(update={"scale": (float(values.mean()), spread or 1.0)})
-    if material.weighted and info.answer == "class":
-        weights = class_weights(map(str, text_labels(sample, info)), info.labels)
-    elif material.weighted:
-        found = [
-            label for s in sample for label in getattr(s, "labels", None) or ()
-        ]  # a small sample may lack a tag; one more of each keeps its weight finite
-        weights = class_weights([*found, *info.labels], info.labels)
-    return info, weights
-
-
-def text_labels(examples: Examples, info: TaskInfo) -> list[str] | list[float]:
-    """Class names, or numbers, of texts."""
-    texts = cast("Sequence[TextExample]", examples)
-    if info.answer == "number":
-        return [float(e.label or 0) for e in texts]
-    return [str(e.label) for e in texts]
+    """The task as the sample alone tells it."""
+    return learned_from(sample, material.info, weighted=material.weighted)
 
 
 def label_counts(

@@ -76,6 +76,7 @@ def run(
         Interrupted: by Ctrl-C or SIGTERM; finished cells are kept.
     """
     _check(config, seeds, scratch_lr)
+    choose_device(config.train.device)
     config = config.model_copy(update={"select": "last"})
     folder = Path(out)
     with locked(folder):
@@ -244,7 +245,7 @@ def conclude(
     main = finding(counts, scores, metric=info.main, unit=unit, majority=majority)
     also = [largest_saving(counts, scores, main, unit)]
     if "probe" in scores:
-        also.append(probe_note(counts, scores, unit))
+        also.append(probe_note(counts, scores, unit, majority))
     shown = [c for c in cells if "curve" in c and c["labels"] == counts[-1]]
     curves = {
         start: [{"seed": c["seed"], **c["curve"]} for c in shown if c["start"] == start]
@@ -278,6 +279,7 @@ def conclude(
             "to learn from": len(material.pool),
             "scored": len(material.test),
             "scored on": material.scored_on,
+            "watched": material.watched_on,
             "classes": list(info.labels),
         },
         "majority": majority,

@@ -181,7 +181,7 @@ def draw_alphabets(
 
 
 def draw_training(
-    out: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str
+    out: Path, curves: Mapping[str, Sequence[Mapping[str, Any]]], metric: str, scored_on: str
 ) -> Path:
     """Training loss and score against steps, median and range over seeds, from both starts.
 
@@ -189,6 +189,7 @@ def draw_training(
         out: the study's folder.
         curves: for each start, for each seed: `seed`, `step`, `loss`, `score_step`, `score`.
         metric: name of the score.
+        scored_on: the examples that have it, in words.
     """
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4.2), layout="constrained")
@@ -203,7 +204,7 @@ def draw_training(
     seeds = len(next(iter(curves.values())))
     _tidy(left, "Training loss", "steps", "loss")
     left.set_ylim(bottom=0)
-    _tidy(right, f"Score on held-out examples ({_of_seeds(seeds)})", "steps", metric)
+    _tidy(right, f"Score on {scored_on} ({_of_seeds(seeds)})", "steps", metric)
     right.legend(frameon=False, loc="lower right")
     header = ["start", "seed", "step", "quantity", "value"]
     return _saved(figure, out, "training", header, table)

@@ -27,6 +27,7 @@ from selfsup.data.task_rows import TaskRows
 from selfsup.errors import UserError, at_least, nearest
 from selfsup.models.decoder_hub import save_decoder
 from selfsup.models.transformer import CausalLanguageModel, parameter_count
+from selfsup.nn.device import choose_device
 from selfsup.objectives.in_context import InContext
 from selfsup.studies.in_context_exam import InContextExamination
 from selfsup.studies.in_context_figures import draw_emergence, draw_shots
@@ -169,6 +170,7 @@ def run(
     """
     at_least(1, seeds, "--seeds")
     folder, chosen = Path(out), settings or Settings()
+    choose_device(chosen.device)
     for name in chosen.families:
         if name not in _FAMILIES:
             mend = nearest(name, list(FAMILIES)) or f"there are {', '.join(FAMILIES)}"

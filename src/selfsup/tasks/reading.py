@@ -32,6 +32,7 @@ from selfsup.tasks.squad import Question, read_squad
 from selfsup.tasks.tagged_files import read_tagged
 from selfsup.tasks.task import SCORES, Examples, TaskInfo
 from selfsup.tasks.text_files import read_by_layout
+from selfsup.tasks.texts import learned_scale
 
 Role = Literal["train", "score", "predict"]
 
@@ -66,6 +67,7 @@ def read_examples(
     *,
     numeric: bool,
     role: Role,
+    report: ReadReport | None = None,
 ) -> Examples:
     """The examples of a file.
 
@@ -77,11 +79,12 @@ def read_examples(
         numeric: whether labels are numbers.
         role: what they are for.  To be predicted, every row counts and labels are not looked at; to be
             scored, an answer that is not in its passage stays an answer, as in the official scores.
+        report: added to: how the file was read.
 
     Raises:
         UserError: with file and line.
     """
-    file, report = Path(path).expanduser(), ReadReport(may_skip=role != "predict")
+    file, report = Path(path).expanduser(), report or ReadReport(may_skip=role != "predict")
     if role == "predict":  # an answer for every row
         data = data.model_copy(update={"on_bad_row": "stop"})
     if not file.exists():
@@ -183,15 +186,24 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
         raise UserError("no labelled file", where="--train", mend="name one")
     numeric = kind == "regress"
 
-    def read(path: str, numeric: bool, role: Role = "score") -> Examples:
-        return read_examples(path, data, kind, notes, numeric=numeric, role=role)
+    def read(
+        path: str, numeric: bool, role: Role = "score", report: ReadReport | None = None
+    ) -> Examples:
+        return read_examples(path, data, kind, notes, numeric=numeric, role=role, report=report)
 
-    train = read(data.train, numeric, "train")
+    train = read(data.train, numeric, "train", report := ReadReport())
+    if report.literal:  # whatever other files look like, what is learned is what is answered
+        data = data.model_copy(update={"quoting": "none"})
+        config = config.model_copy(update={"data": data})
     answer = answer_kind(kind, train, config.metric)
     if answer == "number" and not numeric:
         train = read(data.train, True, "train")
         notes.add("labels are numbers: learned by their squared error")
     numeric = answer == "number"
+    if config.max_length > longest:
+        notes.add(
+            f"--max-length {config.max_length:,}: this encoder reads {longest:,} tokens at most"
+        )
     for line in label_notes(train, kind, answer):
         notes.add(line)
     if data.dev:
@@ -327,9 +339,7 @@ def learn_task(
         fallback = labels.index(Counter(_all_labels(train)).most_common(1)[0][0])
     if answer == "number":
         values = np.array([float(e.label or 0) for e in cast("Sequence[TextExample]", train)])
-        scale = (float(values.mean()), float(values.std()))
-        if not scale[1] > 0:
-            raise UserError(f"every label is {values[0]:g}", where=config.data.train)
+        scale = learned_scale(values, config.data.train)
     if answer == "span":
         nullable = any(q.impossible for q in cast("Sequence[Question]", train))
     reads = min(longest, config.max_length or longest)

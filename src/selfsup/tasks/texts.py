@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ from selfsup.tasks.encoding import frame_texts
 from selfsup.tasks.labelled import TextExample
 from selfsup.tasks.metrics import class_scores, regression_scores
 
+_FARTHEST = 2**14
+"""Spreads from zero to the mean of numbers that are learned."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -25,6 +29,33 @@ class Scale:
 
     mean: float = 0.0
     spread: float = 1.0
+
+
+def learned_scale(values: NDArray[np.float64], where: str) -> tuple[float, float]:
+    """Mean and spread of the numbers to learn.
+
+    The delivered head has both folded into 32-bit numbers, whose rounding is then under a thousandth
+    of the spread.
+
+    Args:
+        values: of the training part.
+        where: its file.
+
+    Raises:
+        UserError: all are the same, or they lie too far from zero for that.
+    """
+    if values.min() == values.max():
+        raise UserError(f"every label is {values[0]:g}", where=where)
+    mean, spread = float(values.mean()), float(values.std())
+    if abs(mean) > _FARTHEST * spread:
+        what = (
+            f"labels lie around {mean:.10g} and spread by only {spread:.3g}: 32-bit numbers, in which "
+            "a model answers, tell too few of them apart"
+        )
+        near = round(mean, -math.floor(math.log10(1000 * spread)))
+        how = "subtract" if near > 0 else "add"
+        raise UserError(what, where=where, mend=f"{how} a constant ({abs(near):.15g})")
+    return mean, spread
 
 
 @dataclass(frozen=True)
@@ -145,4 +176,5 @@ class NumberCollector:
 
     def predictions(self) -> list[dict[str, Any]]:
         """The number."""
-        return [{"value": round(float(x), 6)} for x in self.guesses]
+        # the shortest decimal of the 32-bit number, however small the labels' unit makes it
+        return [{"value": float(str(np.float32(x)))} for x in self.guesses]

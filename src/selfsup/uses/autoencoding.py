@@ -24,6 +24,7 @@ from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build, parameter_counts, settle
 from selfsup.models.autoencoder_hub import save_autoencoder
+from selfsup.nn.device import choose_device
 from selfsup.nn.likelihoods import TableLikelihood
 from selfsup.objectives.reconstruction import Reconstruction
 from selfsup.training import checkpoints
@@ -243,6 +244,7 @@ def train_autoencoder(
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
     check_config(config, AutoEncoderConfig, "`selfsup.autoencoder_recipes.get(NAME)`")
+    choose_device(config.train.device)
     folder = Path(out)
     if config.train.processes > 1:
         what = "auto-encoders train in one process"

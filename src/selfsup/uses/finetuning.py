@@ -25,7 +25,7 @@ from selfsup.models.task_model import (
     scratch_task_model,
     start_task_model,
 )
-from selfsup.models.transformer import parameter_count
+from selfsup.nn.device import choose_device
 from selfsup.nn.lora import add_lora, merge_lora
 from selfsup.tasks.answers import SpanCollector, SpanSet
 from selfsup.tasks.judge import Judge, read_answers
@@ -59,11 +59,11 @@ class Sets:
 
 
 def make_sets(parts: Parts, pretrained: Pretrained) -> Sets:
-    """Tokenize a task's parts for an encoder."""
+    """Tokenize a task's parts for an encoder.  Classes weigh in training alone."""
     types, tokenizer = pretrained.config.type_vocab_size > 1, pretrained.tokenizer
-    info, weights = parts.info, parts.weights
-    train = make_set(tokenizer, parts.train, info, types=types, weights=weights)
-    dev = make_set(tokenizer, parts.dev, info, types=types, weights=weights)
+    info = parts.info
+    train = make_set(tokenizer, parts.train, info, types=types, weights=parts.weights)
+    dev = make_set(tokenizer, parts.dev, info, types=types)
     test = parts.test and make_set(tokenizer, parts.test, info, types=types)
     return Sets(info, train, dev, test or None)
 
@@ -88,6 +88,18 @@ def head_spec(config: FinetuneConfig, pretrained: Pretrained, info: TaskInfo) ->
         "sequence" if info.answer in {"class", "number"} else "token"
     )
     return HeadSpec(unit, info.outputs, pooling, dense, chosen.dropout)
+
+
+def check_rank(config: FinetuneConfig, pretrained: Pretrained) -> None:
+    """Refuse low-rank factors that are wider than what they adapt.
+
+    Raises:
+        UserError: they are.
+    """
+    rank, width = config.lora.rank, pretrained.config.hidden_size
+    if rank > width:
+        what = f"rank {rank:,} is more than this encoder's width, {width:,}"
+        raise UserError(what, where="--lora", mend="a rank from 4 to 64 is usual")
 
 
 def start_model(
@@ -152,7 +164,7 @@ def fit(
     model.train_met_rows(texts)
     count = len(texts)
     train = with_budget(config, count, pretrained.config.hidden_size)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    trained = sum(p.numel() for p in model.used_parameters().values() if p.requires_grad)
     loop = Loop(
         model,
         sets.train.objective,
@@ -224,6 +236,7 @@ def finetune(
         Interrupted: stopped by Ctrl-C or SIGTERM, after saving.
     """
     check_config(config, FinetuneConfig, "`selfsup.FinetuneConfig(model=…, task=…, data=…)`")
+    choose_device(config.train.device)
     folder = Path(out)
     with locked(folder):
         check_run_folder(folder, config, overwrite)
@@ -238,6 +251,7 @@ def _finetune(
     config: FinetuneConfig, folder: Path, display: Progress, quiet: bool
 ) -> dict[str, Any]:
     pretrained = load_encoder(config.model)
+    check_rank(config, pretrained)
     parts = read_parts(config, pretrained.max_length)
     key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
     if (folder / "result.json").is_file():
@@ -263,15 +277,11 @@ def _finetune(
     if sets.info.nullable:
         sets = choose_threshold(sets, fitted)
     write_environment(folder, {"task": sets.info.model_dump(mode="json")}, fitted.loop)
-    result = _result(config, sets, fitted)
-    if sets.test is not None:
-        collector, loss = read_answers(
-            fitted.model, sets.test, fitted.loop.device, fitted.loop.precision
-        )
-        result["test"] = {"loss": loss, **collector.scores()}
+    test = _on_test(sets, fitted)
+    model, info = deliverable(fitted.model, sets.info)
+    result = _result(config, sets, fitted) | test
     if notes := told(parts, sets):
         result["notes"] = notes
-    model, info = deliverable(fitted.model, sets.info)
     named = architecture(family(pretrained.config), model.spec, info.answer)
     with checkpoints.written_whole(folder / "model") as new:
         save_finetuned(
@@ -291,10 +301,19 @@ def _finetune(
     return read_result(folder)
 
 
+def _on_test(sets: Sets, fitted: Fitted) -> dict[str, Any]:
+    """The scores of the test file, where one was given, under `test`."""
+    if sets.test is None:
+        return {}
+    loop = fitted.loop
+    collector, loss = read_answers(fitted.model, sets.test, loop.device, loop.precision)
+    return {"test": {"loss": loss, **collector.scores()}}
+
+
 def _announce(config: FinetuneConfig, parts: Parts, sets: Sets, display: Progress) -> None:
     info = sets.info
     kinds = f"{len(info.labels)} classes: {', '.join(info.labels[:12])}" if info.labels else ""
-    kinds = kinds + (" …" if len(info.labels) > 12 else "")
+    kinds += " …" if len(info.labels) > 12 else ""
     test = f", {len(parts.test):,} to test" if parts.test else ""
     display.say(
         f"{info.kind}: {len(parts.train):,} examples to learn from, {len(parts.dev):,} to choose by"
@@ -341,6 +360,7 @@ def fingerprint(dependencies: Mapping[str, Any]) -> str:
 
 
 def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any]:
+    """What is said of a run; the model is in its delivered shape by now."""
     state = fitted.outcome.state
     return {
         "kind": "finetune",
@@ -348,7 +368,7 @@ def _result(config: FinetuneConfig, sets: Sets, fitted: Fitted) -> dict[str, Any
         "started_from": "random weights" if config.scratch else str(config.model),
         "labels": list(sets.info.labels),
         "examples": len(sets.train),
-        "parameters": parameter_count(fitted.model),
+        "parameters": sum(p.numel() for p in fitted.model.used_parameters().values()),
         "trained_parameters": fitted.trained,
         "steps": state.step,
         "epochs": round(state.step * fitted.train.batch_size / len(sets.train.objective.ids), 2),

@@ -15,12 +15,13 @@ from selfsup.data.files import ReadReport, read_strict_lines
 from selfsup.errors import Interrupted, UserError, at_least
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
 from selfsup.models.hub import Pretrained, load_encoder
+from selfsup.nn.device import choose_device
 from selfsup.tasks.glue import GlueTask, TaskFiles, choose_tasks, find_tasks, task_score
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.task import AnySet
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
-from selfsup.uses.finetuning import Fitted, fit
+from selfsup.uses.finetuning import Fitted, check_rank, fit
 from selfsup.uses.glue_parts import Prepared, prepare
 from selfsup.uses.glue_table import conclude, write_submission, write_table
 from selfsup.uses.run_folder import (
@@ -131,8 +132,9 @@ def run_glue(
         Interrupted: stopped by Ctrl-C or SIGTERM; all but the training under way is kept.
     """
     base = _checked(config or FinetuneConfig(), seeds, limit)
+    choose_device(base.train.device)
     found, missing = find_tasks(Path(folder).expanduser(), choose_tasks(tasks))
-    entrants, place = _enter(models), Path(out)
+    entrants, place = _enter(models, base), Path(out)
     cells = list(_cells(entrants, found, place, base, seeds, limit))
     with locked(place):
         if overwrite:
@@ -186,7 +188,7 @@ def _clear(place: Path) -> None:
             (place / name).unlink(missing_ok=True)
 
 
-def _enter(models: Sequence[str]) -> tuple[Entrant, ...]:
+def _enter(models: Sequence[str], base: FinetuneConfig) -> tuple[Entrant, ...]:
     """Open each model once, so that a bad one is refused before hours of training."""
     if not models:
         raise UserError("no model", mend="name run folders, model folders or hub names")
@@ -195,6 +197,7 @@ def _enter(models: Sequence[str]) -> tuple[Entrant, ...]:
     for given in models:
         name = str(given)
         pretrained = load_encoder(name)
+        check_rank(base, pretrained)
         if (path := pretrained.path.resolve()) in paths:
             same = paths[path]
             what = f"'{name}' is named twice" if same == name else f"'{same}' is the same model"

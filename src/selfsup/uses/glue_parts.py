@@ -23,6 +23,7 @@ from selfsup.tasks.reading import (
     read_examples,
     read_parts,
 )
+from selfsup.tasks.samples import learned_from
 from selfsup.tasks.task import AnySet, Examples, make_set
 from selfsup.train_config import Budget
 from selfsup.uses.finetuning import Sets, make_sets, told
@@ -66,10 +67,7 @@ def prepare(
         label_set(*texts)
     away = task.layout(base.data, test=True)
     tests = [_read(path, task, away, notes, "predict") for _, path in files.tests]
-    whole = len(parts.train)
-    if limit is not None and limit < whole:
-        chosen = np.sort(permute(np.arange(limit), whole, 17)).tolist()
-        parts = replace(parts, train=cast("Examples", [parts.train[i] for i in chosen]))
+    parts = _limited(parts, limit)
     sets = make_sets(parts, pretrained)
     types = pretrained.config.type_vocab_size > 1
     others = [
@@ -87,6 +85,17 @@ def prepare(
         tuple(others[len(devs) - 1 :]),
         (*_told(task, parts, sets), *notes.lines, *_cut(files, others)),
     )
+
+
+def _limited(parts: Parts, limit: int | None) -> Parts:
+    """So many training examples, drawn at random; scale and weights are theirs alone."""
+    whole = len(parts.train)
+    if limit is None or limit >= whole:
+        return parts
+    chosen = np.sort(permute(np.arange(limit), whole, 17)).tolist()
+    train = cast("Examples", [parts.train[i] for i in chosen])
+    info, weights = learned_from(train, parts.info, weighted=parts.weights is not None)
+    return replace(parts, train=train, info=info, weights=weights)
 
 
 def _told(task: GlueTask, parts: Parts, sets: Sets) -> list[str]:

@@ -75,7 +75,9 @@ def over_seeds(finished: Sequence[Finished]) -> dict[str, Any]:
     `median_seed` is the one whose score is the median, or nearest to it (of two the first).
     """
     values = [x["score"] for x in finished]
-    nearest = min(finished, key=lambda x: abs(x["score"] - float(np.median(values))))
+    median = float(np.median(values))
+    # rounded: the middle of two is as far from one as from the other, but for the last digits
+    nearest = min(finished, key=lambda x: round(abs(x["score"] - median), 12))
     names = list(finished[0]["scores"])
     return {
         **_spread(values),

@@ -34,6 +34,7 @@ def info(name: str | Path) -> dict[str, Any]:
     from selfsup.models.autoencoder import AutoEncoder
     from selfsup.models.decoder_hub import PretrainedDecoder
     from selfsup.models.hub import load
+    from selfsup.models.task_hub import head_parameters, is_finetuned
     from selfsup.models.transformer import parameter_count
 
     opened = load(name)
@@ -46,6 +47,8 @@ def info(name: str | Path) -> dict[str, Any]:
     if model.encoder.pooler is not None and not opened.has_pooler:
         total -= parameter_count(model.encoder.pooler)
     heads = parameter_count(model) - parameter_count(model.encoder) if opened.has_head else 0
+    if is_finetuned(opened.path):
+        heads = head_parameters(opened.path)
     files = [p for p in opened.path.iterdir() if p.suffix == ".safetensors"]
     return {
         "path": str(opened.path),

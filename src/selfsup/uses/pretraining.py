@@ -17,6 +17,7 @@ from selfsup.config_base import check_config
 from selfsup.data.sources import find_files
 from selfsup.errors import UserError
 from selfsup.models.transformer import parameter_count
+from selfsup.nn.device import choose_device
 from selfsup.recipes import training_flops
 from selfsup.training import checkpoints, distributed
 from selfsup.training.lock import locked
@@ -117,6 +118,7 @@ def pretrain(
     if isinstance(config, AutoEncoderConfig):
         return train_autoencoder(config, out, overwrite=overwrite, quiet=quiet)
     check_config(config, PretrainConfig, "`selfsup.recipes.get(NAME)`")
+    choose_device(config.train.device)
     folder = Path(out)
     if config.train.processes > 1 and not distributed.launched():
         return _launch(config, folder, overwrite, quiet)
