@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import struct
@@ -102,6 +103,42 @@ def test_the_loss_is_the_bound_for_each_value(digits: Path) -> None:
         float((nats + kl).detach()), rel=1e-4
     )
     assert math.isclose(float(score.count), 5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bottleneck"),
+    [
+        ("one-hot-autoencoder", {"groups": 2, "classes": 3, "style": 0}),
+        ("binary-autoencoder", {"size": 4}),
+    ],
+)
+def test_the_bound_of_a_discrete_code_is_above_the_sum_over_all_codes(
+    recipe: str, bottleneck: dict[str, Any], tmp_path: Path
+) -> None:
+    black_and_white = (load_digits().images[:60] > 7).astype(np.uint8) * 255
+    np.save(tmp_path / "x.npy", black_and_white)
+    changes = {"bottleneck": bottleneck, "objective": {"likelihood": "bernoulli"}}
+    prepared = prepare(tiny(tmp_path / "x.npy", recipe, **changes))
+    model, objective = prepared.model.eval(), prepared.objective
+    kinds = itertools.product(*map(range, model.bottleneck.sizes))
+    z = model.lookup(torch.tensor(list(kinds)))
+    with torch.no_grad():
+        shown = model.decoder(z)
+        for row in range(20):
+            batch = objective.batch(Examples(np.array([row]), np.array([0])), Key(3))
+            nats = model.likelihood(shown, batch.clean.expand(len(z), *batch.clean.shape[1:]))
+            exact = math.log(len(z)) - float(torch.logsumexp(-nats.double(), 0))
+            metrics = objective.loss(model, batch).metrics
+            assert float(metrics["negative_bound"].total) >= exact
+            assert float(metrics["kl"].total) == pytest.approx(math.log(len(z)), rel=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["fsq-autoencoder", "vq-autoencoder", "autoencoder"])
+def test_codes_without_a_prior_have_no_bound(recipe: str, digits: Path) -> None:
+    prepared = prepare(tiny(digits, recipe, objective={"likelihood": "bernoulli"}))
+    batch = prepared.objective.batch(Examples(np.arange(5), np.zeros(5, np.int64)), Key(3))
+    metrics = prepared.objective.loss(prepared.model.eval(), batch).metrics
+    assert not {"kl", "negative_bound"} & set(metrics)
 
 
 @pytest.mark.parametrize(
