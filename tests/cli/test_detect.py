@@ -225,6 +225,36 @@ def test_what_cannot_be_scored_is_said_with_its_file(
     assert main([*score, str(tmp_path / "more.csv")]) == 0
 
 
+def test_nothing_is_written_where_a_number_is_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a table with words, one of numbers, and an array."""
+    columns = {name: table(60, 0)[name] for name in ("size", "weight")}
+    for kind, more in (("words", {"kind": ["a", "b"] * 30}), ("numbers", {}), ("array", {})):
+        given = {name: list(column) for name, column in {**columns, **more}.items()}
+        train, bad = tmp_path / f"{kind}.csv", tmp_path / f"{kind}-bad.csv"
+        write(train, given)
+        given["weight"][4] = 1.797e308
+        write(bad, given)
+        if kind == "array":
+            train, bad = train.with_suffix(".npy"), bad.with_suffix(".npy")
+            np.save(train, np.column_stack(list(columns.values())))
+            np.save(bad, np.column_stack([given[name] for name in columns]))
+        det, out = tmp_path / f"{kind}-det", tmp_path / f"{kind}-scores.csv"
+        assert main(["detect", "fit", "-d", str(train), "-o", str(det)]) == 0
+        capsys.readouterr()
+        score = ["detect", "score", str(det), "-d", str(bad), "-o", str(out)]
+        other = tmp_path / f"{kind}-other"
+        for command in (score, ["detect", "fit", "-d", str(bad), "-o", str(other)]):
+            assert main(command) == 2
+            message = capsys.readouterr().err
+            assert message.count("\n") == 1
+            name = "1" if kind == "array" else "weight"
+            assert f"{bad}: column '{name}', row 5: 1.797e+308 is too large" in message
+        assert not list(tmp_path.glob(f"{kind}-scores*"))
+        assert not other.exists()
+
+
 def test_gaps_are_refused_or_imputed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gappy = table(60, 0)
     gappy["size"] = [*map(str, gappy["size"][:59]), "NA"]

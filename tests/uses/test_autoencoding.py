@@ -141,6 +141,19 @@ def test_codes_without_a_prior_have_no_bound(recipe: str, digits: Path) -> None:
     assert not {"kl", "negative_bound"} & set(metrics)
 
 
+def test_numbers_that_float32_cannot_hold_are_refused_in_training(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    rows[4, 1] = 1e40
+    np.save(tmp_path / "rows.npy", rows)
+    with pytest.raises(UserError, match=r"column '1', row 5: 1e\+40 is too large"):
+        prepare(tiny(tmp_path / "rows.npy"))
+    images = np.random.default_rng(0).random((20, 8, 8))
+    images[6, 1, 2] = 1e40
+    np.save(tmp_path / "images.npy", images)
+    with pytest.raises(UserError, match="image 7 holds values that are no finite numbers"):
+        prepare(tiny(tmp_path / "images.npy"))
+
+
 @pytest.mark.parametrize(
     "corruption",
     ["gaussian", "salt-and-pepper", "masking", "patches", "affine"],

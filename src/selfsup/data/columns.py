@@ -17,6 +17,9 @@ from selfsup.errors import UserError, nearest
 Columns = Mapping[str, NDArray[Any]]
 """A table: each column's values by its name."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that models compute with; what is larger is as good as infinite."""
+
 _NO_VALUE = ("NAType", "NaTType")
 """The types of what pandas has for a gap."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -76,11 +79,45 @@ def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
             continue
         if isinstance(value, (np.datetime64, complex, np.complexfloating)):
             return None
-        try:
-            values[i] = float(value)
-        except (TypeError, ValueError):
+        number = _float(value)
+        if number is None:
             return _with_commas(raw)
+        values[i] = number
     return values
+
+
+def _float(value: Any) -> float | None:
+    """A number of a cell, also an infinite one; None when it is none."""
+    if isinstance(value, str) and "_" in value:
+        return None  # float() takes 1_000
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        return None
+
+
+def too_large(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where numbers are infinite, or larger than `LARGEST`; NaN is not."""
+    large: NDArray[np.bool_] = np.abs(values) > LARGEST
+    return large
+
+
+def refuse_large(values: NDArray[np.float64], name: str, where: str = "") -> None:
+    """Refuse a column with a number that is `too_large`, by its first row."""
+    for row in np.flatnonzero(too_large(values))[:1]:
+        value = values[row]
+        what = "the value is infinite" if np.isinf(value) else f"{value:g} is too large (float32)"
+        mend = "mend it, or take infinite values as gaps"
+        raise UserError(f"column '{name}', row {row + 1}: {what}", where=where, mend=mend)
+
+
+def refuse_gaps(gaps: NDArray[np.bool_], name: str, where: str = "") -> None:
+    """Refuse a column with a gap, by its first row."""
+    for row in np.flatnonzero(gaps)[:1]:
+        what = f"column '{name}', row {row + 1}: the value is missing (NaN or empty)"
+        raise UserError(what, where=where, mend="fill it in, or let gaps be imputed")
 
 
 def _with_commas(raw: NDArray[Any]) -> NDArray[np.float64] | None:
@@ -106,15 +143,12 @@ def number_of(value: Any, *, comma: bool = False) -> float | None:
         value: of a cell.
         comma: whether decimals may stand behind a comma.
     """
-    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
-        return None  # float() takes 1_000
+    if isinstance(value, bool):
+        return None
     if comma and has_comma(value):
         value = value.replace(",", ".")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def decimal_comma(values: Sequence[Any]) -> str:
@@ -180,11 +214,8 @@ def no_such_column(name: str, known: list[str], where: str) -> UserError:
 def no_number(raw: NDArray[Any], name: str, where: str) -> UserError:
     """The error for a column of numbers that holds something else, with its first row."""
     for row, value in enumerate(raw, start=1):
-        if not is_missing(value):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
-                mend = "give a number, or leave it empty for a gap"
-                return UserError(what, where=where, mend=mend)
+        if not is_missing(value) and _float(value) is None:
+            what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
+            mend = "give a number, or leave it empty for a gap"
+            return UserError(what, where=where, mend=mend)
     return UserError(f"column '{name}' holds no numbers", where=where)

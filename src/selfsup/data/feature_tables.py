@@ -14,11 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.columns import (
+    LARGEST,
     as_columns,
     as_numbers,
     as_texts,
     no_number,
     no_such_column,
+    refuse_gaps,
+    refuse_large,
+    too_large,
 )
 from selfsup.errors import UserError
 
@@ -84,7 +88,8 @@ class FeatureTable:
         scaling: `robust` as above, `standard` (mean and standard deviation), or `none`.
         limit: where numbers begin to grow as a logarithm, in scales; 0: nowhere.
         missing: `impute` as above, or `refuse` gaps by row and column.
-        infinite: `refuse` infinite numbers by row and column, or take them as `missing`.
+        infinite: `refuse` infinite numbers by row and column, and those that float32 cannot hold, or take
+            them as `missing`.
         categorical: columns of numbers that are codes of categories.
     """
 
@@ -239,8 +244,9 @@ class FeatureTable:
                 matrix[:, block.start] = gaps
             else:
                 number = self.numbers[block.start]
-                scaled = (np.where(gaps, number.center, values) - number.center) / number.scale
-                matrix[:, block.start] = self._squash(scaled)
+                with np.errstate(over="ignore"):
+                    scaled = (np.where(gaps, number.center, values) - number.center) / number.scale
+                matrix[:, block.start] = np.clip(self._squash(scaled), -LARGEST, LARGEST)
         return matrix
 
     def inverse(self, matrix: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -317,21 +323,15 @@ class FeatureTable:
         return {name: columns[name] for name in self.names}
 
     def _finite(self, values: NDArray[np.float64], name: str, where: str) -> NDArray[np.float64]:
-        infinite = np.isinf(values)
-        if infinite.any():
-            if self.infinite == "refuse":
-                row = int(np.flatnonzero(infinite)[0])
-                what = f"column '{name}', row {row + 1}: the value is infinite"
-                raise UserError(what, where=where, mend="mend it, or take infinite values as gaps")
-            values = np.where(infinite, np.nan, values)
+        if self.infinite == "refuse":
+            refuse_large(values, name, where)
+        values = np.where(too_large(values), np.nan, values)
         self._check_gaps(np.isnan(values), name, where)
         return values
 
     def _check_gaps(self, gaps: NDArray[np.bool_], name: str, where: str) -> None:
-        if self.missing == "refuse" and gaps.any():
-            row = int(np.flatnonzero(gaps)[0])
-            what = f"column '{name}', row {row + 1}: the value is missing"
-            raise UserError(what, where=where, mend="fill it in, or let gaps be imputed")
+        if self.missing == "refuse":
+            refuse_gaps(gaps, name, where)
 
     # ---- state ---------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ def _from_table(path: Path, config: ObservationConfig) -> Observations:
 def fit_spec(observations: Observations, config: ObservationConfig) -> Spec:
     """What these examples are: learnt from them alone."""
     if observations.images:
-        return ImageSpec.fit(observations.values)
+        return ImageSpec.fit(observations.values, observations.where)
     table = FeatureTable(
         scaling=config.scaling,
         limit=0.0 if config.scaling == "none" else LIMIT,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import as_numbers
+from selfsup.data.columns import LARGEST, as_columns, as_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import read_observations
 from selfsup.errors import UserError, at_least
@@ -113,16 +113,14 @@ def _read(data: ObservationConfig) -> tuple[NDArray[np.float64], NDArray[Any]]:
     if observations.labels is None:
         raise UserError("the kinds are missing", where="--labels", mend="name where they are")
     if observations.images:
-        rows = ImageSpec.fit(observations.values).transform(observations.values)
+        where = observations.where
+        rows = ImageSpec.fit(observations.values, where).transform(observations.values, where)
         return rows.reshape(len(rows), -1).astype(np.float64), np.array(observations.labels)
-    values = observations.values
-    if not isinstance(values, dict):
-        return np.asarray(values, np.float64), np.array(observations.labels)
     columns = []
-    for name, column in values.items():
+    for name, column in as_columns(observations.values, data.path).items():
         numbers = as_numbers(column)
-        if numbers is None or not np.isfinite(numbers).all():
-            what = f"column '{name}' holds words or gaps; this study reads numbers alone"
+        if numbers is None or not (np.abs(numbers) <= LARGEST).all():
+            what = f"column '{name}' holds words, gaps or infinite numbers; this study reads numbers alone"
             raise UserError(what, where=data.path, mend="leave it out: --ignore")
         columns.append(numbers)
     return np.column_stack(columns), np.array(observations.labels)

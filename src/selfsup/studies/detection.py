@@ -47,6 +47,19 @@ class Found(NamedTuple):
     flagged: NDArray[np.bool_]
 
 
+class Part(NamedTuple):
+    """What a report shows: of many rows a sample."""
+
+    total: int
+    """Rows that there are."""
+    places: NDArray[np.int64]
+    rows: Any
+    found: Found
+    truth: NDArray[np.int64] | None
+    table: list[dict[str, Any]]
+    """The detector and its floors."""
+
+
 def fit(
     data: ObservationConfig,
     out: Path,
@@ -85,8 +98,9 @@ def fit(
     if spec is not None and color == "auto":  # settled, whatever the pictures to score are
         color = "grey" if spec.shape[0] == 1 else "rgb"
     reading = {"key": data.key, "size": data.size, "color": color}
+    part = _compare(detector, rows, observations)
     save_detector(out, detector, images=spec_state, reading=reading)
-    result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
+    result = _report(out, detector, part, spec, f"A detector from {data.path}")
     remarks += on_threshold(detector, result["threshold"])
     result = {"detector": str(out), "warnings": remarks, **result}
     write_json(out / "result.json", result)
@@ -135,9 +149,9 @@ def score(
         rows = {name: column for name, column in rows.items() if name in learned}
     with _about(observations.where):
         found = _judge(detector, rows)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    part = _compare(detector, rows, observations)
     _write_scores(output, detector, rows, found, names, images=spec is not None)
-    result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
+    result = _report(place, detector, part, spec, f"Scores of {data}")
     notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
     notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]
     result = {"scores": str(output), **result, **({"notes": notes} if notes else {})}
@@ -185,7 +199,7 @@ def _rows(
         what = "the detector was trained on a table, and these are images"
         raise UserError(what, where=observations.where)
     if spec is None:
-        spec = ImageSpec.fit(observations.values)
+        spec = ImageSpec.fit(observations.values, observations.where)
     else:
         spec.check_range(observations.values, observations.where)
     flat = spec.transform(observations.values, observations.where)
@@ -246,15 +260,8 @@ def _write_scores(
                 table.writerow([*line, int(found.flagged[row]), *said])
 
 
-def _report(
-    folder: Path,
-    detector: AutoEncoderDetector,
-    rows: Any,
-    observations: Observations,
-    spec: ImageSpec | None,
-    title: str,
-) -> dict[str, Any]:
-    """Floors beside the detector on the same rows, a figure, and the page."""
+def _compare(detector: AutoEncoderDetector, rows: Any, observations: Observations) -> Part:
+    """The detector beside its floors on the same rows; nothing is written before they have answered."""
     total = len(observations)
     places = np.arange(total)
     if total > _REPORTED:
@@ -270,6 +277,14 @@ def _report(
     table = [
         _line(n, s, found.strange, truth) for n, s in {"ours": found.strange, **others}.items()
     ]
+    return Part(total, places, part, found, truth, table)
+
+
+def _report(
+    folder: Path, detector: AutoEncoderDetector, part: Part, spec: ImageSpec | None, title: str
+) -> dict[str, Any]:
+    """The figures and the page."""
+    found, places, truth, table = part.found, part.places, part.truth, part.table
     threshold = -detector.offset_ if -detector.offset_ < np.finfo(np.float64).max else None
     figure = draw_scores(folder, found.strange, threshold, truth)
     share = float(found.flagged.mean())
@@ -290,10 +305,10 @@ def _report(
         "'agreement' is the rank correlation with the detector; AUROC and AP need labels."
     )
     page.table(table)
-    _show_strangest(page, folder, detector, part, found, places, spec)
+    _show_strangest(page, folder, detector, part.rows, found, places, spec)
     page.write(folder / "report.html")
     return {
-        "rows": total,
+        "rows": part.total,
         "flagged_share": share,
         "threshold": threshold,
         "table": table,

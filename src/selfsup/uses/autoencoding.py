@@ -19,7 +19,7 @@ from selfsup.autoencoder_recipes import described
 from selfsup.config_base import check_config
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.neighbours import nearest_rows
-from selfsup.data.observations import Observations, fit_spec, read_observations, split
+from selfsup.data.observations import Observations, Spec, fit_spec, read_observations, split
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build, parameter_counts, settle
@@ -68,8 +68,7 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     """
     found = observations if observations is not None else read_observations(config.data)
     train, heldout, digest = split(found, config.data.heldout)
-    # a range of pixels is that of the whole run, so that held-out images lie in it
-    spec = fit_spec(found if found.images else found.take(train), config.data)
+    spec = _spec(found, train, config)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
     objective = Reconstruction(
@@ -82,6 +81,19 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     )
     baseline = _mean_error(reader, train, heldout[: config.train.evaluate_rows], model)
     return Prepared(config, model, objective, train, heldout, digest, baseline)
+
+
+def _spec(found: Observations, train: NDArray[np.int64], config: AutoEncoderConfig) -> Spec:
+    """What the training examples are; errors name rows as the file counts them."""
+    if (
+        found.images
+    ):  # a range of pixels is that of the whole run, so that held-out images lie in it
+        return fit_spec(found, config.data)
+    try:
+        return fit_spec(found.take(train), config.data)
+    except UserError:
+        fit_spec(found, config.data)
+        raise
 
 
 def _reader(

@@ -227,6 +227,25 @@ def test_constant_empty_and_infinite_columns() -> None:
         AutoEncoderDetector(steps=10).fit(odd)
 
 
+def test_numbers_that_float32_cannot_hold_are_infinite() -> None:
+    new = TRAIN[:20].copy()
+    new[4, 1] = -1.797e308
+    refuse = AutoEncoderDetector(steps=10).fit(TRAIN)
+    said = r"column '1', row 5: -1.797e\+308 is too large \(float32\); mend it"
+    for act in (refuse.predict, AutoEncoderTransformer(steps=10).fit):
+        with pytest.raises(BadInput, match=said):
+            act(new)
+    with pytest.raises(BadInput, match=said.replace("'1'", "'b'")):
+        AutoEncoderDetector(steps=10).fit({"a": TRAIN[:20, 0], "b": new[:, 1]})
+    gap = new.copy()
+    gap[4, 1] = np.nan
+    impute = AutoEncoderDetector(steps=10, missing="impute").fit(TRAIN)
+    np.testing.assert_array_equal(impute.score_samples(new), impute.score_samples(gap))
+    new[4, 1] = 1e38  # is held, and no floor of a report stumbles over it
+    assert np.isfinite(refuse.score_samples(new)).all()
+    assert refuse._scaled(new).max() <= np.finfo(np.float32).max
+
+
 def test_tables_with_words_are_mended_by_name() -> None:
     random = np.random.default_rng(0)
     table = {"size": random.normal(size=200), "kind": np.array(["a", "b"] * 100, object)}
