@@ -325,6 +325,26 @@ def test_decimal_commas_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["table"][0]["auroc"] == 100
 
 
+def test_truth_values_are_the_same_in_all_files(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [{"size": float(x), "open": bool(x > 0)} for x in random.normal(size=80)]
+    size = [row["size"] for row in rows]
+    write(tmp_path / "title.csv", {"size": size, "open": [row["open"] for row in rows]})
+    lower = [str(row["open"]).lower() for row in rows]
+    write(tmp_path / "lower.csv", {"size": size, "open": lower})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [tmp_path / name for name in ("title.csv", "lower.csv", "rows.jsonl")]
+    found = set()
+    for i, train in enumerate(files):
+        det = tmp_path / f"det-{i}"
+        assert main(["detect", "fit", "-d", str(train), "-o", str(det)]) == 0
+        out = det / "scores.csv"
+        data = str(files[(i + 1) % 3])
+        assert main(["detect", "score", str(det), "-d", data, "-o", str(out)]) == 0
+        found.add(out.read_text())
+    assert len(found) == 1
+
+
 def test_an_id_is_copied_beside_each_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

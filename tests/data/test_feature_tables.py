@@ -133,6 +133,50 @@ def test_numbers_that_float32_cannot_hold_are_infinite() -> None:
     assert far[:, 0].tolist() == [largest, -largest]
 
 
+TRUTHS = {
+    "lower": ["true", "false", "", "true"],
+    "title": ["True", "False", "", "True"],
+    "mixed": ["TRUE", " False", "NA", "true"],
+    "values": [True, False, None, True],
+    "numpy": [np.True_, np.False_, None, np.True_],
+}
+
+
+@pytest.mark.parametrize("given", TRUTHS.values(), ids=TRUTHS.keys())
+def test_true_and_false_are_the_same_in_all_files(given: list[object]) -> None:
+    table = FeatureTable().fit({"a": np.array(given, object)})
+    assert table.categories[0].categories == ("false", "true", None)
+    for other in TRUTHS.values():
+        matrix = table.transform({"a": np.array(other, object)})
+        assert matrix.argmax(1).tolist() == [2, 1, 3, 2]
+    other_words = {"a": np.array(["yes", True, "maybe", 0], object)}
+    assert table.transform(other_words).argmax(1).tolist() == [0, 2, 0, 0]
+
+
+def test_tables_that_learned_true_and_false_otherwise_read_all_files() -> None:
+    """Before, they were numbers from JSON and parquet, and words in the file's own case from CSV."""
+    new = FeatureTable().fit({"a": np.array(TRUTHS["lower"], object)}).state()
+    words = FeatureTable.from_state(
+        {**new, "categories": [{"name": "a", "categories": ["False", "True", None]}]}
+    )
+    number = {"name": "a", "center": 0.5, "scale": 0.5, "gaps": True, "constant": None}
+    numbers = FeatureTable.from_state({**new, "categories": [], "numbers": [number]})
+    for given in TRUTHS.values():
+        rows = {"a": np.array(given, object)}
+        assert words.transform(rows).argmax(1).tolist() == [2, 1, 3, 2]
+        assert numbers.transform(rows).tolist() == [[1, 0], [-1, 0], [0, 1], [1, 0]]
+    assert words.inverse(words.transform(rows))["a"].tolist() == ["True", "False", None, "True"]
+
+
+def test_other_words_keep_their_case() -> None:
+    given = {"a": np.array(["true", "True", "maybe"], object)}
+    assert FeatureTable().fit(given).categories[0].categories == ("True", "maybe", "true")
+    array = FeatureTable().fit(
+        {"a": np.array([True, False])}
+    )  # what NumPy has as numbers stays one
+    assert [n.name for n in array.numbers] == ["a"]
+
+
 def test_text_with_an_underscore_is_no_number() -> None:
     assert as_numbers(np.array(["1_3", "4"], object)) is None
     assert FeatureTable().fit({"a": np.array(["1_3", "2_4"], object)}).numbers == ()

@@ -166,9 +166,38 @@ def decimal_comma(values: Sequence[Any]) -> str:
     return "" if points else commas[0]
 
 
-def as_texts(raw: NDArray[Any]) -> list[str | None]:
-    """A column as words, gaps as None."""
-    return [None if is_missing(value) else _word(value) for value in raw]
+def as_texts(raw: Sequence[Any] | NDArray[Any], *, truths: bool = False) -> list[str | None]:
+    """A column as words, gaps as None.
+
+    Args:
+        raw: its values.
+        truths: whether they are those of `are_truths`: then `true` and `false` have one spelling.
+    """
+    texts = [None if is_missing(value) else _word(value) for value in raw]
+    if not truths:
+        return texts
+    return [text.lower() if text is not None and _is_truth(text) else text for text in texts]
+
+
+def are_truths(values: Sequence[Any] | NDArray[Any]) -> bool:
+    """Whether a column says true or false and nothing else, in any case: JSON and parquet give truth
+    values, CSV files words.
+    """
+    present = (value for value in values if not is_missing(value))
+    first = next(present, None)
+    return first is not None and _is_truth(first) and all(map(_is_truth, present))
+
+
+def _is_truth(value: Any) -> bool:
+    return str(value).strip().lower() in ("true", "false")
+
+
+def truths_as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
+    """A column of `are_truths` as 1 and 0, gaps as NaN; None when it is another."""
+    if not are_truths(raw):
+        return None
+    numbers = {None: math.nan, "true": 1.0, "false": 0.0}
+    return np.array([numbers[text] for text in as_texts(raw, truths=True)])
 
 
 def _word(value: Any) -> str:

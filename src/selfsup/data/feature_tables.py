@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.columns import (
     LARGEST,
+    are_truths,
     as_columns,
     as_numbers,
     as_texts,
@@ -23,6 +24,7 @@ from selfsup.data.columns import (
     refuse_gaps,
     refuse_large,
     too_large,
+    truths_as_numbers,
 )
 from selfsup.errors import UserError
 
@@ -82,7 +84,8 @@ class FeatureTable:
     scale; beyond `limit` it grows as a logarithm, which keeps the order and can be undone.  A column
     whose quartiles coincide is scaled by its standard deviation, a constant one by 1.  A gap becomes
     the median (0), and a column that had gaps in training gets a place that marks them.  A word
-    becomes a one-hot block whose first place stands for words never seen in training.
+    becomes a one-hot block whose first place stands for words never seen in training; `true` and `false`
+    are words, in whatever case or format a column of them is given.
 
     Args:
         scaling: `robust` as above, `standard` (mean and standard deviation), or `none`.
@@ -133,9 +136,10 @@ class FeatureTable:
             raise no_such_column(unknown[0], list(columns), where)
         numbers, categories, dropped = [], [], []
         for name, raw in columns.items():
-            values = as_numbers(raw) if name not in self.categorical else None
+            truths = raw.dtype.kind != "b" and are_truths(raw)
+            values = as_numbers(raw) if name not in self.categorical and not truths else None
             if values is None:
-                texts = as_texts(raw)
+                texts = as_texts(raw, truths=truths)
                 if all(text is None for text in texts):
                     dropped.append(name)
                 else:
@@ -236,6 +240,8 @@ class FeatureTable:
                 self._write_category(matrix[:, block.start : block.stop], raw, block.name, where)
                 continue
             values = as_numbers(raw)
+            if values is None:  # where truth values were numbers in training
+                values = truths_as_numbers(raw)
             if values is None:
                 raise no_number(raw, block.name, where)
             values = self._finite(values, block.name, where)
@@ -300,8 +306,9 @@ class FeatureTable:
         self, out: NDArray[np.float32], raw: NDArray[Any], name: str, where: str
     ) -> None:
         known = next(c.categories for c in self.categories if c.name == name)
-        place = {word: i + 1 for i, word in enumerate(known)}
-        texts = as_texts(raw)
+        truths = are_truths(known)
+        place = {word: i for i, word in enumerate(as_texts(known, truths=truths), start=1)}
+        texts = as_texts(raw, truths=truths)
         self._check_gaps(np.array([t is None for t in texts], bool), name, where)
         out[np.arange(len(texts)), [place.get(text, 0) for text in texts]] = 1
 
