@@ -325,6 +325,54 @@ def test_decimal_commas_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["table"][0]["auroc"] == 100
 
 
+@pytest.mark.parametrize("place", ["file.npy", "file.npy/deeper", "/proc/none"])
+def test_outputs_that_cannot_be_made_are_refused_before_the_work(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.data import observations
+    from selfsup.models import autoencoder_hub
+
+    def work(*_: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(autoencoder_hub, "load_autoencoder", work)
+    for module in ("detection", "capacity", "autoencoder_cells"):
+        monkeypatch.setattr(f"selfsup.studies.{module}.read_observations", work)
+    monkeypatch.setattr(observations, "read_observations", work)
+    monkeypatch.setattr("selfsup.studies.detection.open_detector", work)
+    (tmp_path / "file.npy").write_text("")
+    data = write(tmp_path / "data.csv", table(60, 0))
+    out, read = str(tmp_path / place), ["--data", data]
+    picture = ["model", *read, "--output", f"{out}/x.png"]
+    for command in (
+        ["detect", "fit", *read, "--out", out, "--overwrite"],
+        ["detect", "score", "det", *read, "--output", f"{out}/x.csv"],
+        ["study", "dimensions", *read, "--out", out],
+        ["study", "capacity", *read, "--labels", "kind", "--out", out],
+        ["sample", "model", "--output", f"{out}/x.png"],
+        *([verb, *picture] for verb in ("reconstruct", "interpolate", "traverse")),
+        ["cluster", "model", *read, "--output", f"{out}/x.csv"],
+        ["encode", "model", *read, "--output", f"{out}/x.npy"],
+        ["tokenizer", "train", *read, "--out", out],
+    ):
+        assert main(command) == 2, command
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert out in message
+        assert "no run folder can be made here" in message or "cannot be written" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "file.npy"]
+
+
+def test_outputs_that_can_be_made_leave_nothing_when_they_are_not(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for place in ("a/b/x.png", "x.png", "folder.png"):
+        command = ["sample", str(tmp_path / "model"), "--output", str(tmp_path / place)]
+        assert main([*command, "--overwrite"]) == 2
+    fit = ["detect", "fit", "--data", str(tmp_path / "none.csv"), "--out", str(tmp_path / "c/d")]
+    assert main(fit) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
 def test_truth_values_are_the_same_in_all_files(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = [{"size": float(x), "open": bool(x > 0)} for x in random.normal(size=80)]

@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.flags import Device, Json, Model, Overwrite, words
-from selfsup.data.files import check_output
+from selfsup.data.outputs import check_output
 from selfsup.errors import UserError, at_least, check_seed
 
 if TYPE_CHECKING:

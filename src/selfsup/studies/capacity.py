@@ -17,6 +17,7 @@ from selfsup.errors import UserError, at_least
 from selfsup.studies.detection_figures import draw_capacity
 from selfsup.studies.report import Page
 from selfsup.studies.study_folder import open_folder
+from selfsup.training.lock import locked
 from selfsup.uses.detection.baselines import PrincipalComponents
 from selfsup.uses.detection.estimators import AutoEncoderTransformer
 from selfsup.uses.run_folder import write_json
@@ -45,29 +46,30 @@ def run(
         overwrite: whether an earlier study may go.
 
     Raises:
-        UserError: no labels, kinds that are not there, columns of words, or numbers below 1.
+        UserError: no labels, kinds that are not there, columns of words, numbers below 1, or a folder that
+            cannot be made.
     """
     for flag, value in (("--seeds", seeds), ("--steps", steps), ("--sizes", min(sizes))):
         at_least(1, value, flag)
-    rows, kinds = _read(data)
-    chosen = _chosen(kinds, seen)
-    out.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "data": data.model_dump(mode="json"),
-        "seen": chosen,
-        "sizes": list(sizes),
-        "seeds": seeds,
-        "steps": steps,
-    }
-    open_folder(out, settings, overwrite)
-    write_json(out / "study.json", settings)
-    cells = []
-    for seed in range(seeds):
-        random = np.random.default_rng(seed)
-        own = random.permutation(np.flatnonzero(np.isin(kinds, chosen)))
-        train, test = own[: len(own) // 2], own[len(own) // 2 :]
-        cells += _sizes(rows, train, test, np.isin(kinds, chosen), sizes, seed, steps, hidden)
-    return _conclude(out, cells, sizes, chosen)
+    with locked(out):
+        rows, kinds = _read(data)
+        chosen = _chosen(kinds, seen)
+        settings = {
+            "data": data.model_dump(mode="json"),
+            "seen": chosen,
+            "sizes": list(sizes),
+            "seeds": seeds,
+            "steps": steps,
+        }
+        open_folder(out, settings, overwrite)
+        write_json(out / "study.json", settings)
+        cells = []
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            own = random.permutation(np.flatnonzero(np.isin(kinds, chosen)))
+            train, test = own[: len(own) // 2], own[len(own) // 2 :]
+            cells += _sizes(rows, train, test, np.isin(kinds, chosen), sizes, seed, steps, hidden)
+        return _conclude(out, cells, sizes, chosen)
 
 
 def _chosen(kinds: NDArray[Any], seen: Sequence[str]) -> list[str]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.columns import as_texts, no_such_column
-from selfsup.data.files import check_output, whole_file
+from selfsup.data.files import whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
+from selfsup.data.outputs import check_output, check_place
 from selfsup.errors import UserError
 from selfsup.studies.detection_figures import draw_heat_maps, draw_scores
 from selfsup.studies.detection_notes import (
@@ -28,6 +29,7 @@ from selfsup.studies.detection_notes import (
     truth_of,
 )
 from selfsup.studies.report import Page
+from selfsup.training.lock import locked
 from selfsup.uses.detection.baselines import baseline_scores
 from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.estimators import AutoEncoderDetector
@@ -81,30 +83,31 @@ def fit(
     Raises:
         UserError: data or settings that cannot be used, or another thing in the folder.
     """
-    others = [p.name for p in out.iterdir()] if out.is_dir() else []
-    if others and not overwrite:
-        mend = "choose another --out, or --overwrite"
-        raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
-    observations = read_observations(data)
-    rows, spec = _rows(_chosen(observations, columns), None)
-    scaling = "columns" if spec is None else "pixels"
-    with _about(observations.where), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
-        detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
-    remarks = [*leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
-    remarks += on_labels(observations.labels)
-    spec_state = None if spec is None else spec.state()
-    color = data.color
-    if spec is not None and color == "auto":  # settled, whatever the pictures to score are
-        color = "grey" if spec.shape[0] == 1 else "rgb"
-    reading = {"key": data.key, "size": data.size, "color": color}
-    part = _compare(detector, rows, observations)
-    save_detector(out, detector, images=spec_state, reading=reading)
-    result = _report(out, detector, part, spec, f"A detector from {data.path}")
-    remarks += on_threshold(detector, result["threshold"])
-    result = {"detector": str(out), "warnings": remarks, **result}
-    write_json(out / "result.json", result)
-    return result
+    with locked(out):
+        others = [p.name for p in out.iterdir() if p.name != ".lock"]
+        if others and not overwrite:
+            mend = "choose another --out, or --overwrite"
+            raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
+        observations = read_observations(data)
+        rows, spec = _rows(_chosen(observations, columns), None)
+        scaling = "columns" if spec is None else "pixels"
+        with _about(observations.where), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
+            detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
+        remarks = [*leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
+        remarks += on_labels(observations.labels)
+        spec_state = None if spec is None else spec.state()
+        color = data.color
+        if spec is not None and color == "auto":  # settled, whatever the pictures to score are
+            color = "grey" if spec.shape[0] == 1 else "rgb"
+        reading = {"key": data.key, "size": data.size, "color": color}
+        part = _compare(detector, rows, observations)
+        save_detector(out, detector, images=spec_state, reading=reading)
+        result = _report(out, detector, part, spec, f"A detector from {data.path}")
+        remarks += on_threshold(detector, result["threshold"])
+        result = {"detector": str(out), "warnings": remarks, **result}
+        write_json(out / "result.json", result)
+        return result
 
 
 def score(
@@ -132,7 +135,9 @@ def score(
     """
     place = output.parent / f"{output.stem}-report"
     check_output(output, ".csv", overwrite, data)
-    check_output(place, place.suffix, overwrite)
+    if place.exists() and not overwrite:
+        raise UserError("exists already", where=str(place), mend="--overwrite replaces it")
+    check_place(place / "report.html")
     detector, kept = open_detector(folder)
     reading = dict(kept.get("reading") or {})
     learned: list[str] = [] if detector.table_ is None else list(detector.feature_names_in_)

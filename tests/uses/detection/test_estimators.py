@@ -511,6 +511,9 @@ def test_only_fitted_detectors_are_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not a AutoEncoderTransformer"):
         save_detector(tmp_path / "det", AutoEncoderTransformer(steps=2).fit(TRAIN))  # type: ignore[arg-type]
     assert not (tmp_path / "det").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        save_detector(tmp_path / "file" / "detector", AutoEncoderDetector(steps=5).fit(TRAIN))
 
 
 def flagged(detector: AutoEncoderDetector) -> float:

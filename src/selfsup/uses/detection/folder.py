@@ -37,6 +37,7 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         NotFittedError: the detector has learned nothing yet.
         TypeError: another estimator.
         BadInput: something else to keep that JSON does not know, or under a name that is taken.
+        UserError: the folder cannot be made or written to.
     """
     from safetensors.torch import save_file
 
@@ -79,7 +80,6 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
             json.dumps(value)
         except (TypeError, ValueError) as error:
             raise BadInput(f"cannot be kept as JSON ({error})", where=name) from None
-    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "model.safetensors") as beside:
         save_file(tensors, beside, metadata={"format": "pt"})
     write_json(folder / "detector.json", {**settings, **extra})
