@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.columns import LARGEST, as_columns, as_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import read_observations
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, counted
 from selfsup.studies.detection_figures import draw_capacity
 from selfsup.studies.report import Page
 from selfsup.studies.study_folder import open_folder
@@ -89,14 +89,7 @@ def _conclude(
     """Figure, page and result."""
     figure = draw_capacity(out, cells)
     middle = {s: _median(cells, s) for s in sizes}
-    best = max(middle, key=lambda s: middle[s]["auroc"])
-    last = max(sizes)
-    ratio = middle[last]["error_unseen"] / middle[best]["error_unseen"]
-    said = (
-        f"Kinds never seen are found best with {best} numbers in the code (AUROC "
-        f"{middle[best]['auroc']:.1f}; with {last}: {middle[last]['auroc']:.1f}). With {last} the error on "
-        f"kinds never seen is {ratio:.0%} of that with {best}."
-    )
+    said = finding(middle)
     page = Page("How able may a detector be?", said)
     page.image(figure, "Median and range over seeds.")
     page.table([{"code size": s, **v} for s, v in middle.items()])
@@ -108,6 +101,24 @@ def _conclude(
     }
     write_json(out / "result.json", result)
     return result
+
+
+def finding(middle: Mapping[int, Mapping[str, float]]) -> str:
+    """What the medians say, by the code's size; principal components beside them."""
+    best, last = max(middle, key=lambda size: middle[size]["auroc"]), max(middle)
+    auroc, floor = middle[best]["auroc"], middle[best]["floor"]
+    size = f"{counted(best, 'number')} in the code"
+    if best == last and len(middle) > 1:
+        size += ", the most that were tried"
+    said = f"Kinds never seen are found best with {size} (AUROC {auroc:.1f})."
+    if best != last:
+        ratio = middle[last]["error_unseen"] / max(middle[best]["error_unseen"], 1e-12)
+        said += (
+            f" With {last} the AUROC is {middle[last]['auroc']:.1f}, and the error on kinds never seen "
+            f"{ratio:.0%} of that with {best}."
+        )
+    rank = "better" if floor > auroc else "no better"
+    return f"{said} Principal components are {rank} (AUROC {floor:.1f})."
 
 
 def _read(data: ObservationConfig) -> tuple[NDArray[np.float64], NDArray[Any]]:
