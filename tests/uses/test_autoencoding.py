@@ -27,7 +27,7 @@ from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.objectives.corruption import corrupt
 from selfsup.training.metrics import read_metrics
 from selfsup.uses import codes
-from selfsup.uses.autoencoding import code_indices, make_loop, prepare, train_autoencoder
+from selfsup.uses.autoencoding import code_indices, code_use, make_loop, prepare, train_autoencoder
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,22 @@ def test_a_recipe_learns_saves_and_resumes_exactly(
     one, two = (load_autoencoder(tmp_path / name) for name in ("run", "fresh"))
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_use_of_codes_is_counted_over_the_whole_held_out_part(
+    digits: Path, tmp_path: Path
+) -> None:
+    config = tiny(digits, "fsq-autoencoder")
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"evaluate_rows": 2})}
+    )
+    result = train_autoencoder(config, tmp_path / "run", quiet=True)
+    prepared = prepare(config)
+    assert len(prepared.heldout) > 2
+    model = load_autoencoder(tmp_path / "run")
+    whole = code_use(model, code_indices(model, prepared.objective.read(prepared.heldout)))
+    assert {name: result["heldout"][name] for name in whole} == whole
+    assert result["untrained"]["usage"] < whole["usage"]  # two examples use fewer codes
 
 
 def test_training_changes_every_part_and_leaves_the_generator_alone(digits: Path) -> None:

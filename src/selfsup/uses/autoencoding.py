@@ -298,6 +298,16 @@ def _announce(prepared: Prepared, loop: Loop, quiet: bool) -> None:
     display.close()
 
 
+def _heldout(prepared: Prepared, scores: Mapping[str, float]) -> dict[str, float]:
+    """Held-out scores, with how the whole held-out part uses discrete codes, not `evaluate_rows` alone."""
+    model, rows = prepared.model, prepared.heldout
+    if not _has_books(model):
+        return dict(scores)
+    parts = np.split(rows, range(1024, len(rows), 1024))
+    found = [code_indices(model, prepared.objective.read(part)) for part in parts]
+    return {**scores, **code_use(model, np.concatenate(found))}
+
+
 def _result(prepared: Prepared, outcome: Outcome, folder: Path) -> dict[str, Any]:
     state, model = outcome.state, prepared.model
     error = state.heldout.get("squared_error", float("nan"))
@@ -312,7 +322,7 @@ def _result(prepared: Prepared, outcome: Outcome, folder: Path) -> dict[str, Any
         "epochs": round(state.tokens / len(prepared.train), 3),
         "minutes": round(state.seconds / 60, 3),
         "examples_per_second": round(outcome.tokens_per_second, 1),
-        "heldout": state.heldout,
+        "heldout": _heldout(prepared, state.heldout),
         "untrained": state.initial,
         "training_mean": {"squared_error": prepared.baseline},
         "beats_training_mean": bool(error < prepared.baseline),
