@@ -19,6 +19,8 @@ from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, CorruptionConfig, ObservationConfig
 from selfsup.cli.app import main
 from selfsup.data.arrays import read_array
+from selfsup.data.columns import as_columns
+from selfsup.data.images import channels_first
 from selfsup.data.keys import Key
 from selfsup.data.observations import read_observations
 from selfsup.data.sampler import Examples
@@ -431,8 +433,36 @@ def test_idx_files_are_read_and_broken_ones_refused(
     with pytest.raises(UserError, match="should hold 2 x 3 x 4 values"):
         read_array(path)
     np.save(tmp_path / "o.npy", np.array([{}], object))
-    with pytest.raises(UserError, match="Python objects"):
-        read_array(tmp_path / "o.npy")
+    np.savez(tmp_path / "o.npz", np.array([{}], object))
+    for name in ("o.npy", "o.npz"):
+        with pytest.raises(UserError, match="it holds Python objects"):
+            read_array(tmp_path / name)
+    for name in ("g.npy", "g.npz"):
+        (tmp_path / name).write_bytes(b"garbage")
+        with pytest.raises(UserError, match=f"not a whole .{name[2:]} file"):
+            read_array(tmp_path / name)
+
+
+def test_arrays_that_cannot_be_understood_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "two.npy", random.random((6, 28, 28, 2)))
+    np.save(tmp_path / "complex.npy", random.random((9, 3)) + 1j)
+    for name, said in (
+        ("two", "which of 28 x 28 x 2 are the channels cannot be told"),
+        ("complex", "the array holds complex numbers"),
+    ):
+        data = ["--data", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / "out")]
+        for verb in (["pretrain", "autoencoder"], ["detect", "fit"]):
+            assert main([*verb, *data]) == 2
+            message = capsys.readouterr().err
+            assert said in message
+            assert message.count("\n") == 1
+    for shape, channels in (((6, 2, 28, 28), 2), ((6, 28, 28, 4), 4), ((6, 4, 9, 2), 4)):
+        assert channels_first(np.zeros(shape)).shape[1] == channels
+    with pytest.raises(UserError, match="column 'a' holds complex numbers"):
+        as_columns({"a": np.array([1j])})
 
 
 @pytest.mark.parametrize(
@@ -489,6 +519,8 @@ def test_pictures_of_many_sizes_are_scaled_in_training_and_in_use(
     assert "tokens" not in said
     asked = [run, "--data", str(folder), "-o", str(tmp_path / "c.csv"), "--json"]
     assert main(["cluster", *asked, *scale, "--labels", "folder"]) == 0
+    numbers = [line.split(",")[0] for line in (tmp_path / "c.csv").read_text().splitlines()]
+    assert numbers == ["example", *map(str, range(1, 25))]
     assert json.loads(capsys.readouterr().out)["largest_class"] == 0.5
     assert main(["cluster", *asked, *scale]) == 2
     assert "exists already; --overwrite" in capsys.readouterr().err

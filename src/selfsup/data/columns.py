@@ -32,7 +32,7 @@ def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
     """A mapping, a data frame or a two-dimensional array as columns by name.
 
     Raises:
-        UserError: another shape, columns of unequal length, or no row.
+        UserError: another shape, columns of unequal length or of complex numbers, or no row.
     """
     if isinstance(table, Mapping):
         refuse_twins([str(name) for name in table], where)
@@ -45,12 +45,21 @@ def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
         if array.ndim != 2:
             raise UserError(f"a table has two dimensions, this has {array.ndim}", where=where)
         columns = {str(i): array[:, i] for i in range(array.shape[1])}
+    for name, values in columns.items():
+        refuse_complex(values, where, name)
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise UserError("the columns have unequal lengths", where=where)
     if not columns or lengths == {0}:
         raise UserError("the table has no rows", where=where)
     return columns
+
+
+def refuse_complex(values: NDArray[Any], where: str = "", name: str = "") -> None:
+    """Refuse complex numbers, which have no order."""
+    if values.dtype.kind == "c":
+        what = f"{f'column {name!r}' if name else 'the array'} holds complex numbers"
+        raise UserError(what, where=where, mend="give real and imaginary parts as columns")
 
 
 def refuse_twins(names: list[str], where: str = "") -> None:

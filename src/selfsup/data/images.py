@@ -138,8 +138,12 @@ def _size(shape: Sequence[int]) -> str:
 def channels_first(array: NDArray[Any], where: str = "") -> NDArray[Any]:
     """Images as (count, channels, height, width), whichever way they were given.
 
+    Without 1, 3 or 4 channels at either place the first one has them, which is refused where the last one is
+    the smallest.
+
     Raises:
-        UserError: neither three nor four dimensions, or values that are no numbers.
+        UserError: neither three nor four dimensions, channels that cannot be told, or values that are no
+            numbers.
     """
     if array.dtype.kind not in "uifb":
         raise UserError(f"images are numbers, these are {array.dtype}", where=where)
@@ -148,7 +152,12 @@ def channels_first(array: NDArray[Any], where: str = "") -> NDArray[Any]:
     if array.ndim != 4:
         what = f"images have three or four dimensions, these have {array.ndim}"
         raise UserError(what, where=where)
-    last = array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3)
+    _, first, middle, end = array.shape
+    last = end in (1, 3, 4) and first not in (1, 3)
+    if not last and first not in (1, 3, 4) and end < min(first, middle):
+        what = f"which of {first} x {middle} x {end} are the channels cannot be told"
+        mend = "give 1, 3 or 4 of them, or arrays of (count, channels, height, width)"
+        raise UserError(what, where=where, mend=mend)
     return array.transpose(0, 3, 1, 2) if last else array
 
 

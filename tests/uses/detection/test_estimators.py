@@ -537,6 +537,18 @@ def test_false_alarms_are_as_many_as_were_asked_for(how: str) -> None:
     )
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.07, 0.29, 0.57, 0.58])
+def test_predictions_are_the_p_values_at_the_rate(rate: float) -> None:
+    """Of 99 rows p-values are hundredths: 29 of them are at most 0.29, though 0.29 * 100 is below 29."""
+    detector = AutoEncoderDetector(steps=5, false_alarm_rate=rate).fit(TRAIN[:99])
+    detector.calibration_ = np.sort(-detector.score_samples(TRAIN[:99]))
+    detector.engine_.held_out = lambda: detector.calibration_
+    detector._calibrate(TRAIN[:99])
+    small = detector.p_values(TRAIN[:99]) <= rate
+    assert small.sum() == round(100 * rate) - 1  # a row scored again is one of the 99
+    np.testing.assert_array_equal(detector.predict(TRAIN[:99]) == -1, small)
+
+
 def test_too_few_rows_for_the_rate_flag_nothing() -> None:
     detector = AutoEncoderDetector(steps=20, false_alarm_rate=0.01).fit(TRAIN[:60])
     assert detector.p_values(STRANGE).min() == pytest.approx(1 / 61)
