@@ -225,6 +225,36 @@ def test_what_cannot_be_scored_is_said_with_its_file(
     assert main([*score, str(tmp_path / "more.csv")]) == 0
 
 
+def test_nothing_is_written_where_a_number_is_too_large(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a table with words, one of numbers, and an array."""
+    columns = {name: table(60, 0)[name] for name in ("size", "weight")}
+    for kind, more in (("words", {"kind": ["a", "b"] * 30}), ("numbers", {}), ("array", {})):
+        given = {name: list(column) for name, column in {**columns, **more}.items()}
+        train, bad = tmp_path / f"{kind}.csv", tmp_path / f"{kind}-bad.csv"
+        write(train, given)
+        given["weight"][4] = 1.797e308
+        write(bad, given)
+        if kind == "array":
+            train, bad = train.with_suffix(".npy"), bad.with_suffix(".npy")
+            np.save(train, np.column_stack(list(columns.values())))
+            np.save(bad, np.column_stack([given[name] for name in columns]))
+        det, out = tmp_path / f"{kind}-det", tmp_path / f"{kind}-scores.csv"
+        assert main(["detect", "fit", "-d", str(train), "-o", str(det)]) == 0
+        capsys.readouterr()
+        score = ["detect", "score", str(det), "-d", str(bad), "-o", str(out)]
+        other = tmp_path / f"{kind}-other"
+        for command in (score, ["detect", "fit", "-d", str(bad), "-o", str(other)]):
+            assert main(command) == 2
+            message = capsys.readouterr().err
+            assert message.count("\n") == 1
+            name = "1" if kind == "array" else "weight"
+            assert f"{bad}: column '{name}', row 5: 1.797e+308 is too large" in message
+        assert not list(tmp_path.glob(f"{kind}-scores*"))
+        assert not other.exists()
+
+
 def test_gaps_are_refused_or_imputed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     gappy = table(60, 0)
     gappy["size"] = [*map(str, gappy["size"][:59]), "NA"]
@@ -293,6 +323,74 @@ def test_decimal_commas_are_numbers(tmp_path: Path, capsys: pytest.CaptureFixtur
     score = ["detect", "score", det, "-d", data, "--label-column", "truth"]
     assert main([*score, "-o", str(tmp_path / "s.csv"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["table"][0]["auroc"] == 100
+
+
+@pytest.mark.parametrize("place", ["file.npy", "file.npy/deeper", "/proc/none"])
+def test_outputs_that_cannot_be_made_are_refused_before_the_work(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.data import observations
+    from selfsup.models import autoencoder_hub
+
+    def work(*_: object) -> None:
+        raise AssertionError("the work has begun")
+
+    monkeypatch.setattr(autoencoder_hub, "load_autoencoder", work)
+    for module in ("detection", "capacity", "autoencoder_cells"):
+        monkeypatch.setattr(f"selfsup.studies.{module}.read_observations", work)
+    monkeypatch.setattr(observations, "read_observations", work)
+    monkeypatch.setattr("selfsup.studies.detection.open_detector", work)
+    (tmp_path / "file.npy").write_text("")
+    data = write(tmp_path / "data.csv", table(60, 0))
+    out, read = str(tmp_path / place), ["--data", data]
+    picture = ["model", *read, "--output", f"{out}/x.png"]
+    for command in (
+        ["detect", "fit", *read, "--out", out, "--overwrite"],
+        ["detect", "score", "det", *read, "--output", f"{out}/x.csv"],
+        ["study", "dimensions", *read, "--out", out],
+        ["study", "capacity", *read, "--labels", "kind", "--out", out],
+        ["sample", "model", "--output", f"{out}/x.png"],
+        *([verb, *picture] for verb in ("reconstruct", "interpolate", "traverse")),
+        ["cluster", "model", *read, "--output", f"{out}/x.csv"],
+        ["encode", "model", *read, "--output", f"{out}/x.npy"],
+        ["tokenizer", "train", *read, "--out", out],
+    ):
+        assert main(command) == 2, command
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1
+        assert out in message
+        assert "no run folder can be made here" in message or "cannot be written" in message
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.csv", "file.npy"]
+
+
+def test_outputs_that_can_be_made_leave_nothing_when_they_are_not(tmp_path: Path) -> None:
+    (tmp_path / "folder.png").mkdir()
+    for place in ("a/b/x.png", "x.png", "folder.png"):
+        command = ["sample", str(tmp_path / "model"), "--output", str(tmp_path / place)]
+        assert main([*command, "--overwrite"]) == 2
+    fit = ["detect", "fit", "--data", str(tmp_path / "none.csv"), "--out", str(tmp_path / "c/d")]
+    assert main(fit) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+
+def test_truth_values_are_the_same_in_all_files(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = [{"size": float(x), "open": bool(x > 0)} for x in random.normal(size=80)]
+    size = [row["size"] for row in rows]
+    write(tmp_path / "title.csv", {"size": size, "open": [row["open"] for row in rows]})
+    lower = [str(row["open"]).lower() for row in rows]
+    write(tmp_path / "lower.csv", {"size": size, "open": lower})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [tmp_path / name for name in ("title.csv", "lower.csv", "rows.jsonl")]
+    found = set()
+    for i, train in enumerate(files):
+        det = tmp_path / f"det-{i}"
+        assert main(["detect", "fit", "-d", str(train), "-o", str(det)]) == 0
+        out = det / "scores.csv"
+        data = str(files[(i + 1) % 3])
+        assert main(["detect", "score", str(det), "-d", data, "-o", str(out)]) == 0
+        found.add(out.read_text())
+    assert len(found) == 1
 
 
 def test_an_id_is_copied_beside_each_score(

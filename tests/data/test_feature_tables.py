@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -86,6 +87,18 @@ def test_columns_without_a_value_are_left_out() -> None:
             "column 'size', row 200: the value is infinite",
         ),
         (
+            {**mixed(), "size": np.array(["1"] * 199 + ["1.797e308"], object)},
+            r"column 'size', row 200: 1.797e\+308 is too large \(float32\)",
+        ),
+        (
+            {**mixed(), "size": np.array([1] * 199 + [-(10**400)], object)},
+            "column 'size', row 200: the value is infinite",
+        ),
+        (
+            {**mixed(), "size": np.array(["1"] * 199 + ["1_3"], object)},
+            "column 'size', row 200: '1_3' is no number",
+        ),
+        (
             {**mixed(), "size": np.array(["1"] * 199 + ["x"], object)},
             "column 'size', row 200: 'x' is no number",
         ),
@@ -107,6 +120,66 @@ def test_gaps_can_be_refused_and_infinite_values_imputed() -> None:
         FeatureTable().fit({"a": np.array([np.nan])})
     table = FeatureTable(infinite="missing").fit({"a": np.array([1.0, 2.0, np.inf])})
     assert table.transform({"a": np.array([np.inf])}).tolist() == [[0, 1]]
+    assert table.transform({"a": np.array([1.797e308])}).tolist() == [[0, 1]]
+
+
+def test_numbers_that_float32_cannot_hold_are_infinite() -> None:
+    with pytest.raises(UserError, match=r"column 'a', row 2: 1e\+40 is too large"):
+        FeatureTable().fit({"a": np.array([1.0, 1e40])})
+    table = FeatureTable(scaling="standard", limit=0).fit({"a": np.array([0.0, 1e-100])})
+    with warnings.catch_warnings(action="error"):
+        far = table.transform({"a": np.array([1e38, -1e38])})
+    largest = float(np.finfo(np.float32).max)
+    assert far[:, 0].tolist() == [largest, -largest]
+
+
+TRUTHS = {
+    "lower": ["true", "false", "", "true"],
+    "title": ["True", "False", "", "True"],
+    "mixed": ["TRUE", " False", "NA", "true"],
+    "values": [True, False, None, True],
+    "numpy": [np.True_, np.False_, None, np.True_],
+}
+
+
+@pytest.mark.parametrize("given", TRUTHS.values(), ids=TRUTHS.keys())
+def test_true_and_false_are_the_same_in_all_files(given: list[object]) -> None:
+    table = FeatureTable().fit({"a": np.array(given, object)})
+    assert table.categories[0].categories == ("false", "true", None)
+    for other in TRUTHS.values():
+        matrix = table.transform({"a": np.array(other, object)})
+        assert matrix.argmax(1).tolist() == [2, 1, 3, 2]
+    other_words = {"a": np.array(["yes", True, "maybe", 0], object)}
+    assert table.transform(other_words).argmax(1).tolist() == [0, 2, 0, 0]
+
+
+def test_tables_that_learned_true_and_false_otherwise_read_all_files() -> None:
+    """Before, they were numbers from JSON and parquet, and words in the file's own case from CSV."""
+    new = FeatureTable().fit({"a": np.array(TRUTHS["lower"], object)}).state()
+    words = FeatureTable.from_state(
+        {**new, "categories": [{"name": "a", "categories": ["False", "True", None]}]}
+    )
+    number = {"name": "a", "center": 0.5, "scale": 0.5, "gaps": True, "constant": None}
+    numbers = FeatureTable.from_state({**new, "categories": [], "numbers": [number]})
+    for given in TRUTHS.values():
+        rows = {"a": np.array(given, object)}
+        assert words.transform(rows).argmax(1).tolist() == [2, 1, 3, 2]
+        assert numbers.transform(rows).tolist() == [[1, 0], [-1, 0], [0, 1], [1, 0]]
+    assert words.inverse(words.transform(rows))["a"].tolist() == ["True", "False", None, "True"]
+
+
+def test_other_words_keep_their_case() -> None:
+    given = {"a": np.array(["true", "True", "maybe"], object)}
+    assert FeatureTable().fit(given).categories[0].categories == ("True", "maybe", "true")
+    array = FeatureTable().fit(
+        {"a": np.array([True, False])}
+    )  # what NumPy has as numbers stays one
+    assert [n.name for n in array.numbers] == ["a"]
+
+
+def test_text_with_an_underscore_is_no_number() -> None:
+    assert as_numbers(np.array(["1_3", "4"], object)) is None
+    assert FeatureTable().fit({"a": np.array(["1_3", "2_4"], object)}).numbers == ()
 
 
 def test_a_table_comes_back_in_the_order_of_training() -> None:

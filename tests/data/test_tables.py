@@ -60,6 +60,13 @@ def test_numbers_for_columns(tmp_path: Path) -> None:
     )
 
 
+def test_two_columns_of_one_name_are_refused_where_all_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(UserError, match="column 'a' occurs 2 times; give each column a name"):
+        read_table(file)
+
+
 def test_quotes_in_tsv(tmp_path: Path) -> None:
     file = tmp_path / "a.tsv"
 

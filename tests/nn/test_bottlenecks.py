@@ -84,6 +84,33 @@ def test_the_divergence_is_the_integral() -> None:
     assert float(found) == pytest.approx(integral, abs=1e-8)
 
 
+@pytest.mark.parametrize(
+    "config", [BinaryConfig(size=5, sample=True), OneHotConfig(groups=2, classes=3, gumbel=True)]
+)
+def test_discrete_codes_are_exact_and_their_divergence_is_the_sum(
+    config: BinaryConfig | OneHotConfig,
+) -> None:
+    torch.manual_seed(0)
+    bottleneck = build_bottleneck(config)
+    h, noise = torch.randn(9, bottleneck.width_in), torch.rand(9, bottleneck.noise_size)
+    drawn, likeliest = bottleneck.train()(h, noise), bottleneck.eval()(h, noise)
+    for code in (drawn, likeliest):
+        assert set(code.z.unique().tolist()) == {0.0, 1.0}
+    p = drawn.stats["probabilities"]
+    p = p if isinstance(config, OneHotConfig) else torch.stack([p, 1 - p], -1)
+    by_hand = (p * (p * p.shape[-1]).log()).sum((-2, -1))  # sum of q log(q / prior)
+    torch.testing.assert_close(drawn.stats["kl"], by_hand)
+    certain = torch.full((9,), p.shape[-2] * math.log(p.shape[-1]))
+    torch.testing.assert_close(likeliest.stats["kl"], certain)
+
+
+def test_a_class_and_its_style_both_count_in_the_divergence() -> None:
+    torch.manual_seed(0)
+    bottleneck = build_bottleneck(OneHotConfig(classes=4, style=2, beta=0.5)).eval()
+    code = bottleneck(torch.randn(3, bottleneck.width_in))
+    torch.testing.assert_close(code.stats["kl"], math.log(4) + 2 * code.losses["kl"])
+
+
 def test_information_is_best_when_sure_and_balanced() -> None:
     sure = torch.eye(4).unsqueeze(1)
     assert float(information_loss(sure)) == pytest.approx(-math.log(4), abs=1e-4)

@@ -11,6 +11,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from selfsup.cli.app import main
+from selfsup.studies import capacity
+from selfsup.studies.autoencoder_figures import draw_denoising
 from selfsup.studies.denoising import gain, probe
 from selfsup.studies.dimensions import _finding, principal_error
 
@@ -148,3 +150,26 @@ def test_a_table_with_words_is_refused(tmp_path: Path, capsys: Any) -> None:
     assert "words or gaps" in capsys.readouterr().err
     given = [*given, "--ignore", "b", "--out", str(tmp_path / "n"), "--json"]
     assert main(given) == 0
+
+
+def test_the_finding_of_capacity_says_what_the_numbers_say() -> None:
+    rows = {
+        size: {"auroc": auroc, "floor": 81.0, "error_seen": 0.1, "error_unseen": 4.0 / size}
+        for size, auroc in ((1, 70.0), (4, 80.0), (16, 75.0))
+    }
+    said = capacity.finding(rows)
+    assert "best with 4 numbers in the code (AUROC 80.0). With 16 the AUROC is 75.0" in said
+    assert "25% of that with 4. Principal components are better (AUROC 81.0)." in said
+    del rows[16]
+    said = capacity.finding(rows)
+    assert "best with 4 numbers in the code, the most that were tried (AUROC 80.0)." in said
+    assert "of that with" not in said
+    said = capacity.finding({1: {**rows[1], "floor": 60.0}})
+    assert "best with 1 number in the code (AUROC 70.0). Principal components are no better" in said
+
+
+def test_the_figure_of_denoising_has_no_empty_half(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    rows = [{"noise": noise, "seed": 0, "gain": 10 * noise} for noise in (0.2, 0.4)]
+    wide = image.open(draw_denoising(tmp_path / "a", [{**row, "probe": 0.5} for row in rows]))
+    assert image.open(draw_denoising(tmp_path / "b", rows)).width < 0.6 * wide.width

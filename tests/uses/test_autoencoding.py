@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import struct
@@ -18,6 +19,8 @@ from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, CorruptionConfig, ObservationConfig
 from selfsup.cli.app import main
 from selfsup.data.arrays import read_array
+from selfsup.data.columns import as_columns
+from selfsup.data.images import channels_first
 from selfsup.data.keys import Key
 from selfsup.data.observations import read_observations
 from selfsup.data.sampler import Examples
@@ -26,7 +29,7 @@ from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.objectives.corruption import corrupt
 from selfsup.training.metrics import read_metrics
 from selfsup.uses import codes
-from selfsup.uses.autoencoding import code_indices, make_loop, prepare, train_autoencoder
+from selfsup.uses.autoencoding import code_indices, code_use, make_loop, prepare, train_autoencoder
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +79,22 @@ def test_a_recipe_learns_saves_and_resumes_exactly(
         assert torch.equal(a, b)
 
 
+def test_the_use_of_codes_is_counted_over_the_whole_held_out_part(
+    digits: Path, tmp_path: Path
+) -> None:
+    config = tiny(digits, "fsq-autoencoder")
+    config = config.model_copy(
+        update={"train": config.train.model_copy(update={"evaluate_rows": 2})}
+    )
+    result = train_autoencoder(config, tmp_path / "run", quiet=True)
+    prepared = prepare(config)
+    assert len(prepared.heldout) > 2
+    model = load_autoencoder(tmp_path / "run")
+    whole = code_use(model, code_indices(model, prepared.objective.read(prepared.heldout)))
+    assert {name: result["heldout"][name] for name in whole} == whole
+    assert result["untrained"]["usage"] < whole["usage"]  # two examples use fewer codes
+
+
 def test_training_changes_every_part_and_leaves_the_generator_alone(digits: Path) -> None:
     state = torch.random.get_rng_state()
     prepared = prepare(tiny(digits, "vae"))
@@ -102,6 +121,55 @@ def test_the_loss_is_the_bound_for_each_value(digits: Path) -> None:
         float((nats + kl).detach()), rel=1e-4
     )
     assert math.isclose(float(score.count), 5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "bottleneck"),
+    [
+        ("one-hot-autoencoder", {"groups": 2, "classes": 3, "style": 0}),
+        ("binary-autoencoder", {"size": 4}),
+    ],
+)
+def test_the_bound_of_a_discrete_code_is_above_the_sum_over_all_codes(
+    recipe: str, bottleneck: dict[str, Any], tmp_path: Path
+) -> None:
+    black_and_white = (load_digits().images[:60] > 7).astype(np.uint8) * 255
+    np.save(tmp_path / "x.npy", black_and_white)
+    changes = {"bottleneck": bottleneck, "objective": {"likelihood": "bernoulli"}}
+    prepared = prepare(tiny(tmp_path / "x.npy", recipe, **changes))
+    model, objective = prepared.model.eval(), prepared.objective
+    kinds = itertools.product(*map(range, model.bottleneck.sizes))
+    z = model.lookup(torch.tensor(list(kinds)))
+    with torch.no_grad():
+        shown = model.decoder(z)
+        for row in range(20):
+            batch = objective.batch(Examples(np.array([row]), np.array([0])), Key(3))
+            nats = model.likelihood(shown, batch.clean.expand(len(z), *batch.clean.shape[1:]))
+            exact = math.log(len(z)) - float(torch.logsumexp(-nats.double(), 0))
+            metrics = objective.loss(model, batch).metrics
+            assert float(metrics["negative_bound"].total) >= exact
+            assert float(metrics["kl"].total) == pytest.approx(math.log(len(z)), rel=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["fsq-autoencoder", "vq-autoencoder", "autoencoder"])
+def test_codes_without_a_prior_have_no_bound(recipe: str, digits: Path) -> None:
+    prepared = prepare(tiny(digits, recipe, objective={"likelihood": "bernoulli"}))
+    batch = prepared.objective.batch(Examples(np.arange(5), np.zeros(5, np.int64)), Key(3))
+    metrics = prepared.objective.loss(prepared.model.eval(), batch).metrics
+    assert not {"kl", "negative_bound"} & set(metrics)
+
+
+def test_numbers_that_float32_cannot_hold_are_refused_in_training(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    rows[4, 1] = 1e40
+    np.save(tmp_path / "rows.npy", rows)
+    with pytest.raises(UserError, match=r"column '1', row 5: 1e\+40 is too large"):
+        prepare(tiny(tmp_path / "rows.npy"))
+    images = np.random.default_rng(0).random((20, 8, 8))
+    images[6, 1, 2] = 1e40
+    np.save(tmp_path / "images.npy", images)
+    with pytest.raises(UserError, match="image 7 holds values that are no finite numbers"):
+        prepare(tiny(tmp_path / "images.npy"))
 
 
 @pytest.mark.parametrize(
@@ -365,8 +433,36 @@ def test_idx_files_are_read_and_broken_ones_refused(
     with pytest.raises(UserError, match="should hold 2 x 3 x 4 values"):
         read_array(path)
     np.save(tmp_path / "o.npy", np.array([{}], object))
-    with pytest.raises(UserError, match="Python objects"):
-        read_array(tmp_path / "o.npy")
+    np.savez(tmp_path / "o.npz", np.array([{}], object))
+    for name in ("o.npy", "o.npz"):
+        with pytest.raises(UserError, match="it holds Python objects"):
+            read_array(tmp_path / name)
+    for name in ("g.npy", "g.npz"):
+        (tmp_path / name).write_bytes(b"garbage")
+        with pytest.raises(UserError, match=f"not a whole .{name[2:]} file"):
+            read_array(tmp_path / name)
+
+
+def test_arrays_that_cannot_be_understood_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "two.npy", random.random((6, 28, 28, 2)))
+    np.save(tmp_path / "complex.npy", random.random((9, 3)) + 1j)
+    for name, said in (
+        ("two", "which of 28 x 28 x 2 are the channels cannot be told"),
+        ("complex", "the array holds complex numbers"),
+    ):
+        data = ["--data", str(tmp_path / f"{name}.npy"), "--out", str(tmp_path / "out")]
+        for verb in (["pretrain", "autoencoder"], ["detect", "fit"]):
+            assert main([*verb, *data]) == 2
+            message = capsys.readouterr().err
+            assert said in message
+            assert message.count("\n") == 1
+    for shape, channels in (((6, 2, 28, 28), 2), ((6, 28, 28, 4), 4), ((6, 4, 9, 2), 4)):
+        assert channels_first(np.zeros(shape)).shape[1] == channels
+    with pytest.raises(UserError, match="column 'a' holds complex numbers"):
+        as_columns({"a": np.array([1j])})
 
 
 @pytest.mark.parametrize(
@@ -423,6 +519,8 @@ def test_pictures_of_many_sizes_are_scaled_in_training_and_in_use(
     assert "tokens" not in said
     asked = [run, "--data", str(folder), "-o", str(tmp_path / "c.csv"), "--json"]
     assert main(["cluster", *asked, *scale, "--labels", "folder"]) == 0
+    numbers = [line.split(",")[0] for line in (tmp_path / "c.csv").read_text().splitlines()]
+    assert numbers == ["example", *map(str, range(1, 25))]
     assert json.loads(capsys.readouterr().out)["largest_class"] == 0.5
     assert main(["cluster", *asked, *scale]) == 2
     assert "exists already; --overwrite" in capsys.readouterr().err

@@ -133,7 +133,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_OF_THE_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+)  # fmt: skip
+"""Also what a place says that was looked at before and has changed since; a file that is not there is a
+defect of ours."""
 
 
 def _defect() -> int:

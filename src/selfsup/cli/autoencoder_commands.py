@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.flags import Device, Json, Model, Overwrite, words
-from selfsup.data.files import check_output
+from selfsup.data.outputs import check_output
 from selfsup.errors import UserError, at_least, check_seed
 
 if TYPE_CHECKING:
@@ -322,7 +322,10 @@ def cluster(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Give each example its class, a .csv file; a picture of the classes beside it."""
+    """Give each example its class, a .csv file; a picture of the classes beside it.
+
+    Examples count from 1, as rows do in `detect score`.
+    """
     check_output(output, ".csv", overwrite, data)
     picture = output.with_suffix(".png")
     check_output(picture, ".png", overwrite)
@@ -336,10 +339,10 @@ def cluster(
     x = codes.inputs(opened, observations)
     found = codes.classes(opened, x)
     if observations.files:
-        lines: Any = zip(range(len(found)), found.tolist(), observations.files, strict=True)
+        lines: Any = zip(range(1, len(found) + 1), found.tolist(), observations.files, strict=True)
         _write_csv(output, ["example", "class", "file"], lines)
     else:
-        _write_csv(output, ["example", "class"], enumerate(found.tolist()))
+        _write_csv(output, ["example", "class"], enumerate(found.tolist(), start=1))
     result: dict[str, Any] = {"output": output, "classes_used": len(np.unique(found))}
     if x.ndim == 4:
         rows = np.zeros((len(np.unique(found)), 10, *x.shape[1:]), np.float32)

@@ -26,7 +26,7 @@ from selfsup.cli.flags import (
     Verbose,
     resolve,
 )
-from selfsup.data.files import check_output
+from selfsup.data.outputs import check_output
 from selfsup.errors import UserError, at_least
 
 if TYPE_CHECKING:

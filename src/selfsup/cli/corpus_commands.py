@@ -17,6 +17,7 @@ from selfsup.cli.flags import (
     Unit,
     source_configs,
 )
+from selfsup.data.outputs import check_place
 from selfsup.errors import UserError
 
 
@@ -68,6 +69,7 @@ def train_tokenizer(
     sources = source_configs(corpus or CorpusFlags())
     if (out / "tokenizer.json").exists() and not overwrite:
         raise UserError("holds a tokenizer already", where=str(out), mend="--overwrite replaces it")
+    check_place(out / "tokenizer.json")
     from selfsup.data import tokenizers
     from selfsup.data.corpus import training_sample
 

@@ -14,7 +14,7 @@ from cyclopts import Group, Parameter
 from selfsup.cli import render
 from selfsup.cli.commands import Input, TextColumn, _texts
 from selfsup.cli.flags import Json, Model, Overwrite, unescaped
-from selfsup.data.files import check_output
+from selfsup.data.outputs import check_output
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:

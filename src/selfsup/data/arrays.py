@@ -54,10 +54,13 @@ def read_array(path: Path, key: str = "") -> NDArray[Any]:
             names = list(file.files)
             return np.asarray(file[_chosen(names, key, path)])
     except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        if "allow_pickle" in str(error) or "pickled" in str(error):
+        said = str(error)
+        if said.startswith("Object arrays") or "Python objects" in said:
             what = "it holds Python objects, which can run code when they are read"
             raise UserError(what, where=str(path), mend="save numbers alone") from None
-        what = f"not a whole {path.suffix} file ({error})"
+        if "pickle" in said:  # so NumPy calls whatever it does not know
+            said = "its first bytes are others"
+        what = f"not a whole {path.suffix} file ({said})"
         raise UserError(what, where=str(path), mend="fetch or write it again") from None
 
 

@@ -17,6 +17,9 @@ from selfsup.errors import UserError, nearest
 Columns = Mapping[str, NDArray[Any]]
 """A table: each column's values by its name."""
 
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that models compute with; what is larger is as good as infinite."""
+
 _NO_VALUE = ("NAType", "NaTType")
 """The types of what pandas has for a gap."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -29,7 +32,7 @@ def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
     """A mapping, a data frame or a two-dimensional array as columns by name.
 
     Raises:
-        UserError: another shape, columns of unequal length, or no row.
+        UserError: another shape, columns of unequal length or of complex numbers, or no row.
     """
     if isinstance(table, Mapping):
         refuse_twins([str(name) for name in table], where)
@@ -42,12 +45,21 @@ def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
         if array.ndim != 2:
             raise UserError(f"a table has two dimensions, this has {array.ndim}", where=where)
         columns = {str(i): array[:, i] for i in range(array.shape[1])}
+    for name, values in columns.items():
+        refuse_complex(values, where, name)
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise UserError("the columns have unequal lengths", where=where)
     if not columns or lengths == {0}:
         raise UserError("the table has no rows", where=where)
     return columns
+
+
+def refuse_complex(values: NDArray[Any], where: str = "", name: str = "") -> None:
+    """Refuse complex numbers, which have no order."""
+    if values.dtype.kind == "c":
+        what = f"{f'column {name!r}' if name else 'the array'} holds complex numbers"
+        raise UserError(what, where=where, mend="give real and imaginary parts as columns")
 
 
 def refuse_twins(names: list[str], where: str = "") -> None:
@@ -76,11 +88,45 @@ def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
             continue
         if isinstance(value, (np.datetime64, complex, np.complexfloating)):
             return None
-        try:
-            values[i] = float(value)
-        except (TypeError, ValueError):
+        number = _float(value)
+        if number is None:
             return _with_commas(raw)
+        values[i] = number
     return values
+
+
+def _float(value: Any) -> float | None:
+    """A number of a cell, also an infinite one; None when it is none."""
+    if isinstance(value, str) and "_" in value:
+        return None  # float() takes 1_000
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        return None
+
+
+def too_large(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where numbers are infinite, or larger than `LARGEST`; NaN is not."""
+    large: NDArray[np.bool_] = np.abs(values) > LARGEST
+    return large
+
+
+def refuse_large(values: NDArray[np.float64], name: str, where: str = "") -> None:
+    """Refuse a column with a number that is `too_large`, by its first row."""
+    for row in np.flatnonzero(too_large(values))[:1]:
+        value = values[row]
+        what = "the value is infinite" if np.isinf(value) else f"{value:g} is too large (float32)"
+        mend = "mend it, or take infinite values as gaps"
+        raise UserError(f"column '{name}', row {row + 1}: {what}", where=where, mend=mend)
+
+
+def refuse_gaps(gaps: NDArray[np.bool_], name: str, where: str = "") -> None:
+    """Refuse a column with a gap, by its first row."""
+    for row in np.flatnonzero(gaps)[:1]:
+        what = f"column '{name}', row {row + 1}: the value is missing (NaN or empty)"
+        raise UserError(what, where=where, mend="fill it in, or let gaps be imputed")
 
 
 def _with_commas(raw: NDArray[Any]) -> NDArray[np.float64] | None:
@@ -106,15 +152,12 @@ def number_of(value: Any, *, comma: bool = False) -> float | None:
         value: of a cell.
         comma: whether decimals may stand behind a comma.
     """
-    if isinstance(value, bool) or (isinstance(value, str) and "_" in value):
-        return None  # float() takes 1_000
+    if isinstance(value, bool):
+        return None
     if comma and has_comma(value):
         value = value.replace(",", ".")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
+    number = _float(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def decimal_comma(values: Sequence[Any]) -> str:
@@ -132,9 +175,38 @@ def decimal_comma(values: Sequence[Any]) -> str:
     return "" if points else commas[0]
 
 
-def as_texts(raw: NDArray[Any]) -> list[str | None]:
-    """A column as words, gaps as None."""
-    return [None if is_missing(value) else _word(value) for value in raw]
+def as_texts(raw: Sequence[Any] | NDArray[Any], *, truths: bool = False) -> list[str | None]:
+    """A column as words, gaps as None.
+
+    Args:
+        raw: its values.
+        truths: whether they are those of `are_truths`: then `true` and `false` have one spelling.
+    """
+    texts = [None if is_missing(value) else _word(value) for value in raw]
+    if not truths:
+        return texts
+    return [text.lower() if text is not None and _is_truth(text) else text for text in texts]
+
+
+def are_truths(values: Sequence[Any] | NDArray[Any]) -> bool:
+    """Whether a column says true or false and nothing else, in any case: JSON and parquet give truth
+    values, CSV files words.
+    """
+    present = (value for value in values if not is_missing(value))
+    first = next(present, None)
+    return first is not None and _is_truth(first) and all(map(_is_truth, present))
+
+
+def _is_truth(value: Any) -> bool:
+    return str(value).strip().lower() in ("true", "false")
+
+
+def truths_as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
+    """A column of `are_truths` as 1 and 0, gaps as NaN; None when it is another."""
+    if not are_truths(raw):
+        return None
+    numbers = {None: math.nan, "true": 1.0, "false": 0.0}
+    return np.array([numbers[text] for text in as_texts(raw, truths=True)])
 
 
 def _word(value: Any) -> str:
@@ -180,11 +252,8 @@ def no_such_column(name: str, known: list[str], where: str) -> UserError:
 def no_number(raw: NDArray[Any], name: str, where: str) -> UserError:
     """The error for a column of numbers that holds something else, with its first row."""
     for row, value in enumerate(raw, start=1):
-        if not is_missing(value):
-            try:
-                float(value)
-            except (TypeError, ValueError):
-                what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
-                mend = "give a number, or leave it empty for a gap"
-                return UserError(what, where=where, mend=mend)
+        if not is_missing(value) and _float(value) is None:
+            what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
+            mend = "give a number, or leave it empty for a gap"
+            return UserError(what, where=where, mend=mend)
     return UserError(f"column '{name}' holds no numbers", where=where)

@@ -14,11 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.columns import (
+    LARGEST,
+    are_truths,
     as_columns,
     as_numbers,
     as_texts,
     no_number,
     no_such_column,
+    refuse_gaps,
+    refuse_large,
+    too_large,
+    truths_as_numbers,
 )
 from selfsup.errors import UserError
 
@@ -78,13 +84,15 @@ class FeatureTable:
     scale; beyond `limit` it grows as a logarithm, which keeps the order and can be undone.  A column
     whose quartiles coincide is scaled by its standard deviation, a constant one by 1.  A gap becomes
     the median (0), and a column that had gaps in training gets a place that marks them.  A word
-    becomes a one-hot block whose first place stands for words never seen in training.
+    becomes a one-hot block whose first place stands for words never seen in training; `true` and `false`
+    are words, in whatever case or format a column of them is given.
 
     Args:
         scaling: `robust` as above, `standard` (mean and standard deviation), or `none`.
         limit: where numbers begin to grow as a logarithm, in scales; 0: nowhere.
         missing: `impute` as above, or `refuse` gaps by row and column.
-        infinite: `refuse` infinite numbers by row and column, or take them as `missing`.
+        infinite: `refuse` infinite numbers by row and column, and those that float32 cannot hold, or take
+            them as `missing`.
         categorical: columns of numbers that are codes of categories.
     """
 
@@ -128,9 +136,10 @@ class FeatureTable:
             raise no_such_column(unknown[0], list(columns), where)
         numbers, categories, dropped = [], [], []
         for name, raw in columns.items():
-            values = as_numbers(raw) if name not in self.categorical else None
+            truths = raw.dtype.kind != "b" and are_truths(raw)
+            values = as_numbers(raw) if name not in self.categorical and not truths else None
             if values is None:
-                texts = as_texts(raw)
+                texts = as_texts(raw, truths=truths)
                 if all(text is None for text in texts):
                     dropped.append(name)
                 else:
@@ -231,6 +240,8 @@ class FeatureTable:
                 self._write_category(matrix[:, block.start : block.stop], raw, block.name, where)
                 continue
             values = as_numbers(raw)
+            if values is None:  # where truth values were numbers in training
+                values = truths_as_numbers(raw)
             if values is None:
                 raise no_number(raw, block.name, where)
             values = self._finite(values, block.name, where)
@@ -239,8 +250,9 @@ class FeatureTable:
                 matrix[:, block.start] = gaps
             else:
                 number = self.numbers[block.start]
-                scaled = (np.where(gaps, number.center, values) - number.center) / number.scale
-                matrix[:, block.start] = self._squash(scaled)
+                with np.errstate(over="ignore"):
+                    scaled = (np.where(gaps, number.center, values) - number.center) / number.scale
+                matrix[:, block.start] = np.clip(self._squash(scaled), -LARGEST, LARGEST)
         return matrix
 
     def inverse(self, matrix: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -294,8 +306,9 @@ class FeatureTable:
         self, out: NDArray[np.float32], raw: NDArray[Any], name: str, where: str
     ) -> None:
         known = next(c.categories for c in self.categories if c.name == name)
-        place = {word: i + 1 for i, word in enumerate(known)}
-        texts = as_texts(raw)
+        truths = are_truths(known)
+        place = {word: i for i, word in enumerate(as_texts(known, truths=truths), start=1)}
+        texts = as_texts(raw, truths=truths)
         self._check_gaps(np.array([t is None for t in texts], bool), name, where)
         out[np.arange(len(texts)), [place.get(text, 0) for text in texts]] = 1
 
@@ -317,21 +330,15 @@ class FeatureTable:
         return {name: columns[name] for name in self.names}
 
     def _finite(self, values: NDArray[np.float64], name: str, where: str) -> NDArray[np.float64]:
-        infinite = np.isinf(values)
-        if infinite.any():
-            if self.infinite == "refuse":
-                row = int(np.flatnonzero(infinite)[0])
-                what = f"column '{name}', row {row + 1}: the value is infinite"
-                raise UserError(what, where=where, mend="mend it, or take infinite values as gaps")
-            values = np.where(infinite, np.nan, values)
+        if self.infinite == "refuse":
+            refuse_large(values, name, where)
+        values = np.where(too_large(values), np.nan, values)
         self._check_gaps(np.isnan(values), name, where)
         return values
 
     def _check_gaps(self, gaps: NDArray[np.bool_], name: str, where: str) -> None:
-        if self.missing == "refuse" and gaps.any():
-            row = int(np.flatnonzero(gaps)[0])
-            what = f"column '{name}', row {row + 1}: the value is missing"
-            raise UserError(what, where=where, mend="fill it in, or let gaps be imputed")
+        if self.missing == "refuse":
+            refuse_gaps(gaps, name, where)
 
     # ---- state ---------------------------------------------------------------------------------
 

@@ -359,27 +359,3 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-
-
-def check_output(
-    output: Path | None,
-    suffix: str | tuple[str, ...],
-    overwrite: bool,
-    source: str | Path | None = None,
-) -> None:
-    """Refuse an output file of another kind, one that is there, or the file that is read.
-
-    Raises:
-        UserError: it is.
-    """
-    if output is None:
-        return
-    read = Path(source or "").expanduser()
-    if source and read.exists() and output.exists() and output.samefile(read):
-        what = "is the file that is read"
-        raise UserError(what, where=f"--output {output}", mend="name another file to write")
-    suffixes = (suffix,) if isinstance(suffix, str) else suffix
-    if output.suffix not in suffixes:
-        raise UserError(f"must end in {' or '.join(suffixes)}", where=f"--output {output}")
-    if output.exists() and not overwrite:
-        raise UserError("exists already", where=str(output), mend="--overwrite replaces it")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.columns import LARGEST
 from selfsup.data.files import import_extra, listed
 from selfsup.errors import UserError
 
@@ -34,8 +35,12 @@ class ImageSpec:
         return self.channels, self.height, self.width
 
     @classmethod
-    def fit(cls, images: NDArray[Any]) -> ImageSpec:
+    def fit(cls, images: NDArray[Any], where: str = "") -> ImageSpec:
         """The contract of images (count, channels, height, width); bytes span 0 to 255.
+
+        Args:
+            images: of training.
+            where: what they are called in messages.
 
         Raises:
             UserError: values that are no numbers.
@@ -44,8 +49,11 @@ class ImageSpec:
             low, high = 0.0, 255.0
         else:
             low, high = float(images.min()), float(images.max())
-            if not np.isfinite([low, high]).all():
-                raise UserError("the images hold values that are no finite numbers")
+            if not np.max(np.abs([low, high, high - low])) <= LARGEST:  # nor is NaN
+                fine = (np.abs(images) <= LARGEST).reshape(len(images), -1).all(axis=1)
+                which = f"image {fine.argmin() + 1} holds" if not fine.all() else "the images hold"
+                what = f"{which} values that are no finite numbers (of float32)"
+                raise UserError(what, where=where, mend="mend them, or leave such images out")
             if low >= 0 and 0.5 < high <= 1:
                 low, high = 0.0, 1.0
             if high <= low:
@@ -74,9 +82,9 @@ class ImageSpec:
                 where=where,
                 mend="scale or convert them first",
             )
-        scaled = (array.astype(np.float32) - self.low) / (self.high - self.low)
-        if len(scaled):
-            least, most = float(scaled.min()), float(scaled.max())
+        if len(array):
+            ends = (float(array.min()), float(array.max()))
+            least, most = ((end - self.low) / (self.high - self.low) for end in ends)
             if not (least >= 1 - _OVERRUN and most <= _OVERRUN):
                 raise UserError(
                     f"values from {array.min():g} to {array.max():g}, "
@@ -84,6 +92,7 @@ class ImageSpec:
                     where=where,
                     mend="bring them to that range",
                 )
+        scaled = (array.astype(np.float32) - self.low) / (self.high - self.low)
         return scaled.astype(np.float32, copy=False)
 
     def check_range(self, images: NDArray[Any], where: str = "") -> None:
@@ -129,8 +138,12 @@ def _size(shape: Sequence[int]) -> str:
 def channels_first(array: NDArray[Any], where: str = "") -> NDArray[Any]:
     """Images as (count, channels, height, width), whichever way they were given.
 
+    Without 1, 3 or 4 channels at either place the first one has them, which is refused where the last one is
+    the smallest.
+
     Raises:
-        UserError: neither three nor four dimensions, or values that are no numbers.
+        UserError: neither three nor four dimensions, channels that cannot be told, or values that are no
+            numbers.
     """
     if array.dtype.kind not in "uifb":
         raise UserError(f"images are numbers, these are {array.dtype}", where=where)
@@ -139,7 +152,12 @@ def channels_first(array: NDArray[Any], where: str = "") -> NDArray[Any]:
     if array.ndim != 4:
         what = f"images have three or four dimensions, these have {array.ndim}"
         raise UserError(what, where=where)
-    last = array.shape[3] in (1, 3, 4) and array.shape[1] not in (1, 3)
+    _, first, middle, end = array.shape
+    last = end in (1, 3, 4) and first not in (1, 3)
+    if not last and first not in (1, 3, 4) and end < min(first, middle):
+        what = f"which of {first} x {middle} x {end} are the channels cannot be told"
+        mend = "give 1, 3 or 4 of them, or arrays of (count, channels, height, width)"
+        raise UserError(what, where=where, mend=mend)
     return array.transpose(0, 3, 1, 2) if last else array
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.arrays import array_names, is_array_file, read_array
-from selfsup.data.columns import as_columns, as_texts, no_such_column
+from selfsup.data.columns import as_columns, as_texts, no_such_column, refuse_complex
 from selfsup.data.feature_tables import LIMIT, FeatureTable
 from selfsup.data.images import ImageSpec, channels_first, find_pictures, read_pictures
 from selfsup.data.keys import uniform
@@ -142,6 +142,7 @@ def _from_array(path: Path, config: ObservationConfig) -> Observations:
         others = [name for name in names if name != config.labels]
         key = key or (others[0] if len(others) == 1 else "")
     array = read_array(path, key)
+    refuse_complex(array, config.path)
     labels = None
     if config.labels:
         found = read_array(path, config.labels) if config.labels in names else None
@@ -179,7 +180,7 @@ def _from_table(path: Path, config: ObservationConfig) -> Observations:
 def fit_spec(observations: Observations, config: ObservationConfig) -> Spec:
     """What these examples are: learnt from them alone."""
     if observations.images:
-        return ImageSpec.fit(observations.values)
+        return ImageSpec.fit(observations.values, observations.where)
     table = FeatureTable(
         scaling=config.scaling,
         limit=0.0 if config.scaling == "none" else LIMIT,

@@ -223,7 +223,10 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
     """
     import numpy as np
 
+    from selfsup.data.columns import refuse_twins
+
     names = _header(path)
+    refuse_twins(names, str(path))
     columns: list[list[Any]] = [[] for _ in names]
     for row in read_rows(path, names, report=ReadReport(may_skip=False)):
         for column, value in zip(columns, row.values, strict=True):

@@ -14,7 +14,7 @@ from selfsup.data.observations import spec_from_state, spec_state
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build
 from selfsup.models.model_folder import find_model_folder, read_json
-from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
 
 MODEL_TYPE = "selfsup-autoencoder"
@@ -31,8 +31,6 @@ def save_autoencoder(
         origin: what `config.json` shall keep of the run that made it.
         card: the model card, Markdown.
     """
-    from safetensors.torch import save_file
-
     tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters()}
     settings = {
         "model_type": MODEL_TYPE,
@@ -40,7 +38,7 @@ def save_autoencoder(
         "spec": spec_state(model.spec),
         "selfsup": dict(origin),
     }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors)
     text = json.dumps(settings, indent=1, ensure_ascii=False)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -246,14 +246,14 @@ def write_model(
         origin: what else is kept under `selfsup`.
         card: the model card, Markdown.
     """
-    from safetensors.torch import save_file
+    from selfsup.models.tensors import write_tensors
 
     kept = {
         **origin,
         "model": config.model_dump(mode="json"),
         "tokenizer": tokenizer.fingerprint,
     }
-    save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors)
     written = json.dumps({**settings, "selfsup": kept}, indent=1)
     (folder / "config.json").write_text(written, encoding="utf-8")
     tokenizer.save(folder, config.max_length, types=config.type_vocab_size > 1)

@@ -17,7 +17,7 @@ from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, read_json, read_weights
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
-from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
 
 Answer = Literal["class", "number", "tag", "span"]
@@ -111,8 +111,6 @@ def save_finetuned(
         origin: of the run that made it.
         card: the model card, Markdown.
     """
-    from safetensors.torch import save_file
-
     config = model.encoder.config
     kind = family(config)
     special = {"pad": tokenizer.pad_id, "cls": tokenizer.cls_id, "sep": tokenizer.sep_id}
@@ -133,7 +131,7 @@ def save_finetuned(
         "head": asdict(model.spec),
         "task": dict(task),
     }
-    save_file({**body, **renamed}, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(folder / "model.safetensors", {**body, **renamed})
     (folder / "config.json").write_text(
         json.dumps(settings, indent=1, ensure_ascii=False), encoding="utf-8"
     )

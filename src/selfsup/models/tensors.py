@@ -1,4 +1,4 @@
-"""Reading files of tensors, and refusing those that do not fit."""
+"""Files of tensors: writing them, reading them, and refusing those that do not fit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ from pathlib import Path
 from torch import Tensor
 
 from selfsup.errors import UserError
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, for those to read who may read what this process writes.
+
+    safetensors lets the owner alone read its files, whatever the umask.
+    """
+    from safetensors.torch import save_file
+
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    save_file(dict(tensors), path, metadata={"format": "pt"})
+    path.chmod(mode)
 
 
 def compare_tensors(
@@ -40,15 +54,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file.
 
     Raises:
-        UserError: the file is not there, truncated, or of another kind (a pickle, say).
+        UserError: the file is not there or may not be read, is truncated, or of another kind (a pickle, say).
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
+        with path.open("rb"):  # safetensors calls whatever it cannot open not there
+            pass
         return load_file(path)
     except FileNotFoundError:
         raise UserError("no such file", where=str(path)) from None
+    except PermissionError:
+        what = "it may not be read by this user"
+        raise UserError(what, where=str(path), mend="ask its owner to allow it (chmod)") from None
     except (SafetensorError, ValueError, OSError) as error:
         raise UserError(
             f"not a whole safetensors file ({error})",

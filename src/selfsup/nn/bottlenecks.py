@@ -41,7 +41,8 @@ class Code:
     """(batch,) what is to be added to the reconstruction's loss, weighted: `kl` in nats, all others as
     means over places and numbers."""
     stats: Mapping[str, Tensor] = field(default_factory=dict)
-    """What is worth a look: `kl` (batch,) unweighted, `probabilities` (batch, groups, classes), …"""
+    """What is worth a look: `kl` (batch,) nats from the prior of all that passes, unweighted (none where
+    there is no prior), `probabilities` (batch, groups, classes), …"""
 
 
 class Bottleneck(nn.Module, ABC):
@@ -88,6 +89,16 @@ class Bottleneck(nn.Module, ABC):
 def summed(values: Tensor) -> Tensor:
     """(batch, …) summed to (batch,)."""
     return values.flatten(1).sum(1)
+
+
+def from_uniform(p: Tensor, drawn: bool) -> Tensor:
+    """(batch,) KL of choices from a uniform prior, nats; the last dimension of `p` has their probabilities.
+
+    The likeliest one costs the logarithm of their number; one that is drawn costs less by its entropy.
+    """
+    p = p.detach()
+    cost = torch.full_like(p[..., 0], math.log(p.shape[-1]))
+    return summed(cost - torch.special.entr(p).sum(-1) if drawn else cost)
 
 
 class Identity(Bottleneck):
@@ -147,9 +158,12 @@ class Binary(Bottleneck):
     def forward(self, h: Tensor, noise: Tensor | None = None) -> Code:
         """See `Bottleneck.forward`."""
         p = torch.sigmoid(h.float())
-        threshold = noise if self.training and noise is not None else 0.5
-        hard = (p > threshold).float()
-        return Code(hard + p - p.detach(), hard.long(), self._bits(h), stats={"probabilities": p})
+        draws = noise if self.training and self.noise_size else None
+        hard = (p > (0.5 if draws is None else draws)).float()
+        kl = from_uniform(torch.stack([p, 1 - p], -1), draws is not None)
+        stats = {"probabilities": p, "kl": kl}
+        z = hard + (p - p.detach())  # in this order exactly 0 and 1
+        return Code(z, hard.long(), self._bits(h), stats=stats)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """See `Bottleneck.lookup`."""
@@ -186,25 +200,24 @@ class OneHot(Bottleneck):
         logits = h[..., :hot].float().reshape(shape)
         p = torch.softmax(logits, -1)
         choice, soft = logits, torch.softmax(logits / self.temperature, -1)
-        if self.training and noise is not None and self.drawn:
-            u = noise[..., : self.drawn].reshape(shape).clamp(_TINY, 1 - _TINY)
+        draws = noise if self.training and self.drawn else None
+        if draws is not None:
+            u = draws[..., : self.drawn].reshape(shape).clamp(_TINY, 1 - _TINY)
             choice = logits - torch.log(-torch.log(u))
             soft = torch.softmax(choice / self.temperature, -1)
         indices = choice.argmax(-1)
         hard = F.one_hot(indices, self.classes).to(soft.dtype)
-        z = (hard + soft - soft.detach()).flatten(-2)
-        losses, stats = {}, {"probabilities": p}
+        z = (hard + (soft - soft.detach())).flatten(-2)
+        losses, stats = {}, {"probabilities": p, "kl": from_uniform(p, draws is not None)}
         if self.balance and self.training:
             told = information_loss(p.reshape(-1, *shape[-2:]), self.evenness)
             losses["balance"] = self.balance * told.expand(len(h))
         if self.style:
             mean, log_variance = split(h[..., hot:])
             kl = summed(divergence(mean, log_variance))
-            drawn = (
-                normal(noise[..., self.drawn :]) if noise is not None else torch.zeros_like(mean)
-            )
-            z = torch.cat([z, mean + (0.5 * log_variance).exp() * drawn], -1)
-            losses["kl"], stats["kl"] = self.beta * kl, kl
+            step = normal(noise[..., self.drawn :]) if noise is not None else torch.zeros_like(mean)
+            z = torch.cat([z, mean + (0.5 * log_variance).exp() * step], -1)
+            losses["kl"], stats["kl"] = self.beta * kl, stats["kl"] + kl
         return Code(z, indices, self._bits(h), losses, stats)
 
     def lookup(self, indices: Tensor) -> Tensor:

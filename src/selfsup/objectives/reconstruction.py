@@ -128,7 +128,7 @@ class Reconstruction:
             metrics["nats"] = Ratio(nats.sum(), count)
         if "kl" in code.stats:
             metrics["kl"] = Ratio(code.stats["kl"].sum(), count)
-            if model.config.likelihood != "squared":
+            if model.config.likelihood != "squared":  # above -log p(x): `kl` is of all that passes
                 metrics["negative_bound"] = Ratio((nats + code.stats["kl"]).sum(), count)
         if "commitment" in code.losses:
             metrics["commitment"] = Ratio(code.losses["commitment"].sum(), count)

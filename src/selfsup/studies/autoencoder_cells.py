@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from selfsup.data.observations import Observations, read_observations
 from selfsup.errors import UserError, at_least
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.studies.study_folder import open_folder
+from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
 from selfsup.uses.autoencoding import Prepared, make_loop
 from selfsup.uses.run_folder import write_json
@@ -45,20 +47,21 @@ class Plan:
         return {"data": data, "steps": self.steps, "seeds": self.seeds, **own}
 
 
-def begin(plan: Plan, **own: Any) -> Observations:
-    """Open the study's folder and read the examples.
+@contextmanager
+def opened(plan: Plan, **own: Any) -> Iterator[Observations]:
+    """Hold the study's folder, and read the examples.
 
     Raises:
-        UserError: numbers below 1, another study in the folder, or no examples.
+        UserError: numbers below 1, a folder that cannot be made or holds another study, or no examples.
     """
     for flag in ("steps", "seeds"):
         at_least(1, getattr(plan, flag), f"--{flag}")
-    observations = read_observations(plan.data)
-    settings = plan.settings(**own)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    open_folder(plan.out, settings, plan.overwrite)
-    write_json(plan.out / "study.json", settings)
-    return observations
+    with locked(plan.out):
+        observations = read_observations(plan.data)
+        settings = plan.settings(**own)
+        open_folder(plan.out, settings, plan.overwrite)
+        write_json(plan.out / "study.json", settings)
+        yield observations
 
 
 def config(plan: Plan, recipe: str, seed: int, **changes: Mapping[str, Any]) -> AutoEncoderConfig:

@@ -38,7 +38,6 @@ def run_demo(
     """
     started = time.perf_counter()
     display = Progress(quiet=quiet, title="auto-encoders")
-    out.mkdir(parents=True, exist_ok=True)
     images, labels = _digits()
     with locked(out):
         np.save(out / "digits.npy", images)

@@ -67,21 +67,22 @@ def draw_codebook(out: Path, rows: Rows, names: Mapping[str, str]) -> Path:
 
 
 def draw_denoising(out: Path, rows: Rows) -> Path:
-    """Gain in dB, and the accuracy of probes, against the noise of training."""
-    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10.5, 4), layout="constrained")
+    """Gain in dB, and the accuracy of probes where there are labels, against the noise of training."""
+    probed = any(row.get("probe") is not None for row in rows)
+    size = (10.5, 4) if probed else (5.6, 4)
+    figure, panels = pyplot().subplots(1, 1 + probed, figsize=size, layout="constrained")
+    left, *right = np.atleast_1d(panels)
     _line(left, rows, "noise", "gain", BLUE, "auto-encoder")
     _line(left, rows, "noise", "gain_pca", RED, "principal components", "s--")
     left.axhline(0, color=GREY, ls=":", lw=1.2, label="the noisy example")
     _tidy(left, "Noise taken away", "standard deviation of the noise", "gain, dB")
     left.legend(frameon=False, fontsize=9)
-    _tidy(right, "What a linear probe reads", "standard deviation in training", "accuracy")
-    if any(row.get("probe") is not None for row in rows):
-        _line(right, rows, "noise", "probe", BLUE, "codes")
-        _line(right, rows, "noise", "probe_pca", RED, "principal components", "s--")
-        _line(right, rows, "noise", "probe_input", GREY, "the input itself", ":")
+    for axes in right:
+        _tidy(axes, "What a linear probe reads", "standard deviation in training", "accuracy")
+        _line(axes, rows, "noise", "probe", BLUE, "codes")
+        _line(axes, rows, "noise", "probe_pca", RED, "principal components", "s--")
+        _line(axes, rows, "noise", "probe_input", GREY, "the input itself", ":")
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 3}
-        right.legend(frameon=False, fontsize=9, **place)
-    else:
-        right.text(0.5, 0.5, "no labels given", ha="center", transform=right.transAxes)
+        axes.legend(frameon=False, fontsize=9, **place)
     keys = ("noise", "seed", "gain", "gain_pca", "probe", "probe_pca", "probe_input")
     return _saved(figure, out, "denoising", keys, [[row.get(k) for k in keys] for row in rows])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import as_numbers
+from selfsup.data.columns import LARGEST, as_columns, as_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import read_observations
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, counted
 from selfsup.studies.detection_figures import draw_capacity
 from selfsup.studies.report import Page
 from selfsup.studies.study_folder import open_folder
+from selfsup.training.lock import locked
 from selfsup.uses.detection.baselines import PrincipalComponents
 from selfsup.uses.detection.estimators import AutoEncoderTransformer
 from selfsup.uses.run_folder import write_json
@@ -45,29 +46,30 @@ def run(
         overwrite: whether an earlier study may go.
 
     Raises:
-        UserError: no labels, kinds that are not there, columns of words, or numbers below 1.
+        UserError: no labels, kinds that are not there, columns of words, numbers below 1, or a folder that
+            cannot be made.
     """
     for flag, value in (("--seeds", seeds), ("--steps", steps), ("--sizes", min(sizes))):
         at_least(1, value, flag)
-    rows, kinds = _read(data)
-    chosen = _chosen(kinds, seen)
-    out.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "data": data.model_dump(mode="json"),
-        "seen": chosen,
-        "sizes": list(sizes),
-        "seeds": seeds,
-        "steps": steps,
-    }
-    open_folder(out, settings, overwrite)
-    write_json(out / "study.json", settings)
-    cells = []
-    for seed in range(seeds):
-        random = np.random.default_rng(seed)
-        own = random.permutation(np.flatnonzero(np.isin(kinds, chosen)))
-        train, test = own[: len(own) // 2], own[len(own) // 2 :]
-        cells += _sizes(rows, train, test, np.isin(kinds, chosen), sizes, seed, steps, hidden)
-    return _conclude(out, cells, sizes, chosen)
+    with locked(out):
+        rows, kinds = _read(data)
+        chosen = _chosen(kinds, seen)
+        settings = {
+            "data": data.model_dump(mode="json"),
+            "seen": chosen,
+            "sizes": list(sizes),
+            "seeds": seeds,
+            "steps": steps,
+        }
+        open_folder(out, settings, overwrite)
+        write_json(out / "study.json", settings)
+        cells = []
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            own = random.permutation(np.flatnonzero(np.isin(kinds, chosen)))
+            train, test = own[: len(own) // 2], own[len(own) // 2 :]
+            cells += _sizes(rows, train, test, np.isin(kinds, chosen), sizes, seed, steps, hidden)
+        return _conclude(out, cells, sizes, chosen)
 
 
 def _chosen(kinds: NDArray[Any], seen: Sequence[str]) -> list[str]:
@@ -87,14 +89,7 @@ def _conclude(
     """Figure, page and result."""
     figure = draw_capacity(out, cells)
     middle = {s: _median(cells, s) for s in sizes}
-    best = max(middle, key=lambda s: middle[s]["auroc"])
-    last = max(sizes)
-    ratio = middle[last]["error_unseen"] / middle[best]["error_unseen"]
-    said = (
-        f"Kinds never seen are found best with {best} numbers in the code (AUROC "
-        f"{middle[best]['auroc']:.1f}; with {last}: {middle[last]['auroc']:.1f}). With {last} the error on "
-        f"kinds never seen is {ratio:.0%} of that with {best}."
-    )
+    said = finding(middle)
     page = Page("How able may a detector be?", said)
     page.image(figure, "Median and range over seeds.")
     page.table([{"code size": s, **v} for s, v in middle.items()])
@@ -108,21 +103,37 @@ def _conclude(
     return result
 
 
+def finding(middle: Mapping[int, Mapping[str, float]]) -> str:
+    """What the medians say, by the code's size; principal components beside them."""
+    best, last = max(middle, key=lambda size: middle[size]["auroc"]), max(middle)
+    auroc, floor = middle[best]["auroc"], middle[best]["floor"]
+    size = f"{counted(best, 'number')} in the code"
+    if best == last and len(middle) > 1:
+        size += ", the most that were tried"
+    said = f"Kinds never seen are found best with {size} (AUROC {auroc:.1f})."
+    if best != last:
+        ratio = middle[last]["error_unseen"] / max(middle[best]["error_unseen"], 1e-12)
+        said += (
+            f" With {last} the AUROC is {middle[last]['auroc']:.1f}, and the error on kinds never seen "
+            f"{ratio:.0%} of that with {best}."
+        )
+    rank = "better" if floor > auroc else "no better"
+    return f"{said} Principal components are {rank} (AUROC {floor:.1f})."
+
+
 def _read(data: ObservationConfig) -> tuple[NDArray[np.float64], NDArray[Any]]:
     observations = read_observations(data)
     if observations.labels is None:
         raise UserError("the kinds are missing", where="--labels", mend="name where they are")
     if observations.images:
-        rows = ImageSpec.fit(observations.values).transform(observations.values)
+        where = observations.where
+        rows = ImageSpec.fit(observations.values, where).transform(observations.values, where)
         return rows.reshape(len(rows), -1).astype(np.float64), np.array(observations.labels)
-    values = observations.values
-    if not isinstance(values, dict):
-        return np.asarray(values, np.float64), np.array(observations.labels)
     columns = []
-    for name, column in values.items():
+    for name, column in as_columns(observations.values, data.path).items():
         numbers = as_numbers(column)
-        if numbers is None or not np.isfinite(numbers).all():
-            what = f"column '{name}' holds words or gaps; this study reads numbers alone"
+        if numbers is None or not (np.abs(numbers) <= LARGEST).all():
+            what = f"column '{name}' holds words, gaps or infinite numbers; this study reads numbers alone"
             raise UserError(what, where=data.path, mend="leave it out: --ignore")
         columns.append(numbers)
     return np.column_stack(columns), np.array(observations.labels)

@@ -11,7 +11,7 @@ from torch import nn
 from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.data.observations import Observations
 from selfsup.errors import UserError, nearest
-from selfsup.studies.autoencoder_cells import Cell, Plan, begin, cells, config, medians
+from selfsup.studies.autoencoder_cells import Cell, Plan, cells, config, medians, opened
 from selfsup.studies.autoencoder_figures import draw_codebook
 from selfsup.uses.autoencoding import make_loop, prepare
 from selfsup.uses.run_folder import write_json
@@ -43,24 +43,24 @@ def run(plan: Plan, quantizers: Sequence[str] = tuple(QUANTIZERS)) -> dict[str, 
         if name not in QUANTIZERS:
             mend = nearest(name, list(QUANTIZERS)) or f"there are {', '.join(QUANTIZERS)}"
             raise UserError(f"unknown quantizer '{name}'", where="--quantizers", mend=mend)
-    observations = begin(plan, quantizers=list(quantizers))
-    wanted = [
-        {"quantizer": name, "seed": seed} for name in quantizers for seed in range(plan.seeds)
-    ]
-    rows = cells(plan, wanted, lambda what: _cell(plan, observations, what))
-    last = [{**{k: row[k] for k in ("quantizer", "seed")}, **row["looks"][-1]} for row in rows]
-    table = medians(last, "quantizer", ("usage", "perplexity", "dead", "squared_error"))
-    result = {
-        "kind": "study-codebook",
-        "finding": _finding(table, plan.steps),
-        "table": table,
-        "codes": CODES,
-        "seeds": plan.seeds,
-        "steps": plan.steps,
-        "figure": str(draw_codebook(plan.out, rows, QUANTIZERS)),
-    }
-    write_json(plan.out / "result.json", result)
-    return result
+    with opened(plan, quantizers=list(quantizers)) as observations:
+        wanted = [
+            {"quantizer": name, "seed": seed} for name in quantizers for seed in range(plan.seeds)
+        ]
+        rows = cells(plan, wanted, lambda what: _cell(plan, observations, what))
+        last = [{**{k: row[k] for k in ("quantizer", "seed")}, **row["looks"][-1]} for row in rows]
+        table = medians(last, "quantizer", ("usage", "perplexity", "dead", "squared_error"))
+        result = {
+            "kind": "study-codebook",
+            "finding": _finding(table, plan.steps),
+            "table": table,
+            "codes": CODES,
+            "seeds": plan.seeds,
+            "steps": plan.steps,
+            "figure": str(draw_codebook(plan.out, rows, QUANTIZERS)),
+        }
+        write_json(plan.out / "result.json", result)
+        return result
 
 
 def _settings(plan: Plan, what: Mapping[str, Any]) -> AutoEncoderConfig:

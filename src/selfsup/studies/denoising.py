@@ -18,11 +18,11 @@ from selfsup.studies.autoencoder_cells import (
     Cell,
     Floats,
     Plan,
-    begin,
     cells,
     check_numbers,
     config,
     medians,
+    opened,
     sides,
     trained,
 )
@@ -56,21 +56,21 @@ def run(plan: Plan, noises: Sequence[float] = NOISES, size: int = 64) -> dict[st
     if not noises or min(noises) < 0:
         raise UserError("noises are numbers from 0", where="--noises", mend="like 0,0.2,0.4")
     at_least(1, size, "--code-size")
-    observations = begin(plan, noises=list(noises), size=size)
-    wanted = [{"noise": noise, "seed": seed} for noise in noises for seed in range(plan.seeds)]
-    rows = cells(plan, wanted, lambda what: _cell(plan, observations, size, what))
-    table = medians(rows, "noise", _SCORES)
-    result = {
-        "kind": "study-denoising",
-        "finding": _finding(table),
-        "table": table,
-        "code_size": size,
-        "seeds": plan.seeds,
-        "steps": plan.steps,
-        "figure": str(draw_denoising(plan.out, rows)),
-    }
-    write_json(plan.out / "result.json", result)
-    return result
+    with opened(plan, noises=list(noises), size=size) as observations:
+        wanted = [{"noise": noise, "seed": seed} for noise in noises for seed in range(plan.seeds)]
+        rows = cells(plan, wanted, lambda what: _cell(plan, observations, size, what))
+        table = medians(rows, "noise", _SCORES)
+        result = {
+            "kind": "study-denoising",
+            "finding": _finding(table),
+            "table": table,
+            "code_size": size,
+            "seeds": plan.seeds,
+            "steps": plan.steps,
+            "figure": str(draw_denoising(plan.out, rows)),
+        }
+        write_json(plan.out / "result.json", result)
+        return result
 
 
 def _cell(plan: Plan, observations: Observations, size: int, what: Mapping[str, Any]) -> Cell:

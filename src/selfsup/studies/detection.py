@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
 from selfsup.data.columns import as_texts, no_such_column
-from selfsup.data.files import check_output, whole_file
+from selfsup.data.files import whole_file
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
+from selfsup.data.outputs import check_output, check_place
 from selfsup.errors import UserError
 from selfsup.studies.detection_figures import draw_heat_maps, draw_scores
 from selfsup.studies.detection_notes import (
@@ -28,6 +29,7 @@ from selfsup.studies.detection_notes import (
     truth_of,
 )
 from selfsup.studies.report import Page
+from selfsup.training.lock import locked
 from selfsup.uses.detection.baselines import baseline_scores
 from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.estimators import AutoEncoderDetector
@@ -45,6 +47,19 @@ class Found(NamedTuple):
     strange: NDArray[np.float64]
     p: NDArray[np.float64]
     flagged: NDArray[np.bool_]
+
+
+class Part(NamedTuple):
+    """What a report shows: of many rows a sample."""
+
+    total: int
+    """Rows that there are."""
+    places: NDArray[np.int64]
+    rows: Any
+    found: Found
+    truth: NDArray[np.int64] | None
+    table: list[dict[str, Any]]
+    """The detector and its floors."""
 
 
 def fit(
@@ -68,29 +83,31 @@ def fit(
     Raises:
         UserError: data or settings that cannot be used, or another thing in the folder.
     """
-    others = [p.name for p in out.iterdir()] if out.is_dir() else []
-    if others and not overwrite:
-        mend = "choose another --out, or --overwrite"
-        raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
-    observations = read_observations(data)
-    rows, spec = _rows(_chosen(observations, columns), None)
-    scaling = "columns" if spec is None else "pixels"
-    with _about(observations.where), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
-        detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
-    remarks = [*leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
-    remarks += on_labels(observations.labels)
-    spec_state = None if spec is None else spec.state()
-    color = data.color
-    if spec is not None and color == "auto":  # settled, whatever the pictures to score are
-        color = "grey" if spec.shape[0] == 1 else "rgb"
-    reading = {"key": data.key, "size": data.size, "color": color}
-    save_detector(out, detector, images=spec_state, reading=reading)
-    result = _report(out, detector, rows, observations, spec, f"A detector from {data.path}")
-    remarks += on_threshold(detector, result["threshold"])
-    result = {"detector": str(out), "warnings": remarks, **result}
-    write_json(out / "result.json", result)
-    return result
+    with locked(out):
+        others = [p.name for p in out.iterdir() if p.name != ".lock"]
+        if others and not overwrite:
+            mend = "choose another --out, or --overwrite"
+            raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
+        observations = read_observations(data)
+        rows, spec = _rows(_chosen(observations, columns), None)
+        scaling = "columns" if spec is None else "pixels"
+        with _about(observations.where), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
+            detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
+        remarks = [*leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
+        remarks += on_labels(observations.labels)
+        spec_state = None if spec is None else spec.state()
+        color = data.color
+        if spec is not None and color == "auto":  # settled, whatever the pictures to score are
+            color = "grey" if spec.shape[0] == 1 else "rgb"
+        reading = {"key": data.key, "size": data.size, "color": color}
+        part = _compare(detector, rows, observations)
+        save_detector(out, detector, images=spec_state, reading=reading)
+        result = _report(out, detector, part, spec, f"A detector from {data.path}")
+        remarks += on_threshold(detector, result["threshold"])
+        result = {"detector": str(out), "warnings": remarks, **result}
+        write_json(out / "result.json", result)
+        return result
 
 
 def score(
@@ -118,7 +135,9 @@ def score(
     """
     place = output.parent / f"{output.stem}-report"
     check_output(output, ".csv", overwrite, data)
-    check_output(place, place.suffix, overwrite)
+    if place.exists() and not overwrite:
+        raise UserError("exists already", where=str(place), mend="--overwrite replaces it")
+    check_place(place / "report.html")
     detector, kept = open_detector(folder)
     reading = dict(kept.get("reading") or {})
     learned: list[str] = [] if detector.table_ is None else list(detector.feature_names_in_)
@@ -135,9 +154,9 @@ def score(
         rows = {name: column for name, column in rows.items() if name in learned}
     with _about(observations.where):
         found = _judge(detector, rows)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    part = _compare(detector, rows, observations)
     _write_scores(output, detector, rows, found, names, images=spec is not None)
-    result = _report(place, detector, rows, observations, spec, f"Scores of {data}")
+    result = _report(place, detector, part, spec, f"Scores of {data}")
     notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
     notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]
     result = {"scores": str(output), **result, **({"notes": notes} if notes else {})}
@@ -185,7 +204,7 @@ def _rows(
         what = "the detector was trained on a table, and these are images"
         raise UserError(what, where=observations.where)
     if spec is None:
-        spec = ImageSpec.fit(observations.values)
+        spec = ImageSpec.fit(observations.values, observations.where)
     else:
         spec.check_range(observations.values, observations.where)
     flat = spec.transform(observations.values, observations.where)
@@ -246,15 +265,8 @@ def _write_scores(
                 table.writerow([*line, int(found.flagged[row]), *said])
 
 
-def _report(
-    folder: Path,
-    detector: AutoEncoderDetector,
-    rows: Any,
-    observations: Observations,
-    spec: ImageSpec | None,
-    title: str,
-) -> dict[str, Any]:
-    """Floors beside the detector on the same rows, a figure, and the page."""
+def _compare(detector: AutoEncoderDetector, rows: Any, observations: Observations) -> Part:
+    """The detector beside its floors on the same rows; nothing is written before they have answered."""
     total = len(observations)
     places = np.arange(total)
     if total > _REPORTED:
@@ -270,6 +282,14 @@ def _report(
     table = [
         _line(n, s, found.strange, truth) for n, s in {"ours": found.strange, **others}.items()
     ]
+    return Part(total, places, part, found, truth, table)
+
+
+def _report(
+    folder: Path, detector: AutoEncoderDetector, part: Part, spec: ImageSpec | None, title: str
+) -> dict[str, Any]:
+    """The figures and the page."""
+    found, places, truth, table = part.found, part.places, part.truth, part.table
     threshold = -detector.offset_ if -detector.offset_ < np.finfo(np.float64).max else None
     figure = draw_scores(folder, found.strange, threshold, truth)
     share = float(found.flagged.mean())
@@ -290,10 +310,10 @@ def _report(
         "'agreement' is the rank correlation with the detector; AUROC and AP need labels."
     )
     page.table(table)
-    _show_strangest(page, folder, detector, part, found, places, spec)
+    _show_strangest(page, folder, detector, part.rows, found, places, spec)
     page.write(folder / "report.html")
     return {
-        "rows": total,
+        "rows": part.total,
         "flagged_share": share,
         "threshold": threshold,
         "table": table,

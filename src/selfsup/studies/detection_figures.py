@@ -101,7 +101,7 @@ def draw_capacity(out: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     _tidy(left, "Finding kinds never seen", "numbers in the code", "AUROC x 100")
     _tidy(
         right,
-        "A strong network gives back what it never saw",
+        "What does not come back of kinds seen and never seen",
         "numbers in the code",
         "squared error",
     )

@@ -13,11 +13,11 @@ from selfsup.studies.autoencoder_cells import (
     Cell,
     Floats,
     Plan,
-    begin,
     cells,
     check_numbers,
     config,
     medians,
+    opened,
     sides,
     trained,
 )
@@ -45,21 +45,21 @@ def run(plan: Plan, sizes: Sequence[int] = SIZES) -> dict[str, Any]:
     if not sizes or min(sizes) < 1:
         raise UserError("sizes are whole numbers from 1", where="--sizes", mend="like 2,8,32")
     sizes = list(dict.fromkeys(sizes))
-    observations = begin(plan, sizes=sizes)
-    wanted = [{"size": size, "seed": seed} for size in sizes for seed in range(plan.seeds)]
-    rows = cells(plan, wanted, lambda what: _cell(plan, observations, what))
-    table = medians(rows, "size", ("auto-encoder", "pca", "mean"))
-    figure = draw_dimensions(plan.out, rows)
-    result = {
-        "kind": "study-dimensions",
-        "finding": _finding(table),
-        "table": table,
-        "seeds": plan.seeds,
-        "steps": plan.steps,
-        "figure": str(figure),
-    }
-    write_json(plan.out / "result.json", result)
-    return result
+    with opened(plan, sizes=sizes) as observations:
+        wanted = [{"size": size, "seed": seed} for size in sizes for seed in range(plan.seeds)]
+        rows = cells(plan, wanted, lambda what: _cell(plan, observations, what))
+        table = medians(rows, "size", ("auto-encoder", "pca", "mean"))
+        figure = draw_dimensions(plan.out, rows)
+        result = {
+            "kind": "study-dimensions",
+            "finding": _finding(table),
+            "table": table,
+            "seeds": plan.seeds,
+            "steps": plan.steps,
+            "figure": str(figure),
+        }
+        write_json(plan.out / "result.json", result)
+        return result
 
 
 def _cell(plan: Plan, observations: Observations, what: Mapping[str, Any]) -> Cell:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from selfsup.data.files import whole_file
 from selfsup.training.metrics import read_metrics
 from selfsup.uses.plotting import pyplot, save_figure
 
@@ -35,8 +36,7 @@ def _tidy(axes: Any, title: str, x: str, y: str) -> None:
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """The numbers behind a figure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="", encoding="utf-8") as handle:
+    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle)
         table.writerow(header)
         table.writerows(rows)

@@ -119,7 +119,6 @@ class Page:
 
     def write(self, path: Path) -> None:
         """Write beside and rename, so that the page is never half there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as beside:
             beside.write_text(self.html(), encoding="utf-8", errors="replace")
 

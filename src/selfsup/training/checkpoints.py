@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from selfsup.errors import UserError
-from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 
 _PREFIX = "step-"
 
@@ -100,13 +100,11 @@ def save(
     keep: int,
 ) -> Path:
     """Write checkpoint `step`, then remove all but the newest `keep`."""
-    from safetensors.torch import save_file
-
     target = folder / f"{_PREFIX}{step:08d}"
     with written_whole(target) as new:
         weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
-        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
-        save_file(optimizer_tensors(model, optimizers), new / "optimizer.safetensors")
+        write_tensors(new / "model.safetensors", weights)
+        write_tensors(new / "optimizer.safetensors", optimizer_tensors(model, optimizers))
         (new / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
     for old in found(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
@@ -115,11 +113,9 @@ def save(
 
 def save_weights(target: Path, model: nn.Module, state: Mapping[str, Any]) -> None:
     """Write the weights alone (the best so far)."""
-    from safetensors.torch import save_file
-
     with written_whole(target) as new:
         weights = {n: p.detach().contiguous() for n, p in model.named_parameters()}
-        save_file(weights, new / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(new / "model.safetensors", weights)
         (new / "state.json").write_text(json.dumps(dict(state), indent=1), encoding="utf-8")
 
 

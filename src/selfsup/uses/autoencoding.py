@@ -19,7 +19,7 @@ from selfsup.autoencoder_recipes import described
 from selfsup.config_base import check_config
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.neighbours import nearest_rows
-from selfsup.data.observations import Observations, fit_spec, read_observations, split
+from selfsup.data.observations import Observations, Spec, fit_spec, read_observations, split
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build, parameter_counts, settle
@@ -69,8 +69,7 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     """
     found = observations if observations is not None else read_observations(config.data)
     train, heldout, digest = split(found, config.data.heldout)
-    # a range of pixels is that of the whole run, so that held-out images lie in it
-    spec = fit_spec(found if found.images else found.take(train), config.data)
+    spec = _spec(found, train, config)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
     objective = Reconstruction(
@@ -83,6 +82,19 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     )
     baseline = _mean_error(reader, train, heldout[: config.train.evaluate_rows], model)
     return Prepared(config, model, objective, train, heldout, digest, baseline)
+
+
+def _spec(found: Observations, train: NDArray[np.int64], config: AutoEncoderConfig) -> Spec:
+    """What the training examples are; errors name rows as the file counts them."""
+    if (
+        found.images
+    ):  # a range of pixels is that of the whole run, so that held-out images lie in it
+        return fit_spec(found, config.data)
+    try:
+        return fit_spec(found.take(train), config.data)
+    except UserError:
+        fit_spec(found, config.data)
+        raise
 
 
 def _reader(
@@ -288,6 +300,16 @@ def _announce(prepared: Prepared, loop: Loop, quiet: bool) -> None:
     display.close()
 
 
+def _heldout(prepared: Prepared, scores: Mapping[str, float]) -> dict[str, float]:
+    """Held-out scores, with how the whole held-out part uses discrete codes, not `evaluate_rows` alone."""
+    model, rows = prepared.model, prepared.heldout
+    if not _has_books(model):
+        return dict(scores)
+    parts = np.split(rows, range(1024, len(rows), 1024))
+    found = [code_indices(model, prepared.objective.read(part)) for part in parts]
+    return {**scores, **code_use(model, np.concatenate(found))}
+
+
 def _result(prepared: Prepared, outcome: Outcome, folder: Path) -> dict[str, Any]:
     state, model = outcome.state, prepared.model
     error = state.heldout.get("squared_error", float("nan"))
@@ -302,7 +324,7 @@ def _result(prepared: Prepared, outcome: Outcome, folder: Path) -> dict[str, Any
         "epochs": round(state.tokens / len(prepared.train), 3),
         "minutes": round(state.seconds / 60, 3),
         "examples_per_second": round(outcome.tokens_per_second, 1),
-        "heldout": state.heldout,
+        "heldout": _heldout(prepared, state.heldout),
         "untrained": state.initial,
         "training_mean": {"squared_error": prepared.baseline},
         "beats_training_mean": bool(error < prepared.baseline),

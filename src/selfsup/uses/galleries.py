@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.files import import_extra
+from selfsup.data.files import import_extra, whole_file
 
 _GAP = 2
 _TALL = 56
@@ -41,5 +41,5 @@ def save_gallery(path: Path, rows: NDArray[Any]) -> None:
             top, left = _GAP + i * high, _GAP + j * wide
             area = canvas[top : top + height * zoom, left : left + width * zoom]
             area[:] = image[:3].transpose(1, 2, 0)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    library.fromarray(canvas).save(path)
+    with whole_file(path) as beside:
+        library.fromarray(canvas).save(beside, format="PNG")

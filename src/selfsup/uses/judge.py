@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from selfsup.data.files import import_extra
+from selfsup.data.outputs import check_place
 from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.training.progress import Progress
@@ -63,6 +64,8 @@ def judge(
     if out is not None and (out / "result.json").exists() and not overwrite:
         what = "holds a result already"
         raise UserError(what, where=str(out), mend="--overwrite replaces it")
+    if out is not None:
+        check_place(out / "result.json")
     chosen = [find_task(name) for name in dict.fromkeys(tasks)]
     rows = {task.name: read_rows(task, data, limit) for task in chosen}
     if not own:

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from selfsup.data.files import check_output, listed, whole_file
+from selfsup.data.files import listed, whole_file
 from selfsup.data.inputs import check_text, list_inputs
+from selfsup.data.outputs import check_output
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned

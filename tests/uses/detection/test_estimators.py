@@ -238,6 +238,25 @@ def test_constant_empty_and_infinite_columns() -> None:
         AutoEncoderDetector(steps=10).fit(odd)
 
 
+def test_numbers_that_float32_cannot_hold_are_infinite() -> None:
+    new = TRAIN[:20].copy()
+    new[4, 1] = -1.797e308
+    refuse = AutoEncoderDetector(steps=10).fit(TRAIN)
+    said = r"column '1', row 5: -1.797e\+308 is too large \(float32\); mend it"
+    for act in (refuse.predict, AutoEncoderTransformer(steps=10).fit):
+        with pytest.raises(BadInput, match=said):
+            act(new)
+    with pytest.raises(BadInput, match=said.replace("'1'", "'b'")):
+        AutoEncoderDetector(steps=10).fit({"a": TRAIN[:20, 0], "b": new[:, 1]})
+    gap = new.copy()
+    gap[4, 1] = np.nan
+    impute = AutoEncoderDetector(steps=10, missing="impute").fit(TRAIN)
+    np.testing.assert_array_equal(impute.score_samples(new), impute.score_samples(gap))
+    new[4, 1] = 1e38  # is held, and no floor of a report stumbles over it
+    assert np.isfinite(refuse.score_samples(new)).all()
+    assert refuse._scaled(new).max() <= np.finfo(np.float32).max
+
+
 def test_tables_with_words_are_mended_by_name() -> None:
     random = np.random.default_rng(0)
     table = {"size": random.normal(size=200), "kind": np.array(["a", "b"] * 100, object)}
@@ -503,6 +522,9 @@ def test_only_fitted_detectors_are_saved(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="not a AutoEncoderTransformer"):
         save_detector(tmp_path / "det", AutoEncoderTransformer(steps=2).fit(TRAIN))  # type: ignore[arg-type]
     assert not (tmp_path / "det").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        save_detector(tmp_path / "file" / "detector", AutoEncoderDetector(steps=5).fit(TRAIN))
 
 
 def flagged(detector: AutoEncoderDetector) -> float:
@@ -524,6 +546,18 @@ def test_false_alarms_are_as_many_as_were_asked_for(how: str) -> None:
     assert (detector.p_values(NEW) <= 0.1).mean() == pytest.approx(
         (detector.predict(NEW) == -1).mean()
     )
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.07, 0.29, 0.57, 0.58])
+def test_predictions_are_the_p_values_at_the_rate(rate: float) -> None:
+    """Of 99 rows p-values are hundredths: 29 of them are at most 0.29, though 0.29 * 100 is below 29."""
+    detector = AutoEncoderDetector(steps=5, false_alarm_rate=rate).fit(TRAIN[:99])
+    detector.calibration_ = np.sort(-detector.score_samples(TRAIN[:99]))
+    detector.engine_.held_out = lambda: detector.calibration_
+    detector._calibrate(TRAIN[:99])
+    small = detector.p_values(TRAIN[:99]) <= rate
+    assert small.sum() == round(100 * rate) - 1  # a row scored again is one of the 99
+    np.testing.assert_array_equal(detector.predict(TRAIN[:99]) == -1, small)
 
 
 def test_too_few_rows_for_the_rate_flag_nothing() -> None:

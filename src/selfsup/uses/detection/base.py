@@ -12,7 +12,7 @@ from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from selfsup.data.columns import as_columns, refuse_twins
+from selfsup.data.columns import as_columns, refuse_gaps, refuse_large, refuse_twins, too_large
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.files import listed
 from selfsup.errors import BadInput, UserError, nearest
@@ -120,9 +120,11 @@ class AutoEncoderEstimator(
         refuse = self.missing == "refuse"
         least = {"ensure_min_samples": 2} if reset else {}
         matrix = validate_data(
-            self, X, dtype=np.float64, reset=reset, ensure_all_finite=refuse, **least
+            self, X, dtype=np.float64, reset=reset, ensure_all_finite=False, **least
         )
-        gaps = ~np.isfinite(matrix)
+        gaps = np.isnan(matrix) | too_large(matrix)
+        if refuse and gaps.any():
+            raise self._no_number(matrix, gaps)
         if reset:
             empty = gaps.all(axis=0)
             if not refuse:
@@ -139,6 +141,17 @@ class AutoEncoderEstimator(
                 kept = [i for i in range(len(names)) if not empty[i]]
                 self._notes += plain_notes({str(names[i]): matrix[:, i] for i in kept})
         return np.asarray(matrix)
+
+    def _no_number(self, matrix: NDArray[np.float64], gaps: NDArray[np.bool_]) -> BadInput:
+        """The error for rows with `gaps`."""
+        place = int(gaps.any(axis=0).argmax())
+        name = str(getattr(self, "feature_names_in_", range(matrix.shape[1]))[place])
+        try:
+            refuse_large(matrix[:, place], name)
+            refuse_gaps(gaps[:, place], name)
+        except UserError as error:
+            return BadInput.of(error)
+        raise AssertionError("there are no gaps")
 
     # ---- learning ------------------------------------------------------------------------------
 

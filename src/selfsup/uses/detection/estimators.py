@@ -196,9 +196,10 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             ours = -self.engine_.total(scaled)
             self.offset_ = float(np.percentile(ours, 100 * self.contamination))
             return
-        # the smallest score whose p-value is at most the rate
+        # the smallest score whose p-value is at most the rate, compared as `p_values` gives it
         count = len(self.calibration_)
-        beyond = int(np.floor(self.false_alarm_rate * (count + 1))) - 1
+        possible = np.arange(1, count + 2) / (count + 1)
+        beyond = int((possible <= self.false_alarm_rate).sum()) - 1
         if beyond < 0:  # too few rows for any p-value to be that small
             self.offset_ = -float(np.finfo(np.float64).max)
             return

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.files import whole_file
 from selfsup.errors import BadInput, UserError
-from selfsup.models.tensors import compare_tensors, read_tensors
+from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
 from selfsup.uses.detection.engine import Engine, Plan
 from selfsup.uses.detection.estimators import AutoEncoderDetector
@@ -37,9 +37,8 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         NotFittedError: the detector has learned nothing yet.
         TypeError: another estimator.
         BadInput: something else to keep that JSON does not know, or under a name that is taken.
+        UserError: the folder cannot be made or written to.
     """
-    from safetensors.torch import save_file
-
     if not isinstance(detector, AutoEncoderDetector):
         raise TypeError(f"an AutoEncoderDetector can be saved, not a {type(detector).__name__}")
     check_is_fitted(detector, "calibration_")
@@ -79,9 +78,8 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
             json.dumps(value)
         except (TypeError, ValueError) as error:
             raise BadInput(f"cannot be kept as JSON ({error})", where=name) from None
-    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "model.safetensors") as beside:
-        save_file(tensors, beside, metadata={"format": "pt"})
+        write_tensors(beside, tensors)
     write_json(folder / "detector.json", {**settings, **extra})
 
 

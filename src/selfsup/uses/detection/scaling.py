@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.columns import LARGEST
+
 _TAIL, _FEW = 0.005, 20
 _SPAN = 3.0
 """The inner 99 % of a column's values span this much."""
@@ -105,11 +107,12 @@ class RangeScale:
         return replace(self, width=width)
 
     def transform(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scaled rows."""
+        """Scaled rows; what float32, which some floors compute in, could not hold is its largest number."""
         if self.power:
             rows = soften(rows, self.power)
-        scaled: NDArray[np.float64] = (rows - self.center) / self.width
-        return scaled
+        with np.errstate(over="ignore"):
+            scaled: NDArray[np.float64] = (rows - self.center) / self.width
+        return np.clip(scaled, -LARGEST, LARGEST)
 
     def inverse(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows in their own units."""
