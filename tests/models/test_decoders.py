@@ -310,6 +310,10 @@ def test_the_wrong_kind_of_model_is_refused(tokenizer: Tokenizer, tmp_path: Path
             "config.json: eos_token_id: must be .*not \\[\\[1\\]\\]",
         ),
         ("gpt2", {"eos_token_id": True}, "eos_token_id: must be a token's id .* not True"),
+        ("gpt2", {"architectures": "GPT2"}, "architectures: must be a list, not 'GPT2'"),
+        ("llama", {"model_type": ["llama"]}, "model_type: must be a name, not \\['llama'\\]"),
+        ("llama", {"selfsup": 3}, "selfsup: must be a JSON object, not 3"),
+        ("gpt2", {"initializer_range": -1}, "initializer_range: Input should be greater"),
     ],
 )
 def test_variants_that_are_not_supported_are_refused_by_name(

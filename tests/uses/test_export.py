@@ -172,6 +172,20 @@ def test_ways_that_only_look_alike_are_refused(steps: list[dict[str, Any]], tmp_
         export_gguf(made, tmp_path / "out.gguf")
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFKC"])
+def test_normal_forms_of_texts(form: str, tmp_path: Path) -> None:
+    pytest.importorskip("gguf", reason="the extra gguf is not installed")
+    made = decoder("qwen2", tmp_path / "qwen2")
+    state = json.loads(made.tokenizer.inner.to_str()) | {"normalizer": {"type": form}}
+    inner = tokenizers.Tokenizer.from_str(json.dumps(state))
+    made = replace(made, tokenizer=Tokenizer(inner, made.tokenizer.names))
+    if form == "NFC":
+        assert "NFC first" in export_gguf(made, tmp_path / "out.gguf")["notes"][0]
+    else:
+        with pytest.raises(UserError, match="only byte-level BPE"):
+            export_gguf(made, tmp_path / "out.gguf")
+
+
 def test_words_that_no_merge_makes(tmp_path: Path) -> None:
     """llama.cpp takes them whole with Llama 3's name alone."""
     pytest.importorskip("gguf", reason="the extra gguf is not installed")

@@ -33,7 +33,7 @@ def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, d
     if not file.is_file():
         raise UserError("no such tokenizer", where=str(path))
     names = {
-        role: value["content"] if isinstance(value, dict) else str(value)
+        role: str(value.get("content", "")) if isinstance(value, dict) else str(value)
         for hub, role in (HUB_ROLES | FRAME_ROLES).items()
         if (value := settings.get(hub)) is not None
     }

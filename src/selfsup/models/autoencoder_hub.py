@@ -13,7 +13,7 @@ from selfsup.autoencoder_config import AutoEncoderModelConfig
 from selfsup.data.observations import spec_from_state, spec_state
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build
-from selfsup.models.model_folder import find_model_folder, read_json
+from selfsup.models.model_folder import find_model_folder, model_settings
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
 
@@ -77,7 +77,7 @@ def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> Au
     from pydantic import ValidationError
 
     folder = find_model_folder(name)
-    settings = read_json(folder / "config.json")
+    settings = model_settings(folder)
     if settings.get("model_type") != MODEL_TYPE:
         found = settings.get("model_type", "none")
         what = f"it holds a model of the kind '{found}', no auto-encoder"

@@ -29,6 +29,7 @@ from selfsup.models.model_folder import (
     check_tokenizer,
     digest,
     find_model_folder,
+    model_settings,
     read_config,
     read_json,
     read_weights,
@@ -85,7 +86,7 @@ def names_decoder(name: str | Path) -> bool:
     Raises:
         UserError: there is no model.
     """
-    return is_decoder(read_json(find_model_folder(name) / "config.json"))
+    return is_decoder(model_settings(find_model_folder(name)))
 
 
 def as_decoder(model: object) -> PretrainedDecoder:
@@ -115,7 +116,7 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
             pickled tensor; a tokenizer that does not belong to it.
     """
     folder = find_model_folder(name)
-    settings = read_json(folder / "config.json")
+    settings = model_settings(folder)
     kind = str(settings.get("model_type", ""))
     refuse_autoencoder(settings, folder, "it writes no text")
     own = settings.get("selfsup") or {}

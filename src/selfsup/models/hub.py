@@ -34,6 +34,7 @@ from selfsup.models.model_folder import (
     check_tokenizer,
     digest,
     find_model_folder,
+    model_settings,
     read_config,
     read_json,
     read_weights,
@@ -85,7 +86,7 @@ def load(
 ) -> Pretrained | PretrainedDecoder | AutoEncoder:
     """Open a model, whichever kind it is; see `load_encoder`, `load_decoder`, `load_autoencoder`."""
     folder = find_model_folder(name)
-    settings = read_json(folder / "config.json")
+    settings = model_settings(folder)
     if settings.get("model_type") == MODEL_TYPE:
         return load_autoencoder(folder, device)
     return (load_decoder if is_decoder(settings) else load_encoder)(folder, device)
@@ -128,7 +129,7 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
             pickled tensor; a tokenizer that does not belong to it.
     """
     folder = find_model_folder(name)
-    settings = read_json(folder / "config.json")
+    settings = model_settings(folder)
     refuse_autoencoder(settings, folder, "it reads no text")
     if is_decoder(settings):
         raise _no_encoder(folder)

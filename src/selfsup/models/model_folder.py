@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from selfsup.config import TransformerConfig
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
+from selfsup.models.settings_values import entries, section
 
 
 def find_model_folder(name: str | Path) -> Path:
@@ -109,6 +110,22 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError("not a JSON object", where=str(path))
     return value
+
+
+def model_settings(folder: Path) -> dict[str, Any]:
+    """What `config.json` of a model folder says.
+
+    Raises:
+        UserError: as in `read_json`; what says whose model it is is of the wrong kind.
+    """
+    file = folder / "config.json"
+    settings = read_json(file)
+    kind = settings.get("model_type", "")
+    if not isinstance(kind, str):
+        raise UserError(f"must be a name, not {kind!r}", where=f"{file}: model_type")
+    entries(settings, "architectures", str(file))
+    section(settings, "selfsup", str(file))
+    return settings
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
-from selfsup.models.model_folder import find_model_folder, read_json, read_weights
+from selfsup.models.model_folder import find_model_folder, model_settings, read_weights
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
@@ -51,7 +51,7 @@ class Finetuned:
 
 def is_finetuned(folder: Path) -> bool:
     """Whether a model folder holds a task's head."""
-    settings = read_json(folder / "config.json")
+    settings = model_settings(folder)
     named = str((settings.get("architectures") or [""])[0])
     return "head" in (settings.get("selfsup") or {}) or named.endswith(
         tuple(_ARCHITECTURES.values())
@@ -169,7 +169,7 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
         UserError: no model, one without a task's head, or a head of another kind.
     """
     folder = find_model_folder(name)
-    settings = read_json(folder / "config.json")
+    settings = model_settings(folder)
     body = load_encoder(folder)
     if not is_finetuned(folder):
         raise UserError(

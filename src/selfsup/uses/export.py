@@ -53,6 +53,8 @@ _SPLITTERS: dict[str, list[dict[str, Any]]] = {
     "qwen2": _split(r"\p{N}"),
 }
 """llama.cpp's names for ways to part words, and the steps that each stands for."""
+_NFC = {"type": "NFC"}
+"""What Qwen2's tokenizer does to texts first, and llama.cpp does not."""
 
 
 def export_gguf(pretrained: PretrainedDecoder, output: Path, type: str = "f32") -> dict[str, Any]:
@@ -64,7 +66,7 @@ def export_gguf(pretrained: PretrainedDecoder, output: Path, type: str = "f32") 
         type: `f32`, or `f16` for the matrices.
 
     Returns:
-        What was written: architecture, tensors, parameters, bytes.
+        What was written: architecture, tensors, parameters, bytes; `notes` on what is read otherwise there.
 
     Raises:
         UserError: llama.cpp has no such architecture or tokenizer; `gguf` is not installed.
@@ -96,8 +98,12 @@ def export_gguf(pretrained: PretrainedDecoder, output: Path, type: str = "f32") 
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+    notes = []
+    if json.loads(tokenizer.inner.to_str()).get("normalizer"):
+        notes.append("its tokenizer brings texts to NFC first; llama.cpp reads them as they are")
     return {
         "output": str(output),
+        **({"notes": notes} if notes else {}),
         "architecture": kind,
         "type": type,
         "tensors": len(tensors),
@@ -208,7 +214,8 @@ def _splitting(tokenizer: Tokenizer, where: str) -> str:
     """
     state = json.loads(tokenizer.inner.to_str())
     decoder, model = state.get("decoder") or {}, state["model"]
-    if model["type"] != "BPE" or decoder.get("type") != "ByteLevel" or state.get("normalizer"):
+    normal = state.get("normalizer") in (None, _NFC)
+    if model["type"] != "BPE" or decoder.get("type") != "ByteLevel" or not normal:
         what = "only byte-level BPE tokenizers can be exported to GGUF"
         raise UserError(what, where=where, mend="train with `--tokenizer.kind bpe`")
     first = state.get("pre_tokenizer") or {}
