@@ -113,6 +113,24 @@ def test_byte_pairs_round_trip(text: str) -> None:
         assert starts[0].tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
+def test_special_tokens_written_in_a_document_are_text(config: TokenizerConfig) -> None:
+    made = train_tokenizer(config, [*SENTENCES, "[MASK] [PAD] [SEP]"])
+    text = "[MASK] Ba [SEP] de. [PAD][CLS]"
+    found = made.encode_documents([text, "ba"])[0]
+    assert not set(found[0].tolist()) & (made.special_ids - {made.lost_id})
+    if made.byte_lengths is not None and made.lost_id not in found[0]:
+        assert made.byte_lengths[found[0]].sum() == len(text)
+    assert set(made.encode("[MASK]", special=False).ids.tolist()) == {
+        made.mask_id
+    }  # but a prompt's
+
+
+def test_byte_pairs_of_special_tokens_round_trip() -> None:
+    text = "say [MASK] or [SEP][PAD]"
+    assert BPE.decode(BPE.encode_documents([text])[0][0]) == text
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60))
 def test_characters_round_trip(text: str) -> None:

@@ -335,6 +335,22 @@ def test_another_configuration_in_the_same_folder_is_named(corpus: Path, tmp_pat
     )
 
 
+def test_what_cannot_be_trained_overwrites_nothing(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    pretrain(tiny_config(corpus, budget="2 steps"), folder, quiet=True)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != ".lock"}
+    start = tiny_config(corpus, budget="2 steps").model_copy(update={"init": str(folder)})
+    for config, message in (
+        (tiny_config(tmp_path / "none.txt"), "no such file or folder"),
+        (tiny_config(corpus, batch_size=100_000), "at least 100000 are needed"),
+        (start, "the model to start from lies in the folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pretrain(config, folder, quiet=True, overwrite=True)
+        after = {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != ".lock"}
+        assert after == before
+
+
 def test_changed_data_is_not_resumed(tmp_path: Path) -> None:
     data = write_corpus(tmp_path / "text.txt")
     run_until_stopped(tiny_config(data), tmp_path / "run", 5)

@@ -46,7 +46,7 @@ __all__ = [
     "training_sample",
 ]
 
-_FORMAT = 1
+_FORMAT = 2
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 4096
 _FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -79,3 +79,27 @@ def _read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise UserError("a JSON object is expected", where=str(file))
     return settings
+
+
+def save_tokenizer(
+    inner: tokenizers.Tokenizer,
+    names: Mapping[str, str],
+    folder: Path,
+    max_length: int,
+    types: bool,
+) -> None:
+    """Write a tokenizer and the names of its special tokens by role; see `Tokenizer.save`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inner.save(str(folder / "tokenizer.json"))
+    settings: dict[str, object] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_length,
+        # said, since the default for this class differs between versions of transformers
+        "model_input_names": ["input_ids", *(["token_type_ids"] * types), "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
+    settings |= {
+        hub: names[role] for hub, role in (HUB_ROLES | FRAME_ROLES).items() if role in names
+    }
+    written = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
+    (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")

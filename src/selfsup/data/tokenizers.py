@@ -18,10 +18,8 @@ from selfsup.config import (
     FileTokenizerConfig,
     TokenizerConfig,
 )
-from selfsup.data.tokenizer_files import open_tokenizer
+from selfsup.data.tokenizer_files import open_tokenizer, save_tokenizer
 from selfsup.data.tokenizer_roles import (
-    FRAME_ROLES,
-    HUB_ROLES,
     folds,
     frame_id,
     mark_special,
@@ -276,7 +274,8 @@ class Tokenizer:
     ) -> tuple[list[NDArray[np.int64]], list[NDArray[np.bool_]]]:
         """The ids of each text without a frame, and where its words start: two lists of (tokens,).
 
-        Long texts are encoded in parallel parts, cut where the tokenizer would part words anyway.
+        A special token written out in a text is text like other; where words are looked up as a whole it
+        is unknown.  Long texts are encoded in parallel parts, cut where the tokenizer would part words anyway.
         """
         parts: list[str] = []
         counts: list[int] = []
@@ -285,7 +284,7 @@ class Tokenizer:
             parts += cut
             counts.append(len(cut))
         # Not `encode_batch_fast`: it knows no word ids.
-        encodings = iter(self.inner.encode_batch(parts, add_special_tokens=False))
+        encodings = iter(self._literal.encode_batch(parts, add_special_tokens=False))
         all_ids: list[NDArray[np.int64]] = []
         all_starts: list[NDArray[np.bool_]] = []
         for count in counts:
@@ -295,9 +294,26 @@ class Tokenizer:
                 encoding = next(encodings)
                 ids += encoding.ids
                 starts.append(_word_starts(encoding.word_ids))
-            all_ids.append(np.array(ids, np.int64))
+            all_ids.append(self._as_text[np.array(ids, np.int64)])
             all_starts.append(np.concatenate(starts))
         return all_ids, all_starts
+
+    @cached_property
+    def _literal(self) -> tokenizers.Tokenizer:
+        """A copy for which a special token in a text is no special token."""
+        from tokenizers import Tokenizer as Inner
+
+        inner = Inner.from_str(self.inner.to_str())
+        inner.encode_special_tokens = True
+        return inner
+
+    @cached_property
+    def _as_text(self) -> NDArray[np.int64]:
+        """(vocab_size,) what each id is in a text: special ones are unknown, where there is such a token."""
+        ids = np.arange(self.vocab_size, dtype=np.int64)
+        if self.lost_id >= 0:
+            ids[list(self.special_ids)] = self.lost_id
+        return ids
 
     @cached_property
     def _may_cut(self) -> bool:
@@ -318,22 +334,7 @@ class Tokenizer:
             max_length: tokens that the model takes.
             types: whether the model tells the first text of a pair from the second.
         """
-        folder.mkdir(parents=True, exist_ok=True)
-        self.inner.save(str(folder / "tokenizer.json"))
-        settings: dict[str, object] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": max_length,
-            # said, since the default for this class differs between versions of transformers
-            "model_input_names": ["input_ids", *(["token_type_ids"] * types), "attention_mask"],
-            "clean_up_tokenization_spaces": False,
-        }
-        settings |= {
-            hub: self.names[role]
-            for hub, role in (HUB_ROLES | FRAME_ROLES).items()
-            if role in self.names
-        }
-        written = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")
+        save_tokenizer(self.inner, self.names, folder, max_length, types)
 
 
 def _of_type(part: Any, kind: str) -> bool:

@@ -39,6 +39,7 @@ from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
     check_same_data,
+    clear_run_folder,
     read_result,
     write_environment,
     write_json,
@@ -264,6 +265,8 @@ def train_autoencoder(
     with locked(folder):
         check_run_folder(folder, config, overwrite)
         prepared = prepare(config)
+        if overwrite:
+            clear_run_folder(folder)
         if (folder / "result.json").is_file():
             check_same_data(folder, prepared.digest)
             return read_result(folder)

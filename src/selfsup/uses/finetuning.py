@@ -41,6 +41,7 @@ from selfsup.uses.model_cards import task_card
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
+    clear_run_folder,
     read_result,
     write_environment,
     write_json,
@@ -242,19 +243,19 @@ def finetune(
         check_run_folder(folder, config, overwrite)
         display = Progress(quiet=quiet, title="")
         try:
-            return _finetune(config, folder, display, quiet)
+            return _finetune(config, folder, overwrite, display, quiet)
         finally:
             display.close()
 
 
 def _finetune(
-    config: FinetuneConfig, folder: Path, display: Progress, quiet: bool
+    config: FinetuneConfig, folder: Path, overwrite: bool, display: Progress, quiet: bool
 ) -> dict[str, Any]:
     pretrained = load_encoder(config.model)
     check_rank(config, pretrained)
     parts = read_parts(config, pretrained.max_length)
     key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
-    if (folder / "result.json").is_file():
+    if not overwrite and (folder / "result.json").is_file():
         if (result := read_result(folder)).get("fingerprint") != key:
             what = "a run of other labelled data or another model lies here"
             mend = "--overwrite starts anew, or choose another --out"
@@ -264,6 +265,8 @@ def _finetune(
     sets = make_sets(parts, pretrained)
     _announce(config, parts, sets, display)
     head_spec(config, pretrained, sets.info)  # what does not fit leaves no run behind
+    if overwrite:
+        clear_run_folder(folder)
     write_json(folder / "config.json", config.model_dump(mode="json"))
     fitted = fit(
         config,

@@ -37,6 +37,7 @@ from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
     check_same_data,
+    clear_run_folder,
     draw_losses,
     read_result,
     write_environment,
@@ -130,7 +131,7 @@ def pretrain(
                 stack.enter_context(locked(folder))
                 check_run_folder(folder, config, overwrite)
             distributed.wait()
-            return _pretrain(config, folder, quiet or distributed.rank() > 0)
+            return _pretrain(config, folder, overwrite, quiet or distributed.rank() > 0)
     finally:
         distributed.leave()
 
@@ -145,10 +146,10 @@ def _worker(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) 
     pretrain(config, folder, overwrite=overwrite, quiet=quiet)
 
 
-def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, Any]:
+def _pretrain(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) -> dict[str, Any]:
     display = Progress(quiet=quiet, title="")
     try:
-        finished = (folder / "result.json").is_file()
+        finished = not overwrite and (folder / "result.json").is_file()
         if distributed.rank() == 0:
             if finished:
                 _check_finished(config, folder, display)
@@ -161,6 +162,9 @@ def _pretrain(config: PretrainConfig, folder: Path, quiet: bool) -> dict[str, An
         if distributed.rank() > 0:
             prepared = prepare(config, display)
         model = build_model(prepared.config)
+        if overwrite and distributed.rank() == 0:  # not before: the new one can be trained
+            clear_run_folder(folder)
+        distributed.wait()
         loop = make_loop(prepared, model, folder, quiet)
         _announce(prepared, loop, model, display)
         if distributed.rank() == 0:

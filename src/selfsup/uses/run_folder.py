@@ -72,22 +72,20 @@ def differing(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") ->
 
 
 def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
-    """Empty the folder when `overwrite`; else refuse a run of another configuration by name.
+    """Refuse a run of another configuration by name, unless it may go.
 
     Args:
         folder: the run's folder.
         config: what is about to run.
-        overwrite: whether an earlier run may go.
+        overwrite: whether an earlier run may go: `clear_run_folder`, once all else is known to be well.
+
+    Raises:
+        UserError: another run lies here, or other things; the model to start from would go.
     """
     kept = folder / "config.json"
     others = [p.name for p in folder.iterdir() if p.name != ".lock"]
     if overwrite:
-        known = {"config.json", "environment.json", "metrics.jsonl", "result.json"}
-        for name in others:
-            if name in known:
-                (folder / name).unlink()
-            elif name in {"checkpoints", "model", "figures", "tensorboard"}:
-                shutil.rmtree(folder / name)
+        _check_start(folder, config)
         return
     if not kept.is_file():
         if others:
@@ -123,6 +121,24 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
             mend += f"; or go on from its model: --init {folder} and another --out"
         what = f"a run with another {key} lies here{_told(old, new, key)}"
         raise UserError(what, where=str(folder), mend=mend)
+
+
+def clear_run_folder(folder: Path) -> None:
+    """Delete an earlier run; what is none of a run's stays."""
+    for name in ("config.json", "environment.json", "metrics.jsonl", "result.json"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("checkpoints", "model", "figures", "tensorboard"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+
+
+def _check_start(folder: Path, config: Section) -> None:
+    """Refuse to delete the model that a run starts from: it could not go on after a stop."""
+    starts = [getattr(config, name, None) for name in ("init", "model")]
+    for start in (Path(s) for s in starts if s and isinstance(s, str | Path)):
+        if start.exists() and start.resolve().is_relative_to(folder.resolve()):
+            what = "the model to start from lies in the folder that would be overwritten"
+            raise UserError(what, where=str(start), mend="choose another --out")
 
 
 def _told(old: Any, new: Any, key: str) -> str:
