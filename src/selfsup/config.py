@@ -188,7 +188,7 @@ class TransformerConfig(Section):
     """Each token sees itself and those before it: a decoder, trained by `next-token`."""
     tied: bool = True
     """For decoders: the output matrix is the token embeddings'; encoders always tie them."""
-    initializer_range: float = Field(0.02, ge=0, allow_inf_nan=False)
+    initializer_range: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.02
 
     @model_validator(mode="after")
     def _together(self) -> TransformerConfig:

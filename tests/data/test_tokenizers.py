@@ -331,7 +331,10 @@ def test_loaded_without_a_mask(tmp_path: Path) -> None:
     assert made.encode("a plain2 b", special=False).ids.tolist().count(2) == 1
 
 
-@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast"])
+@pytest.mark.parametrize(
+    "kind",
+    ["PreTrainedTokenizerFast", "GPT2Tokenizer", "GPT2TokenizerFast", "gpt2", "qwen2", "llama"],
+)
 @pytest.mark.parametrize("said", [{}, {"add_prefix_space": False}, {"add_prefix_space": True}])
 @pytest.mark.parametrize("put", [False, True])
 def test_a_space_before_the_text_is_that_of_transformers_or_refused(
@@ -341,24 +344,21 @@ def test_a_space_before_the_text_is_that_of_transformers_or_refused(
     inner = json.loads(BPE.inner.to_str())
     inner["pre_tokenizer"]["add_prefix_space"] = put
     (tmp_path / "tokenizer.json").write_text(json.dumps(inner))
-    settings = {"tokenizer_class": kind, "unk_token": "[UNK]", **said}
+    settings = {"unk_token": "[UNK]", **said}
+    if kind.islower():  # no class is named, but the model's kind
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    else:
+        settings["tokenizer_class"] = kind
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path).tokenize(SENTENCES[0])
     if theirs[0].startswith("Ġ") == put:
         made = load_tokenizer(tmp_path)
-        assert list(map(made.token, made.encode(SENTENCES[0], special=False).ids)) == theirs
+        ours = list(map(made.token, made.encode(SENTENCES[0], special=False).ids))
+        whole = None if kind != "qwen2" else 1  # whose class parts words in its own way, too
+        assert ours[:whole] == theirs[:whole]
     else:
         with pytest.raises(UserError, match=r"add_prefix_space is (true|false), and transformers"):
             load_tokenizer(tmp_path)
-
-
-def test_a_space_before_the_text_where_no_class_is_named(tmp_path: Path) -> None:
-    BPE.save(tmp_path)
-    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": false}')
-    assert load_tokenizer(tmp_path).vocab_size == BPE.vocab_size
-    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
-    with pytest.raises(UserError, match="is false, and transformers takes true"):
-        load_tokenizer(tmp_path)
 
 
 def test_bad_tokenizer_files(tmp_path: Path) -> None:

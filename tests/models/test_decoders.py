@@ -310,6 +310,7 @@ def test_the_wrong_kind_of_model_is_refused(tokenizer: Tokenizer, tmp_path: Path
             "config.json: eos_token_id: must be .*not \\[\\[1\\]\\]",
         ),
         ("gpt2", {"eos_token_id": True}, "eos_token_id: must be a token's id .* not True"),
+        ("llama", {"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "kind of layer"),
         ("gpt2", {"architectures": "GPT2"}, "architectures: must be a list, not 'GPT2'"),
         ("llama", {"model_type": ["llama"]}, "model_type: must be a name, not \\['llama'\\]"),
         ("llama", {"selfsup": 3}, "selfsup: must be a JSON object, not 3"),

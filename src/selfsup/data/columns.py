@@ -113,6 +113,12 @@ def too_large(values: NDArray[Any]) -> NDArray[np.bool_]:
     return large
 
 
+def fits(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where numbers are finite in float32."""
+    small: NDArray[np.bool_] = np.abs(values) <= LARGEST  # nor is NaN
+    return small
+
+
 def refuse_large(values: NDArray[np.float64], name: str, where: str = "") -> None:
     """Refuse a column with a number that is `too_large`, by its first row."""
     for row in np.flatnonzero(too_large(values))[:1]:
@@ -250,10 +256,15 @@ def no_such_column(name: str, known: list[str], where: str) -> UserError:
 
 
 def no_number(raw: NDArray[Any], name: str, where: str) -> UserError:
-    """The error for a column of numbers that holds something else, with its first row."""
-    for row, value in enumerate(raw, start=1):
-        if not is_missing(value) and _float(value) is None:
-            what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
-            mend = "give a number, or leave it empty for a gap"
-            return UserError(what, where=where, mend=mend)
+    """The error for a column of numbers that holds something else, with its first row.
+
+    In a column that says true or false as well, which may have been learned as numbers, another value is
+    at fault.
+    """
+    wrong = [(i, v) for i, v in enumerate(raw, 1) if not is_missing(v) and _float(v) is None]
+    others = [(row, value) for row, value in wrong if not _is_truth(value)]
+    for row, value in (others or wrong)[:1]:
+        what = f"column '{name}', row {row}: '{value}' is no number, as it was in training"
+        mend = "give a number, or leave it empty for a gap"
+        return UserError(what, where=where, mend=mend)
     return UserError(f"column '{name}' holds no numbers", where=where)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.data.columns import LARGEST
+from selfsup.data.columns import fits
 from selfsup.data.files import import_extra, listed
 from selfsup.errors import UserError
 
@@ -49,8 +49,8 @@ class ImageSpec:
             low, high = 0.0, 255.0
         else:
             low, high = float(images.min()), float(images.max())
-            if not np.max(np.abs([low, high, high - low])) <= LARGEST:  # nor is NaN
-                fine = (np.abs(images) <= LARGEST).reshape(len(images), -1).all(axis=1)
+            if not fits(np.array([low, high, high - low])).all():
+                fine = fits(images).reshape(len(images), -1).all(axis=1)
                 which = f"image {fine.argmin() + 1} holds" if not fine.all() else "the images hold"
                 what = f"{which} values that are no finite numbers (of float32)"
                 raise UserError(what, where=where, mend="mend them, or leave such images out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 from selfsup.errors import UserError
@@ -39,19 +38,15 @@ def check_output(
 
 
 def check_place(path: Path) -> None:
-    """Refuse a file that could not be written, by writing beside it; nothing stays.
+    """Refuse a file that could not be written, by writing one of such a name into the nearest folder that
+    is there; nothing stays.
 
     Raises:
         UserError: it could not.
     """
-    made = [place for place in path.parents if not os.path.lexists(place)]
+    there = next(place for place in path.absolute().parents if os.path.lexists(place))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".selfsup-"):
+        with tempfile.NamedTemporaryFile(dir=there, prefix=f".{path.name[:-8]}"):
             pass
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
-    finally:
-        for place in made:
-            with suppress(OSError):
-                place.rmdir()

@@ -14,8 +14,9 @@ from selfsup.errors import UserError
 if TYPE_CHECKING:
     import tokenizers
 
-_OVERRULING = ("GPT2Tokenizer", "Qwen2Tokenizer", "RobertaTokenizer")
-"""Classes of transformers that put their own `add_prefix_space` in place of `tokenizer.json`'s."""
+_OVERRULING = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "roberta": "RobertaTokenizer"}
+"""Kinds of models whose tokenizers, in transformers, put their own `add_prefix_space` in place of
+`tokenizer.json`'s."""
 
 
 def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
@@ -53,11 +54,13 @@ def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, d
 def _check_prefix_space(settings: Mapping[str, Any], file: Path) -> None:
     """Refuse a folder whose two files disagree about the space before a text.
 
-    Where no class is named, only what is said counts: the model's kind would decide which class it is.
+    Where no class is named, the model's kind decides which it is.
     """
-    said, kind = settings.get("add_prefix_space"), settings.get("tokenizer_class")
-    overrules = str(kind).removesuffix("Fast") in _OVERRULING
-    if not overrules and (kind is not None or said is None):
+    said, named = settings.get("add_prefix_space"), settings.get("tokenizer_class")
+    if named is None:
+        kind = _read_settings(file.with_name("config.json")).get("model_type")
+        named = _OVERRULING.get(str(kind))
+    if str(named).removesuffix("Fast") not in _OVERRULING.values():
         return
     first = json.loads(file.read_text(encoding="utf-8")).get("pre_tokenizer") or {}
     for step in first.get("pretokenizers") or [first]:

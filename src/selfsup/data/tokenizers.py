@@ -275,7 +275,8 @@ class Tokenizer:
         """The ids of each text without a frame, and where its words start: two lists of (tokens,).
 
         A special token written out in a text is text like other; where words are looked up as a whole it
-        is unknown.  Long texts are encoded in parallel parts, cut where the tokenizer would part words anyway.
+        is unknown.  Long texts are encoded in parallel parts, cut where the tokenizer would part words
+        anyway.
         """
         parts: list[str] = []
         counts: list[int] = []

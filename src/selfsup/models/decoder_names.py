@@ -208,6 +208,9 @@ def _read_llama(config: Mapping[str, Any], where: str) -> TransformerConfig:
         raise UserError("decoders with a sliding window are not supported", where=where)
     old, new = (section(config, key, where) for key in ("rope_scaling", "rope_parameters"))
     ropes = old or new  # as transformers: the old key wins as a whole
+    if any(isinstance(value, Mapping) for value in ropes.values()):
+        what = "rotary positions that differ by the kind of layer are not supported"
+        raise UserError(what, where=where)
     theta = ropes.get("rope_theta", config.get("rope_theta"))
     return TransformerConfig(
         vocab_size=count(config, "vocab_size", where),

@@ -129,7 +129,7 @@ def check_numbers(prepared: Prepared, where: str) -> None:
     spec = prepared.model.spec
     if not isinstance(spec, ImageSpec) and len(spec.numbers) < spec.width:
         raise UserError(
-            "this study needs numbers without gaps, the table has words or gaps",
+            "this study needs numbers without gaps, the table has words or gaps (true and false are words)",
             where=where,
             mend="leave such columns out with --ignore",
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import LARGEST, as_columns, as_numbers
+from selfsup.data.columns import as_columns, as_numbers, fits, truths_as_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import read_observations
 from selfsup.errors import UserError, at_least, counted
@@ -132,7 +132,9 @@ def _read(data: ObservationConfig) -> tuple[NDArray[np.float64], NDArray[Any]]:
     columns = []
     for name, column in as_columns(observations.values, data.path).items():
         numbers = as_numbers(column)
-        if numbers is None or not (np.abs(numbers) <= LARGEST).all():
+        if numbers is None:
+            numbers = truths_as_numbers(column)
+        if numbers is None or not fits(numbers).all():
             what = f"column '{name}' holds words, gaps or infinite numbers; this study reads numbers alone"
             raise UserError(what, where=data.path, mend="leave it out: --ignore")
         columns.append(numbers)

@@ -238,6 +238,8 @@ def _cells(
             folder = place / _TRAININGS / entrant.slug / files.task.name
             settings = {**shared, "limit": limit, "model": entrant.digest}
             settings["files"] = data[files.task]
+            if limit is not None:  # until 2026-11-27 they were of the whole file
+                settings["weights and scale"] = "of what is learned"
             for seed in range(base.seed, base.seed + seeds):
                 yield Cell(entrant, files, seed, folder, settings)
 
