@@ -139,6 +139,29 @@ def test_the_floor_counts_symbols_and_not_their_spelling(encoder: Path, tmp_path
     assert len(set(text[5:])) == 1
 
 
+def test_copies_are_not_scored_on(encoder: Path, tmp_path: Path) -> None:
+    path = write_sequences(tmp_path / "a.data", 40)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, *lines[:20]]) + "\n")
+    config = toy_config(encoder, "classify", path)
+    material = alphabets.read_material(config, 64)
+    assert len(material.train) + len(material.test) == 60
+    assert len(material.test) >= 8
+    assert not {e.symbols for e in material.train} & {e.symbols for e in material.test}
+    copies = "20 sequences are copies of others: all of one are learned from or held out"
+    assert material.notes.lines[0] == copies
+    # a held-out copy that alone bears a label goes back, with all the others of its sequence
+    strange = material.test[0]
+    path.write_text(path.read_text() + f"other, X, {strange.text}\n")
+    found = alphabets.read_material(config, 64)
+    assert "other" in found.info.labels
+    assert sum(e.symbols == strange.symbols for e in found.train) > 1
+    assert strange.symbols not in {e.symbols for e in found.test}
+    path.write_text("\n".join(lines[:4] * 10) + "\n")
+    with pytest.raises(UserError, match="of 40 sequences 4 are different: too few"):
+        alphabets.read_material(config, 64)
+
+
 def row(start: str, score: float, seed: int = 0) -> dict[str, Any]:
     return {"start": start, "draw": 0, "seed": seed, "scores": {"accuracy": score}}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from selfsup.cli.app import main
-from selfsup.studies import capacity
-from selfsup.studies.autoencoder_figures import draw_denoising
+from selfsup.studies import capacity, codebook, figures
+from selfsup.studies.autoencoder_figures import draw_codebook, draw_denoising
 from selfsup.studies.denoising import gain, probe
 from selfsup.studies.dimensions import _finding, principal_error
+from selfsup.training.loop import Loop
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,74 @@ def test_codebook_follows_usage_over_training(digits: Path, tmp_path: Path, caps
     assert steps[0] == 0
     assert steps[-1] == 8
     assert len(steps) > 3
+
+
+def test_a_stopped_study_says_that_it_goes_on(
+    digits: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, seen = Loop.step, []
+
+    def watched(self: Loop) -> Any:
+        seen.append(self)
+        if len(seen) == 12:  # in the second training
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self)
+
+    monkeypatch.setattr(Loop, "step", watched)
+    words = ("--quantizers", "fsq,vq")
+    assert study("codebook", digits, tmp_path, *words) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    at = "stopped at 2 of 2, quantizer vq, seed 0"
+    assert said == f"selfsup: {at}; the same command begins that one anew and goes on"
+    assert len(list((tmp_path / "cells").iterdir())) == 1
+    del seen[:]
+    monkeypatch.setattr(Loop, "step", step)
+    assert study("codebook", digits, tmp_path, *words) == 0
+
+
+def test_codebook_refuses_texts_and_warns_of_words_that_do_not_repeat(
+    tmp_path: Path, capsys: Any
+) -> None:
+    texts, table = tmp_path / "texts.jsonl", tmp_path / "table.jsonl"
+    rows = [{"text": f"the text of number {n}"} for n in range(40)]
+    texts.write_text("\n".join(json.dumps(row) for row in rows))
+    table.write_text("\n".join(json.dumps({**row, "x": n % 7}) for n, row in enumerate(rows)))
+    given = ["study", "codebook", "--steps", "2", "--quantizers", "fsq", "--data"]
+    assert main([*given, str(texts), "--out", str(tmp_path / "new")]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "texts.jsonl: no column repeats, so there is nothing to learn: column 'text' has" in error
+    )
+    assert error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+    assert main([*given, str(table), "--out", str(tmp_path / "new")]) == 0
+    said = capsys.readouterr().err
+    assert "column 'text' has" in said
+    assert "--ignore 'text' leaves it out" in said
+    again = [*given, str(table), "--ignore", "text", "--out", str(tmp_path / "other")]
+    assert main(again) == 0
+    assert "column 'text'" not in capsys.readouterr().err
+
+
+def test_one_code_in_use_is_not_none() -> None:
+    row = {"quantizer": "vq", "usage": 1 / 240, "perplexity": 1.0, "squared_error": 0.5}
+    assert "VQ: 1 of 240 codes used, perplexity 1" in codebook._finding([row], 10)
+
+
+def test_the_legend_of_codebook_lies_across_no_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, _path: drawn.append(figure))
+    look = {"usage": 0.5, "perplexity": 100.0, "dead": 120, "squared_error": 0.1}
+    looks = [{"step": step, **look} for step in (0, 10)]
+    rows = [{"quantizer": name, "seed": 0, "looks": looks} for name in codebook.QUANTIZERS]
+    draw_codebook(tmp_path, rows, codebook.QUANTIZERS)
+    (figure,) = drawn
+    assert not any(panel.get_legend() for panel in figure.axes)
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == list(codebook.QUANTIZERS.values())
 
 
 def test_denoising_gains_and_probes(digits: Path, tmp_path: Path, capsys: Any) -> None:

@@ -34,8 +34,15 @@ from selfsup.tasks.baselines import majority_baseline, tfidf_baseline
 from selfsup.tasks.encoding import Ids, frame_texts
 from selfsup.tasks.judge import read_answers
 from selfsup.tasks.metrics import class_scores, regression_scores
-from selfsup.tasks.reading import Notes, hold_out, main_score
-from selfsup.tasks.symbols import SymbolExample, alphabet_of, as_words, draw_words, read_symbols
+from selfsup.tasks.reading import Notes, main_score
+from selfsup.tasks.symbols import (
+    SymbolExample,
+    alphabet_of,
+    as_words,
+    draw_words,
+    hold_out_symbols,
+    read_symbols,
+)
 from selfsup.tasks.task import Examples, TaskInfo
 from selfsup.tasks.texts import Scale, TextSet
 from selfsup.training.lock import locked
@@ -97,19 +104,17 @@ def read_material(config: FinetuneConfig, longest: int) -> Material:
         raise UserError("no labelled file", where="--train", mend="name one")
     notes = Notes()
     train = read_symbols(config.data.train, config.data, config.task, notes)
+    answer: Answer = "number" if config.task == "regress" else "class"
+    labels = tuple(sorted({str(e.label) for e in train})) if answer == "class" else ()
+    if len(labels) == 1:
+        raise UserError(f"the training part has only the class '{labels[0]}'")
     if path := config.data.test or config.data.dev:
         test = read_symbols(path, config.data, config.task, notes)
     else:
-        kept, held = hold_out(cast("Examples", train), config.seed, share=0.2)
-        train, test = cast("list[SymbolExample]", kept), cast("list[SymbolExample]", held)
+        train, test = hold_out_symbols(train, config.seed, 0.2, notes)
         notes.add(f"no test file: {len(test):,} of the sequences are held out to be scored on")
-    answer: Answer = "number" if config.task == "regress" else "class"
-    labels: tuple[str, ...] = ()
     scale = (0.0, 1.0)
-    if answer == "class":
-        labels = tuple(sorted({str(e.label) for e in train}))
-        if len(labels) < 2:
-            raise UserError(f"the training part has only the class '{labels[0]}'")
+    if labels:
         if strange := [e for e in test if str(e.label) not in labels]:
             what = f"'{strange[0].label}' is not among the training labels"
             raise UserError(what, where=strange[0].where)
@@ -238,9 +243,8 @@ def _run(
     display = Progress(quiet=quiet, title="alphabets")
     pretrained = load_encoder(config.model)
     known = known_letters(pretrained.tokenizer)
-    if (
-        known and pretrained.tokenizer.letters.isupper()
-    ):  # of sequences; small ones are a language's
+    # capitals are of sequences; small letters are a language's
+    if known and pretrained.tokenizer.letters.isupper():
         what = f"this model reads no words of a language{known}"
         mend = "name one of a language, and this one with --own"
         raise UserError(what, where=f"model {config.model}", mend=mend)
@@ -361,8 +365,7 @@ def baselines(material: Material) -> dict[str, float]:
         if names:
             number = {label: i for i, label in enumerate(names)}
             confusion = np.zeros((len(names), len(names)), np.int64)
-            pairs = zip(labels[1], answers, strict=True)
-            for truth, guess in pairs:
+            for truth, guess in zip(labels[1], answers, strict=True):
                 confusion[number[str(truth)], number[str(guess)]] += 1
             found[name] = class_scores(confusion)[main]
         else:

@@ -16,14 +16,16 @@ from numpy.typing import NDArray
 
 from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, ObservationConfig
+from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
-from selfsup.errors import UserError, at_least
+from selfsup.errors import Interrupted, UserError, at_least
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.studies.study_folder import open_folder
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
 from selfsup.uses.autoencoding import Prepared, make_loop
+from selfsup.uses.detection.column_notes import scattered
 from selfsup.uses.run_folder import write_json
 
 Floats = NDArray[np.float32]
@@ -48,8 +50,15 @@ class Plan:
 
 
 @contextmanager
-def opened(plan: Plan, **own: Any) -> Iterator[Observations]:
+def opened(
+    plan: Plan, check: Callable[[Observations], None] | None = None, **own: Any
+) -> Iterator[Observations]:
     """Hold the study's folder, and read the examples.
+
+    Args:
+        plan: the study.
+        check: refuses examples, before anything is written.
+        own: what else makes two studies the same.
 
     Raises:
         UserError: numbers below 1, a folder that cannot be made or holds another study, or no examples.
@@ -58,6 +67,8 @@ def opened(plan: Plan, **own: Any) -> Iterator[Observations]:
         at_least(1, getattr(plan, flag), f"--{flag}")
     with locked(plan.out):
         observations = read_observations(plan.data)
+        if check is not None:
+            check(observations)
         settings = plan.settings(**own)
         open_folder(plan.out, settings, plan.overwrite)
         write_json(plan.out / "study.json", settings)
@@ -85,6 +96,9 @@ def cells(
         plan: the study.
         wanted: what tells each training from the others; it stands in its result too.
         make: trains and scores one.
+
+    Raises:
+        Interrupted: stopped; those that have finished are kept.
     """
     display = Progress(quiet=plan.quiet, title="study")
     found = []
@@ -93,11 +107,16 @@ def cells(
         file = plan.out / "cells" / f"{name}.json"
         if not file.is_file():
             started = time.perf_counter()
-            cell = {**what, **make(what)}
+            said = "  ".join(f"{key} {value}" for key, value in what.items())
+            try:
+                cell = {**what, **make(what)}
+            except Interrupted:
+                at = f"{number} of {len(wanted)}, {', '.join(said.split('  '))}"
+                mend = "the same command begins that one anew and goes on"
+                raise Interrupted(f"stopped at {at}; {mend}") from None
             cell["seconds"] = round(time.perf_counter() - started, 2)
             file.parent.mkdir(exist_ok=True)
             write_json(file, cell)
-            said = "  ".join(f"{key} {value}" for key, value in what.items())
             display.say(f"{number} of {len(wanted)}: {said}")
         found.append(json.loads(file.read_text(encoding="utf-8")))
         display.update(number / len(wanted), f"{number} of {len(wanted)}")
@@ -133,6 +152,30 @@ def check_numbers(prepared: Prepared, where: str) -> None:
             where=where,
             mend="leave such columns out with --ignore",
         )
+
+
+def check_words(plan: Plan, prepared: Prepared) -> None:
+    """Say which columns have nearly as many words as there are rows; refuse a table of nothing else.
+
+    Raises:
+        UserError: a file of texts, say, of which each would be a word that the others have not.
+    """
+    spec, rows = prepared.model.spec, len(prepared.train)
+    if not isinstance(spec, FeatureTable):
+        return
+    found = scattered(spec, rows)
+    said = {
+        name: f"column '{name}' has {words:,} different words in {rows:,} rows"
+        for name, words in found.items()
+    }
+    if found and not spec.numbers and len(found) == len(spec.categories):
+        what = f"no column repeats, so there is nothing to learn: {next(iter(said.values()))}"
+        mend = "give images, or a table with numbers or with words that repeat; texts are for `pretrain`"
+        raise UserError(what, where=plan.data.path, mend=mend)
+    display = Progress(quiet=plan.quiet, title="")
+    for name, what in said.items():
+        display.say(f"{what}: each gets a place of its own; --ignore '{name}' leaves it out")
+    display.close()
 
 
 def medians(rows: Sequence[Cell], by: str, keys: Sequence[str]) -> list[Cell]:

@@ -61,7 +61,9 @@ def draw_codebook(out: Path, rows: Rows, names: Mapping[str, str]) -> Path:
         _tidy(axes, title, "step", unit)
     panels[0].set_ylim(0, 1.03)
     panels[2].set_yscale("log")
-    panels[0].legend(frameon=False, fontsize=9)
+    # below the panels: none of them has a corner that is free in every study
+    place = {"loc": "outside lower center", "ncols": 3, "frameon": False, "fontsize": 9}
+    figure.legend(*panels[0].get_legend_handles_labels(), **place)
     keys = ("quantizer", "seed", "step", "usage", "perplexity", "dead", "squared_error")
     return _saved(figure, out, "codebook", keys, [[look[k] for k in keys] for look in looks])
 

@@ -11,7 +11,15 @@ from torch import nn
 from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.data.observations import Observations
 from selfsup.errors import UserError, nearest
-from selfsup.studies.autoencoder_cells import Cell, Plan, cells, config, medians, opened
+from selfsup.studies.autoencoder_cells import (
+    Cell,
+    Plan,
+    cells,
+    check_words,
+    config,
+    medians,
+    opened,
+)
 from selfsup.studies.autoencoder_figures import draw_codebook
 from selfsup.uses.autoencoding import make_loop, prepare
 from selfsup.uses.run_folder import write_json
@@ -37,13 +45,18 @@ def run(plan: Plan, quantizers: Sequence[str] = tuple(QUANTIZERS)) -> dict[str, 
         quantizers: names of `QUANTIZERS`.
 
     Raises:
-        UserError: a quantizer that there is not.
+        UserError: a quantizer that there is not, or a table of which no column can be learned.
     """
     for name in quantizers:
         if name not in QUANTIZERS:
             mend = nearest(name, list(QUANTIZERS)) or f"there are {', '.join(QUANTIZERS)}"
             raise UserError(f"unknown quantizer '{name}'", where="--quantizers", mend=mend)
-    with opened(plan, quantizers=list(quantizers)) as observations:
+
+    def check(observations: Observations) -> None:
+        if not observations.images:
+            check_words(plan, prepare(config(plan, "fsq-autoencoder", 0), observations))
+
+    with opened(plan, check, quantizers=list(quantizers)) as observations:
         wanted = [
             {"quantizer": name, "seed": seed} for name in quantizers for seed in range(plan.seeds)
         ]
@@ -92,7 +105,7 @@ def _cell(plan: Plan, observations: Observations, what: Mapping[str, Any]) -> Ce
 
 def _finding(table: Sequence[Cell], steps: int) -> str:
     parts = [
-        f"{QUANTIZERS[row['quantizer']]}: {row['usage']:.0%} of the codes used, perplexity "
+        f"{QUANTIZERS[row['quantizer']]}: {row['usage'] * CODES:.4g} of {CODES} codes used, perplexity "
         f"{row['perplexity']:.0f}, squared error {row['squared_error']:.4f}"
         for row in table
     ]

@@ -23,7 +23,8 @@ from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.tasks.encoding import frame_tokens
 from selfsup.tasks.label_values import label_text
 from selfsup.tasks.labelled import TextExample
-from selfsup.tasks.reading import Notes, note_report, read_examples
+from selfsup.tasks.reading import Notes, hold_out, note_report, read_examples
+from selfsup.tasks.task import Examples
 
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -113,6 +114,46 @@ def _label(value: Any, kind: TaskKind, where: str) -> str | float:
         what = f"'{value}' is no {'number' if kind == 'regress' else 'label'}"
         raise UserError(what, where=where)
     return label
+
+
+def hold_out_symbols(
+    examples: Sequence[SymbolExample], seed: int, share: float, notes: Notes
+) -> tuple[list[SymbolExample], list[SymbolExample]]:
+    """Sequences to learn from, and a share held out; the copies of one are all on the same side.
+
+    Args:
+        examples: all.
+        seed: which are held out.
+        share: of the different ones.
+        notes: told how many copies there are.
+
+    Raises:
+        UserError: too few to hold some out.
+    """
+    different = list({e.symbols: e for e in reversed(examples)}.values())[::-1]  # the first of each
+    if copies := len(examples) - len(different):
+        notes.add(
+            f"{copies:,} sequences are copies of others: all of one are learned from or held out"
+        )
+    few = UserError(
+        f"of {len(examples):,} sequences {len(different):,} are different: too few to hold some out",
+        where="--train",
+        mend="give --test",
+    )
+    try:
+        chosen = hold_out(cast("Examples", different), seed, share)[1]
+    except UserError:
+        if copies:
+            raise few from None
+        raise
+    held = {e.symbols for e in cast("Sequence[SymbolExample]", chosen)}
+    known = {e.label for e in examples if e.symbols not in held}
+    # a copy may bear another label, which nothing else has
+    held -= {e.symbols for e in examples if isinstance(e.label, str) and e.label not in known}
+    if not held:
+        raise few
+    train = [e for e in examples if e.symbols not in held]
+    return train, [e for e in examples if e.symbols in held]
 
 
 def alphabet_of(examples: Sequence[SymbolExample]) -> list[str]:

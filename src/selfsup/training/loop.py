@@ -346,8 +346,8 @@ class Loop:
                 self._look(log, display)
             if stop:
                 self._save()
-                where = "the same command goes on from here" if self.folder else "nothing was saved"
-                raise Interrupted(f"stopped at step {state.step}; {where}")
+                on = "; the same command goes on from here" if self.folder else ""
+                raise Interrupted(f"stopped at step {state.step}{on}")
             if self._save_due():
                 self._save()
         if state.saved[0] != state.step or not state.step:

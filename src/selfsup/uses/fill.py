@@ -34,6 +34,7 @@ class Candidate:
     text: str
     """The token as people write it."""
     probability: float
+    """Among the ordinary tokens: special ones are left out before, so that these add up to 1."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfsup.errors import UserError
 from selfsup.training.metrics import read_metrics
-from selfsup.uses.run_folder import versions
+from selfsup.uses.run_folder import read_result, versions
 
 if TYPE_CHECKING:
     from selfsup.models.autoencoder import AutoEncoder
@@ -115,7 +115,11 @@ def _origin(kept: dict[str, Any]) -> Any:
 
 
 def runs(folder: str | Path) -> list[dict[str, Any]]:
-    """One line for every run below a folder, newest first."""
+    """One line for every run below a folder, newest first.
+
+    The held-out loss of a finished run is that of `result.json`, which the delivered weights have; of
+    another it is the last of its metrics.
+    """
     top = Path(folder)
     if not top.is_dir():
         raise UserError("no such folder", where=str(top))
@@ -127,21 +131,32 @@ def runs(folder: str | Path) -> list[dict[str, Any]]:
         config = run / "config.json"
         settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
         last = lines[-1] if lines else {}
+        finished = (run / "result.json").is_file()
         rows.append(
             {
                 "run": str(run.relative_to(top)) if run != top else str(run),
                 "recipe": settings.get("recipe") or settings.get("task", ""),
-                "state": "finished" if (run / "result.json").is_file() else "unfinished",
+                "state": "finished" if finished else "unfinished",
                 "step": last.get("step", 0),
                 "tokens": last.get("tokens", 0),
                 "minutes": round(last.get("seconds", 0.0) / 60, 1),
-                "heldout_loss": heldout[-1]["loss"] if heldout else None,
+                "heldout_loss": _delivered(run) or (heldout[-1]["loss"] if heldout else None),
                 "best_loss": min((x["loss"] for x in heldout), default=None),
                 "changed": _moment(path.stat().st_mtime),
             }
         )
     rows.sort(key=lambda row: str(row["changed"]), reverse=True)
     return rows
+
+
+def _delivered(run: Path) -> float | None:
+    """The held-out loss of the weights that a finished run delivered, where its result says it."""
+    try:
+        result = read_result(run)
+        loss = (result.get("heldout") or result["dev"])["loss"]
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return float(loss) if isinstance(loss, int | float) else None
 
 
 def _moment(seconds: float) -> str:

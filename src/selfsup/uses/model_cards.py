@@ -110,9 +110,10 @@ def _detection_scores(result: Mapping[str, Any]) -> str:
 {_rows(rows, columns)}
 
 Measured on documents that were never trained on.  A generator, which is not part of this folder,
-filled 15 % of their tokens; {100 * share:.1f} % of all differed from the true ones and were to be found.
-Before training the generator was untrained too, and its replacements easier to see.  The model has no
-head that fills blanks."""
+filled some of their tokens, as many as are 15 % of a row with what stands around and between the texts in
+it.  That is neither filled nor asked about: of the tokens that were asked about, {100 * share:.1f} % differed
+from the true ones and were to be found.  Before training the generator was untrained too, and its
+replacements easier to see.  The model has no head that fills blanks."""
 
 
 def task_card(

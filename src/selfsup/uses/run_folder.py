@@ -202,14 +202,17 @@ def draw_losses(folder: Path, kind: str, unigram: float) -> None:
     Args:
         folder: the run's.
         kind: of the objective.  For replaced tokens the detection loss is drawn, held out alone, beside
-            that of guessing the share of replaced tokens, which changes with the generator.
-        unigram: for masked tokens, the loss of guessing by word frequency.
+            that of guessing the share of replaced tokens, which changes with the generator.  Else the
+            whole loss, of training and held out: with pairs of texts, that of the pairs is in both.
+        unigram: for masked tokens, the loss of guessing by word frequency; not drawn with pairs, since
+            it knows nothing of them.
     """
     import csv
 
     lines = read_metrics(folder / "metrics.jsonl")
     detection = kind == "replaced-tokens"
-    points = _detection_points(lines) if detection else _masked_points(lines)
+    paired = any("pair_loss" in x for x in lines)
+    points = _detection_points(lines) if detection else ((x, x["split"], x["loss"]) for x in lines)
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     series: dict[str, list[tuple[float, float]]] = {"train": [], "heldout": [], "base_rate": []}
@@ -229,10 +232,11 @@ def draw_losses(folder: Path, kind: str, unigram: float) -> None:
     if series["base_rate"]:
         label = "guessing the share of replaced tokens"
         axes.plot(*zip(*series["base_rate"], strict=True), label=label, **guess)
-    if not detection:
+    if not detection and not paired:
         axes.axhline(unigram, label="guessing by word frequency", **guess)
     axes.set_xlabel("tokens read (millions)")
-    axes.set_ylabel("detection loss (nats)" if detection else "loss at the scored places (nats)")
+    drawn = "loss at the scored places" + (", plus that of the pairs" if paired else "")
+    axes.set_ylabel("detection loss (nats)" if detection else f"{drawn} (nats)")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -241,11 +245,6 @@ def draw_losses(folder: Path, kind: str, unigram: float) -> None:
 
 _Point = tuple[Mapping[str, Any], str, float]
 """A line of the metrics, the curve that it belongs to, and the loss there."""
-
-
-def _masked_points(lines: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
-    for x in lines:
-        yield x, x["split"], x.get("masked_loss", x["loss"])
 
 
 def _detection_points(lines: Iterable[Mapping[str, Any]]) -> Iterator[_Point]:
