@@ -24,8 +24,7 @@ from selfsup.models.autoencoder import AutoEncoder
 from selfsup.studies.study_folder import open_folder
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
-from selfsup.uses.autoencoding import Prepared, make_loop
-from selfsup.uses.detection.column_notes import scattered
+from selfsup.uses.autoencoding import Prepared, make_loop, scattered_words
 from selfsup.uses.run_folder import write_json
 
 Floats = NDArray[np.float32]
@@ -163,18 +162,14 @@ def check_words(plan: Plan, prepared: Prepared) -> None:
     spec, rows = prepared.model.spec, len(prepared.train)
     if not isinstance(spec, FeatureTable):
         return
-    found = scattered(spec, rows)
-    said = {
-        name: f"column '{name}' has {words:,} different words in {rows:,} rows"
-        for name, words in found.items()
-    }
-    if found and not spec.numbers and len(found) == len(spec.categories):
+    said = scattered_words(spec, rows)
+    if said and not spec.numbers and len(said) == len(spec.categories):
         what = f"no column repeats, so there is nothing to learn: {next(iter(said.values()))}"
         mend = "give images, or a table with numbers or with words that repeat; texts are for `pretrain`"
         raise UserError(what, where=plan.data.path, mend=mend)
     display = Progress(quiet=plan.quiet, title="")
     for name, what in said.items():
-        display.say(f"{what}: each gets a place of its own; --ignore '{name}' leaves it out")
+        display.say(f"{what}; --ignore '{name}' leaves it out")
     display.close()
 
 

@@ -285,15 +285,20 @@ def train_autoencoder(
         return result
 
 
+def scattered_words(spec: FeatureTable, rows: int) -> dict[str, str]:
+    """For each column with nearly as many words as there are rows, what is to be said of it."""
+    return {
+        name: f"column '{name}' has {words:,} different words in {rows:,} rows: each gets a place of its own"
+        for name, words in scattered(spec, rows).items()
+    }
+
+
 def _announce(prepared: Prepared, loop: Loop, quiet: bool) -> None:
     display = Progress(quiet=quiet, title="")
     config, spec = prepared.model.config, prepared.model.spec
     if isinstance(spec, FeatureTable):
-        for name, words in scattered(spec, len(prepared.train)).items():
-            what = f"column '{name}' has {words:,} different words in {len(prepared.train):,} rows"
-            display.say(
-                f"{what}: each gets a place of its own; --data.ignore '[{name}]' leaves it out"
-            )
+        for name, what in scattered_words(spec, len(prepared.train)).items():
+            display.say(f"{what}; --data.ignore '[{name}]' leaves it out")
     display.say(
         f"{len(prepared.train):,} examples of shape {prepared.model.input_shape}, "
         f"{len(prepared.heldout):,} held out; {config.network.kind} network, "
