@@ -158,8 +158,9 @@ def test_copies_are_not_scored_on(encoder: Path, tmp_path: Path) -> None:
     assert sum(e.symbols == strange.symbols for e in found.train) > 1
     assert strange.symbols not in {e.symbols for e in found.test}
     path.write_text("\n".join(lines[:4] * 10) + "\n")
-    with pytest.raises(UserError, match="of 40 sequences 4 are different: too few"):
-        alphabets.read_material(config, 64)
+    found = alphabets.read_material(config, 64)  # too few are different
+    assert found.notes.lines[0] == "36 sequences are copies of others: some are on both sides"
+    assert len(found.test) >= 4
 
 
 def row(start: str, score: float, seed: int = 0) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -119,39 +120,32 @@ def _label(value: Any, kind: TaskKind, where: str) -> str | float:
 def hold_out_symbols(
     examples: Sequence[SymbolExample], seed: int, share: float, notes: Notes
 ) -> tuple[list[SymbolExample], list[SymbolExample]]:
-    """Sequences to learn from, and a share held out; the copies of one are all on the same side.
+    """Sequences to learn from, and a share held out; the copies of one are all on the same side, but where
+    too few are different.
 
     Args:
         examples: all.
         seed: which are held out.
         share: of the different ones.
-        notes: told how many copies there are.
+        notes: told how many copies there are, and on which side.
 
     Raises:
         UserError: too few to hold some out.
     """
     different = list({e.symbols: e for e in reversed(examples)}.values())[::-1]  # the first of each
+    held: set[tuple[str, ...]] = set()
     if copies := len(examples) - len(different):
-        notes.add(
-            f"{copies:,} sequences are copies of others: all of one are learned from or held out"
-        )
-    few = UserError(
-        f"of {len(examples):,} sequences {len(different):,} are different: too few to hold some out",
-        where="--train",
-        mend="give --test",
-    )
-    try:
-        chosen = hold_out(cast("Examples", different), seed, share)[1]
-    except UserError:
-        if copies:
-            raise few from None
-        raise
-    held = {e.symbols for e in cast("Sequence[SymbolExample]", chosen)}
-    known = {e.label for e in examples if e.symbols not in held}
-    # a copy may bear another label, which nothing else has
-    held -= {e.symbols for e in examples if isinstance(e.label, str) and e.label not in known}
+        with suppress(UserError):  # too few
+            chosen = hold_out(cast("Examples", different), seed, share)[1]
+            held = {e.symbols for e in cast("Sequence[SymbolExample]", chosen)}
+        known = {e.label for e in examples if e.symbols not in held}
+        # a copy may bear another label, which nothing else has
+        held -= {e.symbols for e in examples if isinstance(e.label, str) and e.label not in known}
+        sides = "all of one are learned from or held out" if held else "some are on both sides"
+        notes.add(f"{copies:,} sequences are copies of others: {sides}")
     if not held:
-        raise few
+        parts = hold_out(cast("Examples", examples), seed, share)
+        return cast("tuple[list[SymbolExample], list[SymbolExample]]", parts)
     train = [e for e in examples if e.symbols not in held]
     return train, [e for e in examples if e.symbols in held]
 
