@@ -274,6 +274,8 @@ class Writer:
         length = min(self.pretrained.max_length, longest + limit)
         cache = decoding.cache(len(prompts), length)
         logits = self._read(decoding, cache, [row.ids for row in prompts])
+        if not bool(logits.isfinite().all()):  # of prompts alone: a step of a small model is short
+            raise self._no_numbers()
         rows = [self._sample(row, n, settings) for row in prompts for n in range(settings.samples)]
         if settings.samples > 1:
             order = torch.arange(len(prompts)).repeat_interleave(settings.samples)
@@ -287,9 +289,11 @@ class Writer:
             if allowed is not None:
                 logits = logits + allowed[places[0]]  # rows that are not over have written as much
             chosen = choose(logits, settings, numbers, samples, places, seen)
+            if max(ids := chosen.tolist()) >= logits.shape[-1]:
+                raise self._no_numbers()
             if seen is not None:
                 seen[torch.arange(len(rows), device=seen.device), chosen] = True
-            for row, id in zip(rows, chosen.tolist(), strict=True):
+            for row, id in zip(rows, ids, strict=True):
                 piece = row.take(id, ends, limit)
                 if piece is not None:
                     yield piece
@@ -334,12 +338,12 @@ class Writer:
             hidden = hidden[batch.starts[1:].to(device) - 1]
         logits = decoding.logits(hidden)
         # rows that pad the matrix are no words
-        logits = logits[:, : self.pretrained.tokenizer.vocab_size]
-        if not bool(logits.isfinite().all()):
-            what = "the model gives NaN or infinite logits: nothing can be chosen by them"
-            mend = "check its weights, or try --precision fp32 without --int8"
-            raise UserError(what, where=str(self.pretrained.path), mend=mend)
-        return logits
+        return logits[:, : self.pretrained.tokenizer.vocab_size]
+
+    def _no_numbers(self) -> UserError:
+        what = "the model gives NaN or infinite logits: nothing can be chosen by them"
+        mend = "check its weights, or try --precision fp32 without --int8"
+        return UserError(what, where=str(self.pretrained.path), mend=mend)
 
     def _seen(self, rows: list[_Row], logits: Tensor) -> Tensor:
         seen = torch.zeros(logits.shape, dtype=torch.bool)
