@@ -124,7 +124,8 @@ def refuse_large(values: NDArray[np.float64], name: str, where: str = "") -> Non
     for row in np.flatnonzero(too_large(values))[:1]:
         value = values[row]
         what = "the value is infinite" if np.isinf(value) else f"{value:g} is too large (float32)"
-        mend = "mend it, or take infinite values as gaps"
+        mend = "mend it, or take such values as gaps (`detect`: --missing impute, `pretrain`: "
+        mend += "--data.infinite missing)"
         raise UserError(f"column '{name}', row {row + 1}: {what}", where=where, mend=mend)
 
 
@@ -132,7 +133,9 @@ def refuse_gaps(gaps: NDArray[np.bool_], name: str, where: str = "") -> None:
     """Refuse a column with a gap, by its first row."""
     for row in np.flatnonzero(gaps)[:1]:
         what = f"column '{name}', row {row + 1}: the value is missing (NaN or empty)"
-        raise UserError(what, where=where, mend="fill it in, or let gaps be imputed")
+        raise UserError(
+            what, where=where, mend="fill it in, or let gaps be imputed (--missing impute)"
+        )
 
 
 def _with_commas(raw: NDArray[Any]) -> NDArray[np.float64] | None:

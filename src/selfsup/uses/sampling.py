@@ -89,9 +89,12 @@ class Sampling:
         for flag in (name for name, given in idle.items() if given and self.greedy):
             what = "does nothing with --greedy, which takes the most probable token"
             raise UserError(what, where=flag, mend="leave one of them out")
-        if self.samples > 1 and not self.draws:
+        if self.samples > 1 and (not self.draws or self.top_k == 1):
             what = f"{self.samples} texts would be the same, since nothing is drawn"
-            raise UserError(what, where="--samples", mend="leave it out, or draw (no --greedy)")
+            why = (
+                "--greedy" if self.greedy else "--temperature 0" if not self.draws else "--top-k 1"
+            )
+            raise UserError(what, where="--samples", mend=f"leave it out, or {why}")
 
     @property
     def draws(self) -> bool:
