@@ -133,9 +133,8 @@ def refuse_gaps(gaps: NDArray[np.bool_], name: str, where: str = "") -> None:
     """Refuse a column with a gap, by its first row."""
     for row in np.flatnonzero(gaps)[:1]:
         what = f"column '{name}', row {row + 1}: the value is missing (NaN or empty)"
-        raise UserError(
-            what, where=where, mend="fill it in, or let gaps be imputed (--missing impute)"
-        )
+        mend = "fill it in, or let gaps be imputed (`detect`: --missing impute, `pretrain`: "
+        raise UserError(what, where=where, mend=f"{mend}--data.missing impute)")
 
 
 def _with_commas(raw: NDArray[Any]) -> NDArray[np.float64] | None:
