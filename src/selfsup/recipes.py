@@ -230,29 +230,35 @@ def body_parameters(config: PretrainConfig) -> tuple[int, int, int]:
     return blocks, embeddings, heads
 
 
-def _layer_flops(m: TransformerConfig, length: int) -> int:
-    """Multiplications for each token, forward, in a transformer's layers."""
+def _layer_flops(m: TransformerConfig, length: int, asked: float = 1.0) -> float:
+    """Multiplications for each token, forward, in a transformer's layers.
+
+    `asked` is the share of the tokens that the last layer works on behind attention.
+    """
     d, up = m.hidden_size, m.intermediate_size * (2 if m.gated else 1)
-    weights = d * m.qkv_width + d * d + d * up + m.intermediate_size * d
-    return m.num_layers * (weights + 2 * length * d)
+    behind = d * d + d * up + m.intermediate_size * d
+    return m.num_layers * (d * m.qkv_width + behind + 2 * length * d) - (1 - asked) * behind
 
 
 def training_flops(config: PretrainConfig) -> float:
     """Floating-point operations per token of one training step (forward and backward).
 
-    Six per weight that meets every token; the head's only at the scored places; attention's two
-    products over the row (of which a decoder needs half; counted in full, as is usual).  With a
-    generator, its layers too, and the logits once more for sampling.
+    Six per weight that meets every token; at the scored places only, the head's and what stands behind
+    the last layer's attention (but where means of all tokens are asked for); attention's two products
+    over the row (of which a decoder needs half; counted in full, as is usual).  With a generator, its
+    layers too, and the logits once more for sampling.
     """
-    m, objective = config.model, config.objective
+    m, objective, length = config.model, config.objective, config.data.length
     d, vocabulary = m.hidden_size, _vocabulary(config)
-    body = _layer_flops(m, config.data.length)
     if objective.kind == "next-token":
-        return 6.0 * (body + d * vocabulary)
+        return 6.0 * (_layer_flops(m, length) + d * vocabulary)
     if objective.kind == "masked-tokens":
+        asked = 1.0 if objective.pairs == "same-text" else objective.rate
+        body = _layer_flops(m, length, asked)
         return 6.0 * (body + objective.rate * (d * d + d * vocabulary))
     g = objective.generator(m)
-    body += _layer_flops(g, config.data.length) + d * g.hidden_size + d * d
+    body = _layer_flops(m, length) + _layer_flops(g, length, objective.rate)
+    body += d * g.hidden_size + d * d
     head = objective.rate * (g.hidden_size * d + d * vocabulary)
     return 6.0 * (body + head) + 2.0 * objective.rate * d * vocabulary
 

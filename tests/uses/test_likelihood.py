@@ -84,10 +84,10 @@ def test_what_is_shared_is_read_once(decoder: PretrainedDecoder) -> None:
     read = 0
     original = type(decoder.model).forward
 
-    def counting(self: object, batch: Sequences, cache: object = None) -> torch.Tensor:
+    def counting(self: object, batch: Sequences, **more: object) -> torch.Tensor:
         nonlocal read
         read += len(batch.tokens)
-        return original(self, batch, cache)  # type: ignore[arg-type]
+        return original(self, batch, **more)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(decoder.model), "forward", counting)

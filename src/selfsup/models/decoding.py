@@ -79,17 +79,19 @@ class Decoding:
         return KeyValueCache(self.config, rows, length, device=self.device, dtype=self.dtype)
 
     @torch.inference_mode()
-    def read(self, batch: Sequences, cache: KeyValueCache) -> Tensor:
+    def read(self, batch: Sequences, cache: KeyValueCache, places: Tensor | None = None) -> Tensor:
         """Hidden vectors (N, hidden) of tokens that go on where the cache's rows end.
 
-        On a GPU, one token for each row is read by replaying what was recorded before.
+        With `places` (M,), at these places of the concatenated tokens alone: (M, hidden).  Without, on a
+        GPU, one token for each row is read by replaying what was recorded before.
         """
         tables = self._tables(cache.capacity)
-        if len(batch.tokens) == len(batch.starts) - 1 and runs_kernels(self.device):
+        single = places is None and len(batch.tokens) == len(batch.starts) - 1
+        if single and runs_kernels(self.device):
             cache.singles += 1
             if cache.singles > _PLAIN:
                 return self._replayed(batch, cache, tables)
-        return self._read(batch.tokens, batch.positions, cache.plans(batch), tables)
+        return self._read(batch.tokens, batch.positions, cache.plans(batch), tables, places)
 
     def _read(
         self,
@@ -97,6 +99,7 @@ class Decoding:
         positions: Tensor,
         plans: Sequence[Attending],
         tables: tuple[Tensor, Tensor] | None,
+        places: Tensor | None = None,
     ) -> Tensor:
         heads, shared, count = self.config.num_heads, self.config.kv_heads, len(tokens)
         if fillers := self._fillers(count):
@@ -111,6 +114,9 @@ class Decoding:
                 joined = _turned(joined, heads + shared, *turns)
             q, k, v = torch.split(joined[:count], [heads, shared, shared], 1)
             mixed = plan.attend(q, k, v).reshape(count, -1)
+            if places is not None and layer is self.layers[-1]:
+                x, mixed = x[places], mixed[places]
+                count, fillers = len(x), 0
             x = x + layer.out(F.pad(mixed, (0, 0, 0, fillers)) if fillers else mixed)
             x = x + layer.feed_forward(layer.mlp_norm(x))
         return self.final_norm(x[:count])

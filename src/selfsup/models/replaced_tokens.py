@@ -52,9 +52,9 @@ class Generator(nn.Module):
         for layer in (narrowed.narrow, self.head_dense):
             encoder._initialize(layer)
 
-    def forward(self, batch: Sequences) -> Tensor:
-        """Hidden vectors (N, narrow hidden)."""
-        return self.body(batch)  # type: ignore[no-any-return]
+    def forward(self, batch: Sequences, places: Tensor | None = None) -> Tensor:
+        """Hidden vectors (N, narrow hidden); with `places` (M,), at these alone: (M, narrow hidden)."""
+        return self.body(batch, places=places)  # type: ignore[no-any-return]
 
     def head(self, hidden: Tensor) -> Tensor:
         """What the output matrix is applied to: (M, narrow hidden) to (M, the encoder's hidden)."""

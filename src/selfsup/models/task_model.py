@@ -73,15 +73,13 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: Sequences, places: Tensor | None = None) -> Tensor:
         """Answers: (B, outputs) for sequences; for tokens (N, outputs), or (M, outputs) at `places`."""
-        hidden = self.encoder(batch)
         if self.spec.unit == "token":
-            hidden = hidden if places is None else hidden[places]
+            hidden = self.encoder(batch, places=places)
         elif self.spec.pooling == "mean":
-            hidden = mean_vectors(hidden, batch)
-        elif self.spec.pooling == "cls":
-            hidden = hidden[batch.starts[:-1].to(hidden.device)]
+            hidden = mean_vectors(self.encoder(batch), batch)
         else:
-            hidden = self.encoder.pool(hidden, batch)
+            hidden = self.encoder(batch, places=batch.starts[:-1])
+            hidden = self.encoder.pool(hidden) if self.spec.asks_pooler else hidden
         if self.dense is not None:
             hidden = self.norm(activate(self.dense(hidden), self.encoder.config.activation))
         hidden = at_least_float32(self.dropout(hidden))

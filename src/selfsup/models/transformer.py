@@ -98,12 +98,19 @@ class Transformer(nn.Module):
         return chosen
 
     def forward(
-        self, batch: Sequences, layers: bool = False, cache: KeyValueCache | None = None
+        self,
+        batch: Sequences,
+        layers: bool = False,
+        cache: KeyValueCache | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Hidden vectors (N, hidden); with `layers`, of the embeddings and each layer: (L + 1, N, hidden).
 
-        With a cache, the batch's sequences go on where those in the cache end.
+        With a cache, the batch's sequences go on where those in the cache end.  With `places` (M,), the
+        vectors at these places of the concatenated tokens alone, (M, hidden): the same numbers, but the
+        last layer spends nothing on the others behind attention.
         """
+        assert not (layers and places is not None), "places are those of the last layer"
         x = self.embeddings(batch)
         plans: Sequence[Attending]
         positions, fillers = batch.positions, 0
@@ -118,19 +125,24 @@ class Transformer(nn.Module):
                 plan = plan.filled(fillers)
                 x, positions = F.pad(x, (0, 0, 0, fillers)), F.pad(positions, (0, fillers))
             plans = [plan.causal() if self.config.causal else plan] * self.config.num_layers
-        kept = [x]
+        asked = 0 if places is None else len(places)
+        if places is not None:  # few different numbers, for the same reason
+            places = F.pad(places.to(x.device), (0, planned_rows(asked) - asked))
+        kept, last = [x], self.blocks[-1]
         for block, plan_, table in zip(self.blocks, plans, self._rotary(positions), strict=True):
-            x = block(x, plan_, table)
+            x = block(x, plan_, table, places if block is last else None)
             if layers:
                 kept.append(x)
-        x = self.final_norm(x)
-        found: Tensor = torch.stack([*kept[:-1], x]) if layers else x
+        found: Tensor = self.final_norm(x)
+        if places is not None:
+            return found[:asked]
+        if layers:
+            found = torch.stack([*kept[:-1], found])
         return found[..., : len(batch.tokens), :] if fillers else found
 
-    def pool(self, hidden: Tensor, batch: Sequences) -> Tensor:
-        """BERT's pooled output (B, hidden): tanh of a dense layer over each sequence's first vector."""
+    def pool(self, first: Tensor) -> Tensor:
+        """BERT's pooled output: tanh of a dense layer over each sequence's first vector, (B, hidden)."""
         assert self.pooler is not None, "this model has no pooler"
-        first = hidden[batch.starts[:-1].to(hidden.device)]
         return torch.tanh(self.pooler(first))
 
 
@@ -150,9 +162,9 @@ class MaskedLanguageModel(nn.Module):
             if layer is not None:
                 self.encoder._initialize(layer)
 
-    def forward(self, batch: Sequences) -> Tensor:
-        """Hidden vectors (N, hidden)."""
-        return self.encoder(batch)  # type: ignore[no-any-return]
+    def forward(self, batch: Sequences, places: Tensor | None = None) -> Tensor:
+        """Hidden vectors (N, hidden); with `places` (M,), at these alone: (M, hidden)."""
+        return self.encoder(batch, places=places)  # type: ignore[no-any-return]
 
     def head(self, hidden: Tensor) -> Tensor:
         """What the output matrix is applied to: (M, hidden) to (M, hidden)."""
@@ -170,10 +182,10 @@ class MaskedLanguageModel(nn.Module):
         """
         return F.linear(self.head(hidden), *self.output_matrix())
 
-    def follows(self, hidden: Tensor, batch: Sequences) -> Tensor:
-        """Pair logits (B, 2) for each sequence: 0 the second part is the true one, 1 it is not."""
+    def follows(self, first: Tensor) -> Tensor:
+        """Pair logits (B, 2) from each sequence's first vector: 0 the second part is the true one, 1 not."""
         assert self.pair_head is not None, "this model has no pair head"
-        return self.pair_head(self.encoder.pool(hidden, batch))  # type: ignore[no-any-return]
+        return self.pair_head(self.encoder.pool(first))  # type: ignore[no-any-return]
 
 
 class CausalLanguageModel(nn.Module):
@@ -191,9 +203,14 @@ class CausalLanguageModel(nn.Module):
         if self.output is not None:
             self.decoder._initialize(self.output)
 
-    def forward(self, batch: Sequences, cache: KeyValueCache | None = None) -> Tensor:
-        """Hidden vectors (N, hidden)."""
-        return self.decoder(batch, cache=cache)  # type: ignore[no-any-return]
+    def forward(
+        self,
+        batch: Sequences,
+        cache: KeyValueCache | None = None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden vectors (N, hidden); with `places` (M,), at these alone: (M, hidden)."""
+        return self.decoder(batch, cache=cache, places=places)  # type: ignore[no-any-return]
 
     def output_matrix(self) -> tuple[Tensor, None]:
         """The vocabulary's matrix (vocabulary, hidden); there is no bias."""

@@ -269,6 +269,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
     return _OutOfGroups.apply(joined, order, gaps, inverse)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def rows_at(x: Tensor, places: Tensor | None) -> Tensor:
+    """The rows of x at some places, (N, hidden) to (M, hidden); without places, all of them."""
+    return x if places is None else x.index_select(0, places)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017) with one fused projection.
 
@@ -290,8 +295,14 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(hidden, (heads + 2 * kv_heads) * width, bias=qkv_bias)
         self.out = nn.Linear(hidden, hidden, bias=bias)
 
-    def forward(self, x: Tensor, plan: Attending, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(N, hidden) to (N, hidden)."""
+    def forward(
+        self,
+        x: Tensor,
+        plan: Attending,
+        rotary: tuple[Tensor, Tensor] | None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """(N, hidden) to (N, hidden); with `places` (M,), what comes out there alone: (M, hidden)."""
         heads, shared = self.heads, self.kv_heads
         joined = self.qkv(x).view(len(x), heads + 2 * shared, -1)
         if rotary is None:
@@ -301,4 +312,4 @@ class SelfAttention(nn.Module):
             turned = rotate(queries_keys[:, None], rotary)[:, 0]
             q, k = torch.split(turned, [heads, shared], 1)
         mixed = plan.attend(q, k, v, self.dropout if self.training else 0.0)
-        return self.out(mixed.reshape(len(x), -1))  # type: ignore[no-any-return]
+        return self.out(rows_at(mixed.reshape(len(x), -1), places))  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
-from selfsup.nn.attention import Attending, SelfAttention
+from selfsup.nn.attention import Attending, SelfAttention, rows_at
 from selfsup.nn.dropout import Dropout
 
 
@@ -72,12 +72,23 @@ class Block(nn.Module):
         self.mlp = FeedForward(config)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, plan: Attending, rotary: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(N, hidden) to (N, hidden)."""
+    def forward(
+        self,
+        x: Tensor,
+        plan: Attending,
+        rotary: tuple[Tensor, Tensor] | None,
+        places: Tensor | None = None,
+    ) -> Tensor:
+        """(N, hidden) to (N, hidden); with `places` (M,), what comes out there alone: (M, hidden).
+
+        All tokens are looked at either way, but only those at the places are worked on behind attention.
+        """
         if self.reach is not None:
             plan = plan.windowed(self.reach)
         if self.pre:
-            x = x + self.dropout(self.attention(self.attention_norm(x), plan, rotary))
+            mixed = self.attention(self.attention_norm(x), plan, rotary, places)
+            x = rows_at(x, places) + self.dropout(mixed)
             return x + self.dropout(self.mlp(self.mlp_norm(x)))  # type: ignore[no-any-return]
-        x = self.attention_norm(x + self.dropout(self.attention(x, plan, rotary)))
+        mixed = self.attention(x, plan, rotary, places)
+        x = self.attention_norm(rows_at(x, places) + self.dropout(mixed))
         return self.mlp_norm(x + self.dropout(self.mlp(x)))  # type: ignore[no-any-return]

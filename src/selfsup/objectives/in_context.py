@@ -81,7 +81,7 @@ class InContext:
 
     def loss(self, model: CausalLanguageModel, batch: AnswersBatch) -> Score:
         """Cross entropy of the answers' tokens, in nats."""
-        hidden = model(batch.sequences)[batch.places]
+        hidden = model(batch.sequences, places=batch.places)
         weights = torch.ones(len(batch.targets), device=hidden.device)
         loss, right = linear_cross_entropy(hidden, *model.output_matrix(), batch.targets, weights)
         count = weights.sum()

@@ -164,8 +164,15 @@ class MaskedTokens:
         A pair weighs as much as the tokens scored in it, so that one count normalises both sums and
         the total is (mean masked loss) + (weighted mean pair loss), as in BERT.
         """
-        hidden = model(batch.sequences)
-        guesses = model.head(hidden[batch.scored])
+        text, scored = batch.sequences, len(batch.scored)
+        if batch.halves is not None:  # their means are of all tokens
+            hidden = model(text)
+            guesses = model.head(hidden[batch.scored])
+        else:
+            firsts = text.starts[: 0 if batch.pair_labels is None else -1]
+            places = torch.cat([batch.scored, firsts.to(batch.scored.device)])
+            hidden = model(text, places)
+            guesses = model.head(hidden[:scored])
         masked_sum, right = linear_cross_entropy(
             guesses, *model.output_matrix(), batch.targets, batch.weights
         )
@@ -174,13 +181,13 @@ class MaskedTokens:
         if not model.training:
             metrics["masked_accuracy"] = Ratio(right, count)
         if batch.halves is not None:
-            pair_sum, found = same_text_loss(hidden, batch.sequences, batch.halves)
+            pair_sum, found = same_text_loss(hidden, text, batch.halves)
             metrics["pair_loss"] = Ratio(pair_sum.detach(), count)
             metrics["pair_accuracy"] = found
             return Score(masked_sum + pair_sum, count, metrics)
         if batch.pair_labels is None or batch.pair_weights is None:
             return Score(masked_sum, count, metrics)
-        answers = at_least_float32(model.follows(hidden, batch.sequences))
+        answers = at_least_float32(model.follows(hidden[scored:]))
         pair_losses = F.cross_entropy(answers, batch.pair_labels, reduction="none")
         pair_sum = (pair_losses * batch.pair_weights).sum()
         asked = (batch.pair_weights > 0).float()

@@ -78,7 +78,7 @@ class ReplacedTokens:
         tokens: the two differ only where parts differ in fillers and special tokens.
         """
         generator = model.generator
-        guesses = generator.head(generator(batch.sequences)[batch.scored])
+        guesses = generator.head(generator(batch.sequences, batch.scored))
         masked_sum, right = linear_cross_entropy(
             guesses, *generator.output_matrix(), batch.targets, batch.weights
         )

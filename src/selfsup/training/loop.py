@@ -28,7 +28,7 @@ from selfsup.training.diagnosis import explain_non_finite
 from selfsup.training.evaluation import Examination
 from selfsup.training.feed import Feed
 from selfsup.training.metrics import MetricsLog
-from selfsup.training.optimizers import build_optimizers, set_rate
+from selfsup.training.optimizers import build_optimizers, set_rate, take_step
 from selfsup.training.progress import Progress, clock
 from selfsup.training.schedules import progress, rate
 from selfsup.training.signals import StopRequest, stop_requests
@@ -175,10 +175,8 @@ class Loop:
         if not math.isfinite(loss_sum) or not math.isfinite(norm):
             self._refuse_non_finite()
         limit = self.config.clip or math.inf
-        torch._foreach_mul_(grads, scale * min(1.0, limit / (norm + 1e-6)))
         for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            take_step(optimizer, scale * min(1.0, limit / (norm + 1e-6)))
         return loss_sum / max(count, 1.0), int(all_tokens)
 
     def _refuse_non_finite(self) -> None:

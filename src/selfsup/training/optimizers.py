@@ -149,6 +149,22 @@ def build_optimizers(
     return optimizers
 
 
+def take_step(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """One update by the gradients times a positive factor; the gradients are dropped."""
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    grads = [p.grad for p in params if p.grad is not None]
+    fused = isinstance(optimizer, torch.optim.AdamW)
+    if fused and all(grad.device.type == "cpu" for grad in grads):
+        # it divides by this within its one pass over the numbers, as for torch's GradScaler
+        setattr(optimizer, "grad_scale", torch.tensor(1 / factor))  # noqa: B010
+        optimizer.step()
+        delattr(optimizer, "grad_scale")
+    else:
+        torch._foreach_mul_(grads, factor)
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def set_rate(optimizers: list[torch.optim.Optimizer], share: float) -> None:
     """Set every learning rate to a share of its peak."""
     for optimizer in optimizers:

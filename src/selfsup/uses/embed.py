@@ -101,7 +101,8 @@ def _pool(
     device = next(pretrained.model.parameters()).device
     batch = Sequences.from_lists(ids).to(device)
     with torch.inference_mode():
-        hidden = pretrained.encoder(batch)
-        first = batch.starts[:-1].to(device)
-        pooled = hidden[first] if pooling == "cls" else mean_vectors(hidden, batch)
+        if pooling == "cls":
+            pooled = pretrained.encoder(batch, places=batch.starts[:-1])
+        else:
+            pooled = mean_vectors(pretrained.encoder(batch), batch)
     return np.asarray(pooled.float().cpu().numpy())

@@ -155,9 +155,8 @@ def _guess(pretrained: Pretrained, batch: list[_Prepared], top: int) -> list[Fil
     sequences = Sequences.from_lists([item.ids for item in batch]).to(device)
     blank = torch.tensor(tokenizer.mask_id, device=device)
     with torch.inference_mode():
-        hidden = model(sequences)
         places = torch.nonzero(torch.eq(sequences.tokens, blank))[:, 0]
-        logits = model.predict(hidden[places]).float()
+        logits = model.predict(model(sequences, places)).float()
         logits[:, tokenizer.vocab_size :] = -torch.inf  # rows that pad the matrix are no words
         logits[:, sorted(tokenizer.special_ids)] = -torch.inf
         ranked = logits.softmax(-1).topk(top)

@@ -329,14 +329,13 @@ class Writer:
     def _read(self, decoding: Decoding, cache: KeyValueCache, ids: list[list[int]]) -> Tensor:
         """Logits (rows, the tokenizer's vocabulary) of what follows."""
         device = decoding.device
+        last = None
         if all(len(one) == 1 for one in ids):
             batch = continuation(torch.tensor(ids, device=device)[:, 0], cache.lengths)
         else:
             batch = continuations([torch.tensor(one) for one in ids], cache.lengths).to(device)
-        hidden = decoding.read(batch, cache)
-        if len(hidden) > len(ids):
-            hidden = hidden[batch.starts[1:].to(device) - 1]
-        logits = decoding.logits(hidden)
+            last = batch.starts[1:].to(device) - 1
+        logits = decoding.logits(decoding.read(batch, cache, last))
         # rows that pad the matrix are no words
         return logits[:, : self.pretrained.tokenizer.vocab_size]
 

@@ -210,19 +210,12 @@ def score_rows(
     at_least(1, batch_tokens, "--batch-tokens")
     sums, greedy = np.zeros(len(rows)), np.ones(len(rows), np.bool_)
     inputs = [row.ids[:-1] for row in rows]
-    most = [len(row.ids) - row.scored - 1 for row in rows]  # what guesses the first is needed
+    wanted = [row.scored for row in rows]
     done, total = 0, sum(map(len, inputs))
     with torch.inference_mode():
-        for part in shared_prefix.read(pretrained, inputs, most, batch_tokens=batch_tokens):
-            ends = part.starts[1:].tolist()
-            places = [
-                np.arange(end - rows[row].scored, end)
-                for end, row in zip(ends, part.rows, strict=True)
-            ]
+        for part in shared_prefix.read(pretrained, inputs, wanted, batch_tokens=batch_tokens):
             targets = [rows[row].ids[-rows[row].scored :] for row in part.rows]
-            logs, best = _predicted(
-                pretrained, part.hidden, np.concatenate(places), np.concatenate(targets)
-            )
+            logs, best = _predicted(pretrained, part.hidden, np.concatenate(targets))
             at = 0
             for row in part.rows:
                 end = at + rows[row].scored
@@ -235,16 +228,16 @@ def score_rows(
 
 
 def _predicted(
-    pretrained: PretrainedDecoder, hidden: torch.Tensor, places: Ids, targets: Ids
+    pretrained: PretrainedDecoder, hidden: torch.Tensor, targets: Ids
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Log-probabilities of the targets from chosen hidden vectors, and whether each is the likeliest."""
+    """Log-probabilities of the targets from the hidden vectors, and whether each is the likeliest."""
     model, device = pretrained.model, hidden.device
     size = max(1, CHUNK // model.output_matrix()[0].shape[0])
     logs, best = [], []
-    for first in range(0, len(places), size):
+    for first in range(0, len(targets), size):
         part = slice(first, first + size)
         chosen = torch.from_numpy(targets[part]).to(device)
-        logits = at_least_float32(model.predict(hidden[torch.from_numpy(places[part]).to(device)]))
+        logits = at_least_float32(model.predict(hidden[part]))
         found = logits.gather(1, chosen[:, None])[:, 0]
         best.append((logits.argmax(1) == chosen).cpu().numpy())
         logs.append((found - logits.logsumexp(1)).double().cpu().numpy())

@@ -40,10 +40,8 @@ class Part:
 
     rows: list[int]
     """Their numbers."""
-    starts: Tensor
-    """(rows + 1,) where each one's other tokens begin in `hidden`, on the CPU."""
     hidden: Tensor
-    """(N, hidden) vectors of the other tokens, one sequence after another."""
+    """(M, hidden) vectors of each one's last tokens that are wanted, one sequence after another."""
 
 
 def groups(ids: Sequence[NDArray[np.int64]], most: Sequence[int]) -> list[Group]:
@@ -83,7 +81,7 @@ def common(a: NDArray[np.int64], b: NDArray[np.int64]) -> int:
 def read(
     pretrained: PretrainedDecoder,
     ids: Sequence[NDArray[np.int64]],
-    most: Sequence[int],
+    wanted: Sequence[int],
     *,
     batch_tokens: int,
 ) -> Iterator[Part]:
@@ -92,12 +90,12 @@ def read(
     Args:
         pretrained: a decoder.
         ids: token ids of each, at least one, at most as many as the model reads.
-        most: of each, how many tokens may count as shared: at most its length - 1.
+        wanted: of each, how many of its last tokens' vectors are wanted: at least one.
         batch_tokens: tokens read at once.
     """
     pays: list[Group] = []
     alone: list[int] = []
-    for group in groups(ids, most):
+    for group in groups(ids, [len(one) - n for one, n in zip(ids, wanted, strict=True)]):
         together = sum(len(ids[i]) for i in group.rows)
         if (len(group.rows) - 1) * group.shared >= _WORTH * together:
             pays.append(group)
@@ -106,9 +104,16 @@ def read(
     for batch in by_length([len(ids[row]) for row in alone], batch_tokens):
         rows = [alone[i] for i in batch]
         sequences = Sequences.from_lists([ids[i] for i in rows]).to(pretrained.device)
-        yield Part(rows, sequences.starts, pretrained.model(sequences))
+        places = _last(sequences.starts, [wanted[row] for row in rows])
+        yield Part(rows, pretrained.model(sequences, places=places))
     for chosen in _batches(pays, ids, _CACHED * batch_tokens):
-        yield from _read_tails(pretrained, ids, chosen, _CACHED * batch_tokens)
+        yield from _read_tails(pretrained, ids, wanted, chosen, _CACHED * batch_tokens)
+
+
+def _last(starts: Tensor, wanted: Sequence[int]) -> Tensor:
+    """Places of so many last tokens of each sequence."""
+    ends = starts[1:].tolist()
+    return torch.cat([torch.arange(e - n, e) for e, n in zip(ends, wanted, strict=True)])
 
 
 def _batches(
@@ -134,6 +139,7 @@ def _batches(
 def _read_tails(
     pretrained: PretrainedDecoder,
     ids: Sequence[NDArray[np.int64]],
+    wanted: Sequence[int],
     together: Sequence[Group],
     limit: int,
 ) -> Iterator[Part]:
@@ -143,7 +149,8 @@ def _read_tails(
     dtype = next(pretrained.model.parameters()).dtype
     base = KeyValueCache(pretrained.config, len(together), capacity, device=device, dtype=dtype)
     heads = [ids[group.rows[0]][: group.shared] for group in together]
-    pretrained.model(Sequences.from_lists(heads).to(device), cache=base)
+    nothing = torch.zeros(0, dtype=torch.int64)  # keys and values are all that is asked of these
+    pretrained.model(Sequences.from_lists(heads).to(device), cache=base, places=nothing)
     members = [(place, row) for place, group in enumerate(together) for row in group.rows]
     members.sort(key=lambda m: len(ids[m[1]]) - together[m[0]].shared)
     at_once = max(1, limit // capacity)
@@ -154,5 +161,6 @@ def _read_tails(
         before = cache.lengths.tolist()
         tails = [ids[row][n:] for (_, row), n in zip(chosen, before, strict=True)]
         batch = continuations([torch.from_numpy(tail).to(device) for tail in tails], cache.lengths)
-        hidden = pretrained.model(batch, cache=cache)
-        yield Part([row for _, row in chosen], batch.starts, hidden)
+        rows = [row for _, row in chosen]
+        places = _last(batch.starts, [wanted[row] for row in rows])
+        yield Part(rows, pretrained.model(batch, cache=cache, places=places))
