@@ -64,7 +64,7 @@ class ScheduleConfig(Section):
 
     kind: Literal["linear", "cosine", "trapezoid", "constant"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the budget over which the rate rises from 0."""
+    """Share of the budget over which the rate rises from 0; of less than one step, it does not."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.4
     """For `trapezoid`: share of the budget, at its end, over which the rate falls."""
     floor: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +15,7 @@ from selfsup.train_config import (
     ScheduleConfig,
 )
 from selfsup.training.optimizers import Muon, build_optimizers, orthogonalize, set_rate
-from selfsup.training.schedules import progress, rate
+from selfsup.training.schedules import progress, rate, step_share
 
 
 def test_muon_equals_torchs() -> None:
@@ -81,6 +83,17 @@ def test_schedules_rise_and_fall_over_the_budget() -> None:
         assert values == sorted(values, reverse=True)
     assert rate(ScheduleConfig(kind="trapezoid", warmup=0.1, decay=0.5), 0.4) == 1
     assert rate(ScheduleConfig(kind="cosine", warmup=0.0), 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "trapezoid", "constant"])
+def test_a_warm_up_shorter_than_a_step_is_none(kind: Any) -> None:
+    schedule = ScheduleConfig(kind=kind, warmup=0.1)
+    for steps, first in ((1, 1.0), (9, 1.0), (10, 0.0)):
+        step = step_share(Budget.model_validate(f"{steps} steps"))
+        found = [rate(schedule, i / steps, step) for i in range(steps)]
+        assert found[0] == pytest.approx(first)
+        assert max(found) == pytest.approx(1)
+    assert step_share(Budget.model_validate("9 tokens")) == 0
 
 
 def test_progress_in_each_unit() -> None:

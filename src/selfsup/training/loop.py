@@ -30,7 +30,7 @@ from selfsup.training.feed import Feed
 from selfsup.training.metrics import MetricsLog
 from selfsup.training.optimizers import build_optimizers, set_rate, take_step
 from selfsup.training.progress import Progress, clock
-from selfsup.training.schedules import progress, rate
+from selfsup.training.schedules import progress, rate, step_share
 from selfsup.training.signals import StopRequest, stop_requests
 from selfsup.training.state import Outcome, State
 
@@ -324,7 +324,7 @@ class Loop:
             self._look(log, display)
         while (at := self._progress()) < 1:
             step_started = time.perf_counter()
-            set_rate(self.optimizers, rate(config.schedule, at))
+            set_rate(self.optimizers, rate(config.schedule, at, step_share(config.budget)))
             loss, tokens = self.step()
             state.step += 1
             state.tokens += tokens
