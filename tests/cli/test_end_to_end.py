@@ -103,7 +103,7 @@ def test_bad_input_leaves_nothing_half_written(folder: Path, capsys: Capture) ->
         "latin.txt": "latin.txt:1: not UTF-8: byte 0xe9 at offset 3",
         "broken.jsonl": "broken.jsonl:2:10: broken JSON",
         "columns.csv": "no column 'text'",
-        "empty.txt": "there is no text",
+        "empty.txt": "empty.txt: there is no text to make a tokenizer from (0 documents read); name",
         "short.txt": "at least 8 are needed",
     }
     for data, message in cases.items():
@@ -300,3 +300,22 @@ def test_masked_stretches_are_read_and_said(folder: Path, capsys: Capture) -> No
         "% of the tokens are unknown to the tokenizer: it knows the letters ACGT; they are" in said
     )
     assert "the letters are ACGT" in said
+
+
+def test_quotes_in_tsv_swallow_no_rows(folder: Path, capsys: Capture) -> None:
+    rows = ['" opening quote\ta', "middle row\tb", '"\ta', "fourth\tb", '"whole"\ta']
+    (folder / "odd.tsv").write_text("\n".join(["text\tlabel", *rows]) + "\n")
+    note = "odd.tsv: quotes are ordinary characters, also around whole fields (line 6)"
+    stats = answer(capsys, "data", "stats", "odd.tsv")
+    assert (stats["documents_read"], stats["notes"]) == (5, [note])
+    words = ["pretrain", "bert-tiny", "--data", "corpus.txt", "--data", "odd.tsv", *SMALL]
+    assert main([*words, "--steps", "1", "--out", "r"]) == 0
+    assert note in capsys.readouterr().err
+    assert main(["embed", "r", "--input", "odd.tsv", "--output", "v.npy"]) == 0
+    assert f"selfsup: {note}" in capsys.readouterr().err
+    assert len(np.load(folder / "v.npy")) == 5
+    (folder / "dup.csv").write_text("text,text\na,b\n")
+    message = "dup.csv:1: the header names 'text' 2 times; name them apart"
+    assert message in refused(capsys, "data", "stats", "dup.csv")
+    assert message in refused(capsys, "embed", "r", "--input", "dup.csv", "--output", "w.npy")
+    assert not (folder / "w.npy").exists()

@@ -17,6 +17,7 @@ from selfsup.config import (
     SourceConfig,
 )
 from selfsup.data import corpus as module
+from selfsup.data.admission import is_heldout, text_key
 from selfsup.data.corpus import Split, open_corpus, prepare_corpus, training_sample
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.errors import UserError
@@ -225,3 +226,31 @@ def test_training_sample(tmp_path: Path) -> None:
     assert 0.05 * size < sum(map(len, sample)) <= size / 4
     from_b = sum("no." in text for text in sample)
     assert 0.25 < from_b / len(sample) < 0.75  # both files are represented
+
+
+def test_nothing_for_a_tokenizer_names_the_files(tmp_path: Path) -> None:
+    def message(data: DataConfig) -> str:
+        with pytest.raises(UserError) as caught:
+            list(training_sample(data, 1))
+        return str(caught.value)
+
+    empty = _data(tmp_path / "a.jsonl", ["", " "])
+    assert message(empty) == (
+        f"{tmp_path / 'a.jsonl'}: there is no text to make a tokenizer from (2 documents read); "
+        "name files with text, or see column, unit and min_characters"
+    )
+    assert _message(empty).startswith(f"{tmp_path / 'a.jsonl'}: no document is left")
+    held = next(x for x in map(str, range(50)) if is_heldout(text_key(x), 0.4))
+    one = _data(tmp_path / "b.jsonl", [held], heldout=0.4)
+    assert "(1 document read, 1 held out); give more documents" in message(one)
+
+
+def test_notes_are_kept_with_the_corpus(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text("text\n" + '"odd\n"whole"\n' + "".join(f"{text}\n" for text in TEXTS))
+    data = DataConfig(sources=(SourceConfig(path=str(file)),), heldout=0.3)
+    for _ in range(2):  # made, opened
+        notes = prepare_corpus(data, TOKENIZER).meta["notes"]
+        assert notes == [
+            f"{file}: quotes are ordinary characters, also around whole fields (line 3)"
+        ]

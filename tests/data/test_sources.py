@@ -279,3 +279,18 @@ def test_bad_examples_are_few(tmp_path: Path) -> None:
     assert list(read_documents(SourceConfig(path=str(file), on_bad_row="skip"), report)) == []
     assert report.bad_rows == 100
     assert len(report.bad_examples) == 5
+
+
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    link = tmp_path / "sub" / "a.txt"
+    link.symlink_to("gone.txt")
+    (tmp_path / "folder").symlink_to("no folder")
+    said = f"{link}: the link leads nowhere (to 'gone.txt'); mend the link, or name another file"
+    for given in (link, tmp_path / "sub", tmp_path / "sub" / "*.txt"):
+        assert _message(given) == said
+    assert f"{tmp_path / 'folder'}: the link leads nowhere" in _message(
+        tmp_path / "folder" / "b.txt"
+    )
+    (tmp_path / "sub" / "b.txt").write_text("words")
+    assert _texts(tmp_path / "sub") == ["words"]

@@ -95,7 +95,9 @@ def test_missing_texts_and_labels(tmp_path: Path) -> None:
     file.write_text('{"text": ""}\n')
     assert read_texts(file, label_column=None, keep_empty=True)[0].text == ""
     file.write_text("")
-    assert _message(read_texts, file) == f"{file}: the file holds no rows"
+    assert (
+        _message(read_texts, file) == f"{file}: the file holds no rows; name a file with examples"
+    )
 
 
 def test_sequences_of_classes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig
-from selfsup.tasks.label_values import LabelColumn
+from selfsup.tasks.label_values import LabelColumn, label_text
 from selfsup.tasks.reading import Notes, Parts, Role, read_examples, read_parts
 from tests.tasks.toy import toy_config
 
@@ -206,3 +207,33 @@ def test_lines_of_text_are_predicted_and_no_more(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(UserError, match="holds no text"):
         read(LabelledConfig(), "predict")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("1", "1"), ("1.00", "1"), ("-3.0", "-3"), ("0.50", "0.5"), ("1E+2", "100"), ("NaN", None)],
+)
+def test_decimals_are_labels_as_other_numbers_are(value: str, text: str | None) -> None:
+    assert label_text(Decimal(value)) == text
+    assert LabelColumn.of([Decimal(value)], numeric=False).read(Decimal(value)) == text
+
+
+@pytest.mark.parametrize("columns", [{"text_column": "txt"}, {"text_column": "7", "header": False}])
+def test_who_has_a_layout_says_what_it_is(tmp_path: Path, columns: dict[str, Any]) -> None:
+    file = tmp_path / "rows.tsv"
+    file.write_text("text\tlabel\nsome\ta\nwords\tb\n")
+    layout = "this is no file of the task, which has sentence and label"
+    config = toy_config(Path("m"), "classify", file, file, data=columns)
+    with pytest.raises(UserError) as caught:
+        read_parts(config, 96, layout=layout)
+    assert caught.value.mend.endswith(layout)
+    assert "--" not in str(caught.value)
+    with pytest.raises(UserError, match="no column"):
+        read_parts(config, 96)
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.tsv"
+    file.symlink_to("gone.tsv")
+    with pytest.raises(UserError, match=r"rows.tsv: the link leads nowhere \(to 'gone.tsv'\)"):
+        read_examples(str(file), LabelledConfig(), "classify", Notes(), numeric=False, role="train")

@@ -318,13 +318,16 @@ def _talk() -> None:
 def _texts(file: Path, column: str) -> list[str]:
     """The texts of a file, in order."""
     from selfsup.config import SourceConfig
+    from selfsup.data.files import NO_TEXT
     from selfsup.data.sources import ReadReport, read_documents
 
     source = SourceConfig(path=str(file), column=column, unit="line")
-    read = read_documents(source, ReadReport(may_skip=False), whole=True)
-    texts = [document.text for document in read]
+    report = ReadReport(may_skip=False)
+    texts = [document.text for document in read_documents(source, report, whole=True)]
     if not texts:
-        raise UserError("holds no text", where=str(file))
+        raise UserError("holds no text", where=str(file), mend=NO_TEXT)
+    for line in report.notes:
+        render.note(line)
     return texts
 
 

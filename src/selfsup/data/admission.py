@@ -10,9 +10,12 @@ from typing import NamedTuple
 from selfsup.config import DataConfig
 from selfsup.data.files import is_packed
 from selfsup.data.sources import ReadReport, find_files, read_documents
-from selfsup.errors import UserError
+from selfsup.errors import UserError, counted
 
 _UNPACKED = 3.5  # bytes of text in a byte of a packed file, about
+
+_NAMED = 3  # sources in a message
+_SEE = "name files with text, or see column, unit and min_characters"
 
 
 class Admitted(NamedTuple):
@@ -98,7 +101,7 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
         megabytes: 10⁶ bytes of UTF-8.
 
     Raises:
-        UserError: as `admitted_documents`.
+        UserError: as `admitted_documents`; or there is no such document.
     """
     cap = megabytes * 1e6
     total = 0.0
@@ -110,8 +113,10 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
 
             total += sum(len(text.encode()) for text, *_ in read_docstrings())
     kept_share = min(1.0, cap / total) if total else 1.0
-    used = 0
-    for document in admitted_documents(data, Admission()):
+    used, heldout = 0, 0
+    admission = Admission()
+    for document in admitted_documents(data, admission):
+        heldout += document.heldout
         # The first 8 bytes of the key decide on holding out: these are independent of it.
         draw = int.from_bytes(document.key[8:], "big") / 2**64
         if document.heldout or draw >= kept_share:
@@ -121,3 +126,18 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
             return
         used += size
         yield document.text
+    if not used:
+        read = admission.read
+        what = (
+            f"there is no text to make a tokenizer from ({counted(read.documents, 'document')} read"
+        )
+        mend = f"the first bad row: {read.bad_examples[0]}" if read.bad_examples else _SEE
+        if heldout:
+            what, mend = f"{what}, {heldout} held out", "give more documents, or set unit"
+        raise UserError(f"{what})", where=named_sources(data), mend=mend)
+
+
+def named_sources(data: DataConfig) -> str:
+    """The sources, for messages about them all."""
+    paths = [source.path for source in data.sources]
+    return ", ".join(paths[:_NAMED]) + (f" and {len(paths) - _NAMED} more" * (len(paths) > _NAMED))

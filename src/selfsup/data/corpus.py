@@ -31,8 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.config import DataConfig
-from selfsup.data.admission import Admission, Admitted, admitted_documents, training_sample
-from selfsup.data.files import find_files
+from selfsup.data.admission import (
+    Admission,
+    Admitted,
+    admitted_documents,
+    named_sources,
+    training_sample,
+)
+from selfsup.data.files import file_kind, find_files
 from selfsup.data.home import home
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
@@ -46,7 +52,9 @@ __all__ = [
     "training_sample",
 ]
 
-_FORMAT = 2
+_FORMAT = 3
+_READINGS = {".tsv": "tsv 2", ".parquet": "parquet 2"}
+"""Kinds of files that were once read in another way: what was made from them is made anew."""
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 4096
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -153,13 +161,16 @@ def data_fingerprint(data: DataConfig) -> str:
     sources: list[object] = []
     for source in data.sources:
         stamps: list[object] = []
-        for path in find_files(source):
+        files = find_files(source)
+        kinds = set(map(file_kind, files))
+        for path in files:
             state = path.stat()
             stamps.append([str(path.resolve()), state.st_size, state.st_mtime_ns])
         if source.path.startswith("docstrings:"):
             stamps.append(docstrings_key())
         elif source.path.startswith("hub:"):
             stamps.append(source.path)
+        stamps += sorted({mark for kind, mark in _READINGS.items() if kind in kinds})
         sources.append([stamps, source.unit, source.column, source.on_bad_row])
     parts = [sources, data.heldout, data.min_characters, data.duplicates]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
@@ -338,12 +349,13 @@ def _meta(
         "empty": admission.empty,
         "bad_rows": admission.read.bad_rows,
         "bad_examples": admission.read.bad_examples,
+        "notes": admission.read.notes,
         "unknown_share": sum(split["unknown"] for split in both) / tokens,
     }
 
 
 def _refuse_empty(data: DataConfig, admission: Admission, train: int, heldout: int) -> None:
-    where = "data.sources"
+    where = named_sources(data)
     if not train + heldout:
         read = admission.read
         what = (

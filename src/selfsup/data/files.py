@@ -34,6 +34,8 @@ _IN_FOLDERS = (*TEXT_SUFFIXES, ".parquet")
 _PACKED_STARTS = ((b"\x1f\x8b", ".gz"), (b"\xfd7zXZ", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"))
 _ZSTD_BYTES = 1 << 17
 _EXAMPLES = 5
+NO_TEXT = "name a file with text in it"
+"""What to do about a file that holds none."""
 _LONGEST_NAME = 40
 
 OnBadRow = Literal["stop", "skip"]
@@ -58,6 +60,8 @@ class ReadReport:
     """Whether a file holds quotes that were taken for ordinary characters, since they make no sense."""
     may_skip: bool = True
     """Whether whoever reads can be told to skip rows: only then do messages offer it."""
+    layout: str = ""
+    """What to do about a column that is not there, where no setting names columns."""
 
     def mend(self, how: str, skipping: str = "leave such rows out") -> str:
         """What can be done about rows that cannot be used."""
@@ -88,6 +92,7 @@ def find_files(source: SourceConfig) -> list[Path]:
     if source.path.startswith(("docstrings:", "hub:")):
         return []
     path = Path(source.path).expanduser()
+    refuse_broken_link(path)
     if path.is_file():
         if not file_kind(path):
             what = f"files of the kind '{''.join(path.suffixes[-2:]) or path.name}' cannot be read"
@@ -104,10 +109,23 @@ def find_files(source: SourceConfig) -> list[Path]:
         matches = map(Path, glob.iglob(str(path), recursive=True))
         kinds = {*_IN_FOLDERS, ".json", plain_suffix(path)} - {""}
         found = sorted(file for file in matches if file_kind(file) in kinds)
-    found = [file for file in found if file.is_file()]
-    if not found:
+    if not (whole := [file for file in found if file.is_file()]):
+        for file in found:
+            refuse_broken_link(file)
         _nothing_found(source.path, path)
-    return found
+    return whole
+
+
+def refuse_broken_link(path: Path) -> None:
+    """Refuse a link, at the end of a path or on the way, that leads nowhere.
+
+    Raises:
+        UserError: it is one.
+    """
+    for place in (path, *path.parents):
+        if place.is_symlink() and not place.exists():
+            what = f"the link leads nowhere (to '{place.readlink()}')"
+            raise UserError(what, where=str(place), mend="mend the link, or name another file")
 
 
 def _nothing_found(given: str, path: Path) -> NoReturn:

@@ -5,14 +5,13 @@ Nothing is held but the document at hand, so a corpus may be larger than memory.
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfsup.config import SourceConfig
+from selfsup.data.delimited import no_column, place_named, read_delimited
 from selfsup.data.files import (
     FASTA_SUFFIXES,
     PLAIN_SUFFIXES,
@@ -21,16 +20,14 @@ from selfsup.data.files import (
     file_kind,
     find_files,
     import_extra,
-    listed,
     read_lines,
     read_strict_lines,
 )
+from selfsup.data.parquet import Parquet
 from selfsup.data.symbol_files import read_fasta, read_fasta_pieces
-from selfsup.errors import UserError, nearest
+from selfsup.errors import UserError
 
 __all__ = ["Document", "ReadReport", "find_files", "read_documents"]
-
-_PARQUET_ROWS = 1024
 
 
 class Document(NamedTuple):
@@ -48,7 +45,8 @@ def read_documents(
 
     Texts come as they are, except that a byte-order mark is dropped, and in `.txt` files line ends
     become a line feed and line feeds around a document go.  Blank lines of `.txt` (units line and
-    paragraph) and `.jsonl` are no documents; empty values are.
+    paragraph), `.jsonl`, `.csv` and `.tsv` are no documents; empty values are.  Quotes in `.tsv` files are
+    read as they make sense, for which such a file is read twice (`read_delimited`).
 
     Args:
         source: what to read; `on_bad_row` says whether a broken row stops, or is skipped and
@@ -122,7 +120,7 @@ def _json_text(line: str, column: str, where: str) -> str | UserError:
     if isinstance(row, UserError):
         return row
     if column not in row:
-        return no_column(column, list(row), where)
+        return no_column(column, list(row), where, "set column")
     return checked_text(row[column], column, where)
 
 
@@ -143,89 +141,34 @@ def json_object(line: str, where: str) -> dict[str, Any] | UserError:
     return row
 
 
-def _read_csv(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
-    csv.field_size_limit(2**31 - 1)  # the limit of the process; 128 kB is less than one article
-    lines = (text + "\n" for _, text in read_strict_lines(path, report))
-    ahead = list(_to_first_row(lines))
-    delimiter = "\t" if file_kind(path) == ".tsv" else csv_delimiter(ahead)
-    # Strict: else a stray quote at the start of a field silently swallows the lines that follow.
-    reader = csv.reader(chain(ahead, lines), delimiter=delimiter, strict=True)
-    header = next_row(reader, path, 1)
-    while header == []:  # blank lines before the header
-        header = next_row(reader, path, reader.line_num + 1)
+def _read_table(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
+    table = read_delimited(path, "auto", report)
+    header = next(table.rows, None)
     if header is None:
         return
-    if source.column not in header:
-        raise no_column(source.column, header, f"{path}:{reader.line_num}")
-    place = header.index(source.column)
-    while (row := next_row(reader, path, start := reader.line_num + 1)) is not None:
-        if len(row) == len(header):
-            yield Document(row[place], f"{path}:{start}")
-        elif row:
-            what = f"the row has {len(row)} fields, the header {len(header)}"
-            problem = UserError(what, where=f"{path}:{start}", mend="quote fields with delimiters")
+    if table.note:
+        report.notes.append(f"{path}: {table.note}")
+    names = header.fields
+    place = place_named(source.column, names, f"{path}:{header.line}", "set column")
+    for row in table.rows:
+        where = f"{path}:{row.line}"
+        if len(row.fields) == len(names):
+            yield Document(row.fields[place], where)
+        else:
+            problem = table.wrong_width(row, len(names), "the header", where)
             bad_row(source.on_bad_row, report, problem)
 
 
-def _to_first_row(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        yield line
-        if line.strip():
-            return
-
-
-def csv_delimiter(lines: Sequence[str]) -> str:
-    """What parts the fields of a `.csv`: a comma, or the semicolon of spreadsheets in many countries.
-
-    The semicolon where the first row that is not blank has several fields with it, and but one with
-    commas (or broken quotes).
-    """
-    first = next((line for line in lines if line.strip()), "")
-
-    def width(delimiter: str) -> int:
-        try:
-            return len(next(csv.reader([first], delimiter=delimiter, strict=True), []))
-        except csv.Error:
-            return 0
-
-    return ";" if width(",") < 2 <= width(";") else ","
-
-
-def next_row(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
-    """The next row, None at the end.  Broken quoting always stops: where a row ends is unknown."""
-    try:
-        return next(reader, None)
-    except csv.Error as error:
-        mend = 'a quote inside a quoted field is written ""'
-        raise UserError(f"broken CSV: {error}", where=f"{path}:{line}", mend=mend) from error
-
-
 def _read_parquet(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
-    duckdb = import_extra("duckdb", "data", str(path))
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    column = '"' + source.column.replace('"', '""') + '"'
-    try:
-        table = "FROM read_parquet(?)"
-        columns = connection.execute(f"DESCRIBE SELECT * {table}", [str(path)]).fetchall()
-        known = [str(name) for name, *_ in columns]
-        if source.column not in known:
-            raise no_column(source.column, known, str(path))
-        rows = connection.execute(f"SELECT {column} {table}", [str(path)])
+    with Parquet(path) as table:
+        place_named(source.column, table.names, str(path), "set column")
         report.bytes_read += path.stat().st_size
-        number = 0
-        while batch := rows.fetchmany(_PARQUET_ROWS):
-            for (value,) in batch:
-                number += 1
-                text = checked_text(value, source.column, f"{path}:{number}")
-                if isinstance(text, str):
-                    yield Document(text, f"{path}:{number}")
-                else:
-                    bad_row(source.on_bad_row, report, text)
-    except duckdb.Error as error:
-        what = f"cannot be read as parquet ({str(error).splitlines()[0]})"
-        raise UserError(what, where=str(path)) from error
-    finally:
-        connection.close()
+        for number, (value,) in enumerate(table.rows([source.column]), start=1):
+            text = checked_text(value, source.column, f"{path}:{number}")
+            if isinstance(text, str):
+                yield Document(text, f"{path}:{number}")
+            else:
+                bad_row(source.on_bad_row, report, text)
 
 
 def _read_fasta(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
@@ -256,7 +199,7 @@ def _read_hub(source: SourceConfig, report: ReadReport) -> Iterator[Document]:
         for number, row in enumerate(rows, start=1):
             where = f"{source.path}:{number}"
             if source.column not in row:
-                raise no_column(source.column, list(row), where)
+                raise no_column(source.column, list(row), where, "set column")
             text = checked_text(row[source.column], source.column, where)
             if isinstance(text, str):
                 report.bytes_read += len(text.encode())
@@ -281,30 +224,33 @@ def checked_text(value: object, column: str, where: str) -> str | UserError:
 
 
 def called(value: object) -> str:
-    """What a JSON value is, for messages."""
+    """What a value of JSON or parquet is, for messages."""
     if value is None:
         return "missing"
-    if isinstance(value, bool):
-        return "true or false"
-    names = {"list": "a list", "dict": "an object", "str": "a text", "bytes": "binary data"}
-    return names.get(type(value).__name__, "a number")
+    return _CALLED.get(type(value).__name__, "a number")
 
 
-def no_column(column: str, known: list[str], where: str, setting: str = "column") -> UserError:
-    """That a column is not there, what is, and which setting names it."""
-    close = nearest(column, known)
-    there = f"it has {listed(known)}" + (f", {close}" if close else "")
-    return UserError(f"no column '{column}'", where=where, mend=f"{there}; set {setting}")
-
-
+_CALLED = {
+    "bool": "true or false",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "an object",
+    "str": "a text",
+    "bytes": "binary data",
+    "date": "a date",
+    "datetime": "a date",
+    "time": "a time of day",
+    "timedelta": "a span of time",
+    "UUID": "a UUID",
+}
 _Reader = Callable[[Path, SourceConfig, ReadReport], Iterator[Document]]
 _READERS: dict[str, _Reader] = {
     ".txt": _read_text,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".json": _read_json_lines,
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
+    ".csv": _read_table,
+    ".tsv": _read_table,
     ".parquet": _read_parquet,
     **dict.fromkeys(FASTA_SUFFIXES, _read_fasta),
     **dict.fromkeys(PLAIN_SUFFIXES, _read_text),

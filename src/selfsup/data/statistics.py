@@ -166,7 +166,8 @@ def corpus_statistics(data: DataConfig) -> dict[str, object]:
         `bytes` (UTF-8), `characters_median`, `characters_p95` (of a document), `scripts` (name to
         share, 0 to 1, of all characters but white space), `letters` (the same for single characters, where
         there are at most 64 and no spaces, as in DNA and proteins), `duplicates`, `dropped` (reason to count:
-        `duplicate`, `too_short`, `empty`, `bad_row`), `bad_examples` (messages).
+        `duplicate`, `too_short`, `empty`, `bad_row`), `bad_examples` (messages), `notes` (how files were
+        read, where that is noteworthy).
 
     Raises:
         UserError: a source cannot be read.
@@ -199,4 +200,5 @@ def corpus_statistics(data: DataConfig) -> dict[str, object]:
             "bad_row": admission.read.bad_rows,
         },
         "bad_examples": admission.read.bad_examples,
+        **({"notes": notes} if (notes := admission.read.notes) else {}),
     }

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from selfsup.data.delimited import Quoting, no_column, place_named, read_delimited
 from selfsup.data.files import (
     PACKED_SUFFIXES,
     OnBadRow,
     ReadReport,
     bad_row,
-    import_extra,
     plain_suffix,
     read_lines,
-    read_strict_lines,
 )
-from selfsup.data.sources import csv_delimiter, json_object, next_row, no_column
+from selfsup.data.parquet import Parquet
+from selfsup.data.sources import json_object
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Quoting = Literal["auto", "none"]
-
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
-_BATCH = 1024
-_LONGEST_FIELD = 2**31 - 1
 _FLAGS = "--text-column, --pair-column or --label-column"
-_SETTING = f"{_FLAGS} to one of these names"
+_SETTING = f"set {_FLAGS} to one of these names"
 _HEADLESS = f"{_SETTING}; if this is no header, --no-header and numbers from 0"
+_TWICE = "name them apart, or give the column's number, from 0"
 
 
 class Row(NamedTuple):
@@ -41,13 +38,6 @@ class Row(NamedTuple):
     """In the order of the columns asked for: texts from CSV and TSV, what JSON and parquet hold."""
     where: str
     """`path:line` (the line the row starts in) or `path:row` (parquet)."""
-
-
-class _Fields(NamedTuple):
-    """One row of a CSV or TSV file."""
-
-    fields: list[str]
-    line: int
 
 
 def read_rows(
@@ -62,12 +52,10 @@ def read_rows(
     r"""The values of some columns, row by row.
 
     Blank lines are no rows; a byte-order mark and `\r\n` are understood.  A `.csv` file is quoted, and parted
-    by commas or semicolons (`csv_delimiter`).
-    In a `.tsv` file a quote may be an ordinary character, as in GLUE.  With `quoting="none"` it always is:
-    lines are split at tabs and nothing else is done.  With `"auto"` the file is read both ways, and
-    the quoted reading is taken unless its quotes are broken, it has more rows of the wrong width, or
-    as many but fewer rows in all (a quote has swallowed lines that fit by themselves).  That it was not
-    is told in the report's `literal`, and in its `notes` where a field stands in quotes as a whole.
+    by commas or semicolons.  In a `.tsv` file a quote may be an ordinary character, as in GLUE.  With
+    `quoting="none"` it always is: lines are split at tabs and nothing else is done.  With `"auto"` it is
+    where quotes make no sense (`read_delimited`).  That is told in the report's `literal`, and in its
+    `notes` where a field stands in quotes as a whole.
 
     Args:
         path: the file; its suffix says how to read it.
@@ -78,7 +66,7 @@ def read_rows(
         on_bad_row: what to do with a broken row: of another width than the header (or the first
             row), no JSON object, or without one of the columns.  Text that is not UTF-8 stops in
             CSV and TSV files always.
-        report: added to while reading.
+        report: added to while reading; its `layout` is told for a column that is not there.
 
     Raises:
         UserError: with file and line, for what cannot be read, and for a column that is not there.
@@ -108,12 +96,13 @@ def _numbers(
     where: str,
     *,
     header: bool = True,
+    layout: str = "",
     setting: str = _SETTING,
 ) -> list[int]:
     """Where each column stands.
 
     Raises:
-        UserError: one is not there.
+        UserError: one is not there; it tells `layout`, or else `setting`.
     """
     found = []
     for column in columns:
@@ -123,18 +112,13 @@ def _numbers(
         if isinstance(column, int):
             if not 0 <= column < len(known):
                 what = f"no column {column}: the row has {len(known)}, numbered from 0"
-                raise UserError(what, where=where)
+                raise UserError(what, where=where, mend=layout)
+            found.append(column)
         elif not header:
-            mend = f"give its number, from 0 ({_FLAGS})"
-            raise UserError(f"no column '{column}': there is no header", where=where, mend=mend)
-        elif column not in known:
-            raise no_column(column, known, where, setting)
-        elif known.count(column) > 1:
-            what = f"the header names '{column}' {known.count(column)} times"
-            raise UserError(
-                what, where=where, mend="name them apart, or give the column's number, from 0"
-            )
-        found.append(column if isinstance(column, int) else known.index(column))
+            how = f"give its number, from 0 ({_FLAGS})"
+            raise UserError(f"no column '{column}': there is no header", where=where, mend=how)
+        else:
+            found.append(place_named(column, known, where, layout or setting, layout or _TWICE))
     return found
 
 
@@ -149,70 +133,25 @@ def _field_rows(
     on_bad_row: OnBadRow,
     report: ReadReport,
 ) -> Iterator[Row]:
-    rows = _field_lists(path, quoting, report)
-    if not rows:
+    table = read_delimited(path, quoting, report)
+    report.literal = report.literal or table.literal
+    if table.note:
+        report.notes.append(table.note)
+    first = next(table.rows, None)
+    if first is None:
         return
-    first = rows[0]
     width = len(first.fields)
+    where = f"{path}:{first.line}"
     places = _numbers(
-        columns, first.fields, f"{path}:{first.line}", header=header, setting=_HEADLESS
+        columns, first.fields, where, header=header, layout=report.layout, setting=_HEADLESS
     )
     model = "the header" if header else "the first row"
-    for fields, line in rows[1:] if header else rows:
-        if len(fields) == width:
-            yield Row(tuple(fields[place] for place in places), f"{path}:{line}")
-            continue
-        what = f"the row has {len(fields)} fields, {model} {width}"
-        mend = "quote fields with delimiters"
-        bad_row(on_bad_row, report, UserError(what, where=f"{path}:{line}", mend=mend))
-
-
-def _field_lists(path: Path, quoting: Quoting, report: ReadReport) -> list[_Fields]:
-    """All rows, the header among them, read in the way that `read_rows` documents."""
-    csv.field_size_limit(_LONGEST_FIELD)  # of the process; 128 kB is less than one article
-    lines = [text for _, text in read_strict_lines(path, report)]
-    if plain_suffix(path) == ".csv":
-        return _quoted(path, lines, csv_delimiter(lines))
-    literal = [
-        _Fields(text.split("\t"), number)
-        for number, text in enumerate(lines, start=1)
-        if text.strip() or "\t" in text
-    ]
-    if quoting == "none" or not any('"' in text for text in lines):
-        return literal
-    try:
-        quoted = _quoted(path, lines, "\t")
-    except UserError:
-        quoted = []
-    worse = _wrong_widths(quoted) - _wrong_widths(literal)
-    if quoted and (worse < 0 or (worse == 0 and len(quoted) >= len(literal))):
-        return quoted
-    report.literal = True
-    if line := next((row.line for row in literal if any(map(_in_quotes, row.fields))), 0):
-        report.notes.append(
-            f"quotes are ordinary characters, also around whole fields (line {line})"
-        )
-    return literal
-
-
-def _quoted(path: Path, lines: list[str], delimiter: str) -> list[_Fields]:
-    # Strict: else a stray quote at the start of a field silently swallows the lines that follow.
-    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
-    rows = []
-    while (row := next_row(reader, path, start := reader.line_num + 1)) is not None:
-        # A row of nothing but white space is a blank line, unless it has delimiters.
-        if row and not (len(row) == 1 and not row[0].strip() and not lines[start - 1].strip()):
-            rows.append(_Fields(row, start))
-    return rows
-
-
-def _in_quotes(field: str) -> bool:
-    """Whether a field could be a quoted one, as a whole."""
-    return len(field) > 1 and field[0] == field[-1] == '"' not in field[1:-1].replace('""', "")
-
-
-def _wrong_widths(rows: list[_Fields]) -> int:
-    return sum(len(row.fields) != len(rows[0].fields) for row in rows)
+    for row in table.rows if header else chain([first], table.rows):
+        where = f"{path}:{row.line}"
+        if len(row.fields) == width:
+            yield Row(tuple(row.fields[place] for place in places), where)
+        else:
+            bad_row(on_bad_row, report, table.wrong_width(row, width, model, where))
 
 
 def read_table(path: Path) -> dict[str, NDArray[Any]]:
@@ -232,7 +171,7 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
         for column, value in zip(columns, row.values, strict=True):
             column.append(value)
     if not columns or not columns[0]:
-        raise UserError("the table has no rows", where=str(path))
+        raise UserError("the table has no rows", where=str(path), mend="name a file with rows")
     return {n: np.array(c, object) for n, c in zip(names, columns, strict=True)}
 
 
@@ -240,7 +179,7 @@ def _header(path: Path) -> list[str]:
     """The columns' names."""
     suffix = _table_suffix(path)
     if suffix == ".parquet":
-        with _Parquet(path) as table:
+        with Parquet(path) as table:
             return table.names
     if suffix in JSON_SUFFIXES:
         for number, text, problem in read_lines(path, ReadReport()):
@@ -252,10 +191,9 @@ def _header(path: Path) -> list[str]:
                     raise row
                 return list(row)
         return []
-    rows = _field_lists(path, "auto", ReadReport())
-    if not rows:
-        raise UserError("the file is empty", where=str(path))
-    first = rows[0]
+    first = next(read_delimited(path, "auto", ReadReport()).rows, None)
+    if first is None:
+        raise UserError("the file is empty", where=str(path), mend="name a file with rows")
     blank = [i for i, name in enumerate(first.fields) if not name.strip()]
     if len(blank) > 1:
         what = f"the header leaves {len(blank)} columns without a name"
@@ -274,7 +212,7 @@ def _json_rows(
             continue
         where = f"{path}:{number}"
         if text is not None:
-            values = _json_values(text, columns, where)
+            values = _json_values(text, columns, where, report.layout or _SETTING)
             if isinstance(values, tuple):
                 yield Row(values, where)
                 continue
@@ -284,7 +222,7 @@ def _json_rows(
 
 
 def _json_values(
-    text: str, columns: Sequence[str | int], where: str
+    text: str, columns: Sequence[str | int], where: str, mend: str
 ) -> tuple[Any, ...] | UserError:
     row = json_object(text, where)
     if isinstance(row, UserError):
@@ -294,47 +232,15 @@ def _json_values(
             what = f"column {column} is a number, but JSON lines name their values"
             raise UserError(what, where=where, mend=f"it has {', '.join(row)}")
         if column not in row:
-            return no_column(column, list(row), where, _SETTING)
+            return no_column(column, list(row), where, mend)
     return tuple(row[str(column)] for column in columns)
 
 
-class _Parquet:
-    """A parquet file, open."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._duckdb = import_extra("duckdb", "data", str(path))
-
-    def __enter__(self) -> _Parquet:
-        settings = {"autoinstall_known_extensions": "false"}
-        self._connection = self._duckdb.connect(config=settings)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query whose `$1` is the file."""
-        try:
-            answer = self._connection.execute(query, [str(self.path)])
-            while batch := answer.fetchmany(_BATCH):
-                yield from batch
-        except self._duckdb.Error as error:
-            what = f"cannot be read as parquet ({str(error).splitlines()[0]})"
-            raise UserError(what, where=str(self.path)) from error
-
-    @property
-    def names(self) -> list[str]:
-        """Its columns."""
-        return [str(name) for name, *_ in self.rows("DESCRIBE SELECT * FROM read_parquet($1)")]
-
-
 def _parquet_rows(path: Path, columns: Sequence[str | int], report: ReadReport) -> Iterator[Row]:
-    with _Parquet(path) as table:
+    with Parquet(path) as table:
         names = table.names
-        places = _numbers(columns, names, str(path))
+        places = _numbers(columns, names, str(path), layout=report.layout)
         report.bytes_read += path.stat().st_size
-        chosen = ", ".join('"' + names[place].replace('"', '""') + '"' for place in places)
-        rows = table.rows(f"SELECT {chosen} FROM read_parquet($1)")
+        rows = table.rows([names[place] for place in places])
         for number, values in enumerate(rows, start=1):
             yield Row(values, f"{path}:{number}")

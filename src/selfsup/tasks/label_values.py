@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from selfsup.data.columns import decimal_comma, is_missing, number_of
@@ -25,6 +26,9 @@ def label_text(value: Any) -> str | None:
         return _WHOLE.sub(r"\1", text) if _WHOLE.fullmatch(text) else text or None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # an integer column of a data frame that once had a gap
+    if isinstance(value, Decimal) and value.is_finite():
+        text = f"{value:f}"
+        return str(int(value)) if value % 1 == 0 else text.rstrip("0")
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
     return None

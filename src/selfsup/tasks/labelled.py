@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.columns import has_comma, number_of
+from selfsup.data.delimited import Quoting
 from selfsup.data.files import (
     FASTA_SUFFIXES,
     OnBadRow,
@@ -25,7 +26,7 @@ from selfsup.data.files import (
 )
 from selfsup.data.sources import called, checked_text
 from selfsup.data.symbol_files import SymbolRecord, read_fasta, read_uci
-from selfsup.data.tables import Quoting, Row, read_rows
+from selfsup.data.tables import Row, read_rows
 from selfsup.errors import UserError, counted
 from selfsup.tasks.label_values import LabelColumn
 from selfsup.tasks.tagged_files import TaggedSentence, read_tagged
@@ -289,8 +290,10 @@ def _some(examples: list[TextExample], path: Path, report: ReadReport) -> list[T
     if examples:
         return examples
     what = f"no row is left, {report.bad_rows} cannot be used"
-    mend = f"the first one: {report.bad_examples[0]}" if report.bad_examples else ""
-    raise UserError(what if mend else "the file holds no rows", where=str(path), mend=mend)
+    if not report.bad_examples:
+        what = "the file holds no rows"
+        raise UserError(what, where=str(path), mend="name a file with examples")
+    raise UserError(what, where=str(path), mend=f"the first one: {report.bad_examples[0]}")
 
 
 # Labels -----------------------------------------------------------------------------------------

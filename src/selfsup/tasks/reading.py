@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.data.columns import decimal_comma, number_of
-from selfsup.data.files import ReadReport, plain_suffix
+from selfsup.data.files import ReadReport, plain_suffix, refuse_broken_link
 from selfsup.data.keys import permute
 from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
@@ -68,6 +68,7 @@ def read_examples(
     numeric: bool,
     role: Role,
     report: ReadReport | None = None,
+    layout: str = "",
 ) -> Examples:
     """The examples of a file.
 
@@ -80,13 +81,16 @@ def read_examples(
         role: what they are for.  To be predicted, every row counts and labels are not looked at; to be
             scored, an answer that is not in its passage stays an answer, as in the official scores.
         report: added to: how the file was read.
+        layout: what to do about a column that is not there; empty: the settings that name columns.
 
     Raises:
         UserError: with file and line.
     """
     file, report = Path(path).expanduser(), report or ReadReport(may_skip=role != "predict")
+    report.layout = layout or report.layout
     if role == "predict":  # an answer for every row
         data = data.model_copy(update={"on_bad_row": "stop"})
+    refuse_broken_link(file)
     if not file.exists():
         names = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
         raise UserError("no such file", where=path, mend=nearest(file.name, names))
@@ -170,13 +174,16 @@ class Parts:
     notes: Notes
 
 
-def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) -> Parts:
+def read_parts(
+    config: FinetuneConfig, longest: int, *, strict: bool = False, layout: str = ""
+) -> Parts:
     """Read the labelled files of a configuration and learn from them what the task is.
 
     Args:
         config: its `data` names the files.
         longest: tokens that the encoder reads.
         strict: rows to score on stop where their label was not learned, even when bad rows are skipped.
+        layout: see `read_examples`.
 
     Raises:
         UserError: files that cannot be read; labels in dev that train lacks; one class only; …
@@ -189,7 +196,9 @@ def read_parts(config: FinetuneConfig, longest: int, *, strict: bool = False) ->
     def read(
         path: str, numeric: bool, role: Role = "score", report: ReadReport | None = None
     ) -> Examples:
-        return read_examples(path, data, kind, notes, numeric=numeric, role=role, report=report)
+        return read_examples(
+            path, data, kind, notes, numeric=numeric, role=role, report=report, layout=layout
+        )
 
     train = read(data.train, numeric, "train", report := ReadReport())
     if report.literal:  # whatever other files look like, what is learned is what is answered

@@ -141,7 +141,8 @@ def _refuse_nothing(
 ) -> None:
     if not sentences:
         what = "the file holds no sentences"
-        mend = f"the first bad one: {report.bad_examples[0]}" if report.bad_examples else ""
+        bad = report.bad_examples
+        mend = f"the first bad one: {bad[0]}" if bad else "name a file with sentences"
         raise UserError(what, where=str(path), mend=mend)
     # feats are `_` in words without features; a column of nothing else was not annotated.
     if layout == "conllu" and all(set(s.labels or "?") == {"_"} for s in sentences):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from selfsup.data.files import (
     FASTA_SUFFIXES,
+    NO_TEXT,
     PACKED_SUFFIXES,
     ReadReport,
     plain_suffix,
@@ -72,7 +73,7 @@ def _lines(file: Path, report: ReadReport) -> list[TextExample]:
     lines = read_strict_lines(file, report)
     texts = [TextExample(text.strip(), None, None, f"{file}:{number}") for number, text in lines]
     if not any(example.text for example in texts):
-        raise UserError("the file holds no text", where=str(file))
+        raise UserError("the file holds no text", where=str(file), mend=NO_TEXT)
     return texts
 
 

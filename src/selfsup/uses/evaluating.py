@@ -60,6 +60,8 @@ def evaluate_decoder(
         raise UserError(error.what, where=error.where or data, mend=error.mend) from None
     finally:
         display.close()
+    if report.notes:
+        result["note"] = "; ".join([*report.notes, *([result["note"]] if "note" in result else [])])
     if report.bad_rows:
         result["rows_skipped"] = report.bad_rows
     return result

@@ -132,6 +132,8 @@ def prepare(config: PretrainConfig, display: Progress) -> Prepared:
             f"{corpus.meta['bad_rows']:,} rows could not be read and were skipped; "
             f"the first: {corpus.meta['bad_examples'][0]}"
         )
+    for line in corpus.meta["notes"]:
+        display.say(line)
     _tell_unknown(config, tokenizer, corpus.meta["unknown_share"], display)
     model = config.model
     if model.vocab_size is None:
