@@ -426,3 +426,24 @@ def test_of_many_names_the_first_are_shown(capsys: Capture) -> None:
     assert max(map(len, lines)) < 200
     render.show({"labels": names}, as_json=True)
     assert json.loads(capsys.readouterr().out)["labels"] == names
+
+
+def test_names_that_are_data_are_printed_as_they_are(capsys: Capture) -> None:
+    from selfsup.cli import render
+
+    row = {"max_length": 1, "my_model": "my_text"}
+    render.show([row], as_json=False, names=["my_model"])
+    assert capsys.readouterr().out.splitlines()[0].split() == ["max", "length", "my_model"]
+    render.show({"by_name": {"my_model": 1}, "made_of": [row]}, as_json=False, names=["my_model"])
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].split() == ["by", "name.my_model", "1"]
+    assert lines[1] == "made of"
+    assert lines[2].split() == ["max", "length", "my_model"]
+
+
+def test_letters_of_sequences_are_counted_by_their_own_names(
+    in_folder: Path, capsys: Capture
+) -> None:
+    (in_folder / "a.txt").write_text("AC_GT_\n")
+    assert main(["data", "stats", "a.txt"]) == 0
+    assert "letters._" in capsys.readouterr().out

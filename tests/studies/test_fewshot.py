@@ -16,7 +16,16 @@ from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.studies.fewshot import Settings, run
 from selfsup.studies.fewshot_finding import finding
 from selfsup.tasks.prompts import PromptTask, read_prompt_task
-from selfsup.uses.fewshot import best, majority, measure, options, part, shown
+from selfsup.uses.fewshot import (
+    best,
+    majority,
+    measure,
+    options,
+    part,
+    shown,
+    unused,
+    with_test,
+)
 from selfsup.uses.likelihood import Likelihood
 from tests.uses.tiny_decoder import tiny_decoder
 
@@ -180,3 +189,154 @@ def test_parts_of_one_example(file: Path) -> None:
     task: PromptTask = read_prompt_task(file)
     with pytest.raises(Exception, match="none is left to ask about"):
         part(task, None, limit=None, seed=0)
+
+
+# --- what each model is asked, and the floor of it
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+def test_the_floor_is_of_what_each_model_is_asked(
+    decoder: PretrainedDecoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tiny_decoder(tmp_path / "small", max_length=24)
+    rows: list[dict[str, Any]] = [{"choices": ["good", "bad"]}]
+    rows += [{"input": f"{i}", "output": "good" if i < 4 else "bad"} for i in range(6)]
+    rows += [{"input": "the lazy dog " * 4 + f"{i}", "output": "bad"} for i in range(8)]
+    test = _write(tmp_path / "test.jsonl", rows)
+    words = [
+        "fewshot",
+        str(decoder.path),
+        str(small.path),
+        "--task",
+        str(test),
+        "--test",
+        str(test),
+    ]
+    words += ["--shots", "0,1", "--draws", "1", "--out", str(tmp_path / "out"), "-q"]
+    assert main([*words, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    wide, narrow = result["models"]
+    assert result["examples"] == {"to show": 14, "asked about": {wide: 14, narrow: 6}}
+    assert result["majority"] == {
+        wide: {"answer": "bad", "accuracy": 10 / 14},
+        narrow: {"answer": "good", "accuracy": 4 / 6},
+    }
+    for row in result["table"]:
+        floor = (10 / 14, 14) if row["model"] == wide else (4 / 6, 6)
+        assert (row["floor"], row["asked"]) == floor
+    assert "the most frequent answer has 0.714. " in result["finding"]
+    end = "the most frequent answer has 0.667 (6 of 14 examples were asked about)."
+    assert result["finding"].endswith(end)
+    lines = (tmp_path / "out" / "figures" / "fewshot.csv").read_text().splitlines()
+    assert lines[0].endswith(",accuracy,asked,floor")
+    assert {tuple(x.split(",")[-2:]) for x in lines[1:]} == {
+        ("14", str(10 / 14)),
+        ("6", str(4 / 6)),
+    }
+
+
+def test_a_number_that_would_fit_does(decoder: PretrainedDecoder, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"choices": ["good", "bad"]}]
+    rows += [
+        {"input": "dog " * (1 + i % 7), "output": "bad" if i % 3 else "good"} for i in range(40)
+    ]
+    task = _write(tmp_path / "task.jsonl", rows)
+    settings = Settings(shots=(0, 16, 20), draws=8)
+    result = run([str(decoder.path)], task, tmp_path / "out", settings, quiet=True)
+    first, second = result["left_out"]
+    assert first["fit"] == second["fit"]
+    again = Settings(shots=(first["fit"], first["fit"] + 1), draws=8)
+    result = run([str(decoder.path)], task, tmp_path / "again", again, quiet=True)
+    assert [x["shots"] for x in result["left_out"]] == [first["fit"] + 1]
+    assert result["left_out"][0]["fit"] == first["fit"]
+
+
+def test_guessing_is_called_so() -> None:
+    points = _points(true_0=[0.2], true_8=[0.5, 0.5, 0.52], shuffled_8=[0.5, 0.51, 0.5])
+    said = finding(points, "exact", 0.5, 200, floor="guessing among the choices")
+    assert "but not beyond guessing among the choices" in said
+    assert said.endswith("; guessing among the choices has 0.500.")
+    assert "most frequent" not in said
+
+
+def test_choices_of_their_own_are_guessed_among(decoder: PretrainedDecoder, tmp_path: Path) -> None:
+    rows = [
+        {"input": f"{i}", "output": f"a{i}", "choices": [f"a{i}", f"b{i}", "c"]} for i in range(8)
+    ]
+    task = _write(tmp_path / "task.jsonl", rows)
+    result = run(
+        [str(decoder.path)], task, tmp_path / "out", Settings(shots=(0, 1), draws=1), quiet=True
+    )
+    assert "guessing among the choices has 0.333" in result["finding"]
+    assert "most frequent" not in result["finding"]
+
+
+# --- the test file
+
+
+def test_choices_of_the_test_file_may_begin_each_other(tmp_path: Path) -> None:
+    rows = [{"input": f"{i}", "output": "a", "choices": ["a", "b"]} for i in range(3)]
+    task = read_prompt_task(_write(tmp_path / "task.jsonl", rows))
+    rows = [
+        {"input": "x", "output": "10", "choices": ["1", "10"]},
+        {"input": "y", "output": "c", "choices": ["c", "d"]},
+    ]
+    test = read_prompt_task(_write(tmp_path / "test.jsonl", rows))
+    assert options(task, test.examples[0]) == ["1", "10"]
+    assert options(with_test(task, test), test.examples[0]) == ["1\n", "10\n"]
+
+
+def test_a_begun_choice_of_the_test_file_is_noted(
+    decoder: PretrainedDecoder, tmp_path: Path
+) -> None:
+    rows = [{"input": f"{i}", "output": "a", "choices": ["a", f"b{i}"]} for i in range(3)]
+    task = _write(tmp_path / "task.jsonl", rows)
+    rows = [{"input": f"{i}", "output": "10", "choices": ["1", "10"]} for i in range(3)]
+    test = _write(tmp_path / "test.jsonl", rows)
+    settings = Settings(shots=(0,), draws=1)
+    where = tmp_path / "out"
+    result = run([str(decoder.path)], task, where, settings, test_file=test, quiet=True)
+    assert any(note.startswith("a choice begins another") for note in result["notes"])
+
+
+def test_a_test_file_with_other_choices_is_refused(
+    decoder: PretrainedDecoder, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: list[dict[str, Any]] = [{"choices": ["yes", "no"]}]
+    rows += [{"input": f"{i}", "output": "yes"} for i in range(3)]
+    test = _write(tmp_path / "test.jsonl", rows)
+    words = ["fewshot", str(decoder.path), "--task", str(file), "--test", str(test)]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"{test}: the choices are 'yes', 'no', those of the task 'good', 'bad'; give" in said
+    assert not (tmp_path / "out").exists()
+    own = [{"input": "a", "output": "x", "choices": ["x", "y"]}, {"input": "b", "output": "bad"}]
+    _write(test, [{"choices": ["bad", "good"]}, *own])  # some of their own: nothing in common
+    part(read_prompt_task(file), read_prompt_task(test), limit=None, seed=0)
+    _write(test, [{"choices": ["bad", "good"]}, own[1]])  # the same in another order
+    part(read_prompt_task(file), read_prompt_task(test), limit=None, seed=0)
+
+
+def test_a_layout_of_the_test_file_that_is_not_used_is_said(
+    decoder: PretrainedDecoder, file: Path, tmp_path: Path
+) -> None:
+    head = {"choices": ["good", "bad"], "separator": ": ", "description": "Good?", "ending": "\n"}
+    test = _write(tmp_path / "test.jsonl", [head, {"input": "film", "output": "good"}])
+    task = read_prompt_task(file)
+    assert unused(task, read_prompt_task(test)) == [
+        f"'separator' of {test} (': ') is not used: prompts are written as {file} says ('\\t')",
+        f"'description' of {test} ('Good?') is not used: prompts are written as {file} says ('')",
+    ]
+    flagged = (read_prompt_task(path, separator=" ") for path in (file, test))
+    assert [note.partition(" ")[0] for note in unused(*flagged)] == ["'description'"]
+    _write(test, [{"input": "film", "output": "good", "choices": ["good", "bad"]}])
+    assert unused(task, read_prompt_task(test)) == []
+    _write(test, [head, {"input": "film", "output": "good"}])
+    settings = Settings(shots=(0,), draws=1)
+    out = tmp_path / "out"
+    result = run([str(decoder.path)], file, out, settings, test_file=test, quiet=True)
+    assert sum("is not used" in note for note in result["notes"]) == 2

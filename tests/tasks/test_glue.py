@@ -75,6 +75,15 @@ def test_folders_may_be_spelt_otherwise(toy: Path, tmp_path: Path) -> None:
     assert missing["RTE"] == "no folder RTE"
 
 
+@pytest.mark.parametrize("place", ["diagnostic/diagnostic.tsv", "AX/AX.tsv", "ax/diagnostic.tsv"])
+def test_the_diagnostic_set_has_two_names(place: str, toy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy / "MNLI", tmp_path / "MNLI")
+    (tmp_path / place).parent.mkdir()
+    shutil.copyfile(toy / "diagnostic" / "diagnostic.tsv", tmp_path / place)
+    (files,), _ = find_tasks(tmp_path, choose_tasks(["MNLI"]))
+    assert dict(files.tests)["AX.tsv"] == tmp_path / place
+
+
 def test_missing_and_misnamed_files_are_named(toy: Path, tmp_path: Path) -> None:
     shutil.copytree(toy / "RTE", tmp_path / "RTE")
     (tmp_path / "MNLI").mkdir()

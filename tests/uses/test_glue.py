@@ -452,8 +452,17 @@ def test_bad_lines_say_where(models: list[str], data: Path, tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"RTE/dev.tsv:14: the row has 3 fields, the header 4"):
         go("RTE")
     add("WNLI/train.tsv", "24\tone\ttwo\t2")
-    with pytest.raises(UserError, match=r"WNLI/train.tsv: '2' is no label of WNLI; GLUE has 0, 1"):
+    with pytest.raises(
+        UserError,
+        match=r"WNLI/train.tsv:26: '2' is no label of WNLI; GLUE has 0, 1; .*bad-row skip",
+    ):
         go("WNLI")
+    result = go("WNLI", on_bad_row="skip")
+    (note,) = (n for n in result["notes"] if "labels that are none" in n)
+    assert note.startswith("WNLI: 1 row of ")
+    assert note.endswith("train.tsv:26: '2' is no label of WNLI")
+    files = (tmp_path / "out-WNLI-skip" / "trainings").rglob("seed-0.json")
+    assert [json.loads(f.read_text())["examples"] for f in files] == [TRAIN]
     add("STS-B/dev.tsv", "1\tm\tf\t2012\t1\tn\tn\tone\ttwo\tmuch")
     with pytest.raises(UserError, match=r"STS-B/dev.tsv:14: .*no number in 'score'"):
         go("STS-B")
@@ -478,9 +487,99 @@ def test_bad_lines_say_where(models: list[str], data: Path, tmp_path: Path) -> N
     assert others == [
         "QQP: 12 dev examples: accuracies on them are known to ±29 points",
         "QQP: 24% of the tokens are unknown to the model and say nothing to it",
+        "QQP: only 6 steps of training: its score says nothing yet; a smaller batch or more epochs",
     ]
     assert "QQP: 1 row of" in note
     assert "train.tsv skipped" in note
+
+
+def test_the_mend_of_a_bad_row_works_in_the_same_folder(
+    models: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, out, own = Counted(monkeypatch), tmp_path / "o", tmp_path / "d"
+    shutil.copytree(data, own)
+
+    def go(tasks: list[str], on_bad_row: OnBadRow = "stop", **more: Any) -> dict[str, Any]:
+        config = toy(data={"on_bad_row": on_bad_row})
+        given = {"config": config, "tasks": tasks, "seeds": 1, "quiet": True, **more}
+        return run_glue(models[:1], own, out, **given)
+
+    with open(own / "RTE" / "train.tsv", "a", encoding="utf-8") as handle:
+        handle.write("24\tone\ttwo\t-\n")
+    with pytest.raises(UserError, match=r"RTE/train.tsv:26: '-' is no label of RTE"):
+        go(["RTE"])
+    assert not out.exists()
+    go(["CoLA"])
+    with pytest.raises(UserError, match=r"RTE/train.tsv:26: "):
+        go(["WNLI", "RTE"])  # met before WNLI, which is whole, is trained
+    kept = {p: p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    with pytest.raises(UserError, match=r"RTE/train.tsv:26: "):
+        go(["RTE"], overwrite=True)  # nothing goes for a sweep that cannot be
+    assert {p: p.read_bytes() for p in kept} == kept
+    assert len(counted.titles) == 1
+    result = go(["CoLA", "RTE"], "skip")
+    assert len(counted.titles) == 2  # CoLA had no bad row: skipping them changes nothing
+    assert any("labels that are none" in note for note in result["notes"])
+    with pytest.raises(UserError, match=r"data.on_bad_row lies here \(skip, and stop is asked for"):
+        go(["CoLA"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": None},
+        {"scores": {}},
+        {"scores": {"f1": 0.5}},
+        {"scores": {"accuracy": "much"}},
+        {"score": None},
+        {"notes": None},
+        {"notes": "none"},
+        {"steps": None},
+        {"seed": 3},
+        {"settings": {}},
+    ],
+)
+def test_a_training_that_is_damaged_is_named(
+    change: dict[str, Any], models: list[str], finished: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    shutil.copytree(finished, out)
+    (file,) = out.rglob("seed-0.json")
+    value = {**json.loads(file.read_text()), **change}
+    file.write_text(json.dumps({k: v for k, v in value.items() if v is not None}))
+    with pytest.raises(UserError, match=r"seed-0.json: is damaged; remove it"):
+        run_glue(models[:1], data, out, config=toy(), tasks=["RTE"], seeds=1, quiet=True)
+
+
+@pytest.fixture(scope="module")
+def finished(models: list[str], data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "o"
+    run_glue(models[:1], data, out, config=toy(), tasks=["RTE"], seeds=1, quiet=True)
+    return out
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", b"\xff", "[" * 100_000])
+def test_a_training_that_is_no_training_is_named(
+    text: str | bytes, models: list[str], finished: Path, data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    shutil.copytree(finished, out)
+    (file,) = out.rglob("seed-0.json")
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=r"seed-0.json: is damaged; remove it"):
+        run_glue(models[:1], data, out, config=toy(), tasks=["RTE"], seeds=1, quiet=True)
+
+
+@pytest.mark.parametrize(("limit", "epochs", "steps"), [(16, 1, "2 steps"), (8, 1, "1 step")])
+def test_few_steps_are_noted(
+    limit: int, epochs: int, steps: str, models: list[str], data: Path
+) -> None:
+    (files,), _ = find_tasks(data, choose_tasks(["RTE"]))
+    ready = prepare(files, toy(epochs=epochs), load(models[0]), limit)
+    wanted = f"only {steps} of training: its score says nothing yet; "
+    assert ready.notes[-1] == f"{wanted}more examples than --limit {limit} or more epochs"
+    enough = prepare(files, toy(epochs=5, train={"batch_size": 4}), load(models[0]), 99)
+    assert not any("of training" in note for note in enough.notes)
 
 
 def test_bad_requests_are_refused_at_once(
@@ -518,6 +617,23 @@ def test_bad_requests_are_refused_at_once(
 # --- the command
 
 
+def test_tables_leave_models_names_as_they_are(
+    models: list[str],
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(models[0], tmp_path / "my_model_a")
+    monkeypatch.chdir(tmp_path)
+    words = ["glue", "my_model_a", "--data", str(data), "--tasks", "MRPC", "--seeds", "1", "-q"]
+    words += ["--epochs", "1", "--out", "o", "--device", "cpu", "--precision", "fp32"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("my_model_a") == 2  # of both tables
+    assert "my model a" not in printed
+
+
 def test_the_command_prints_json_or_tables(
     models: list[str], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -537,3 +653,26 @@ def test_the_command_prints_json_or_tables(
     assert "the server also wants CoLA.tsv" in printed.err
     assert main([*words[:4], "--epochs", "9"]) == 2
     assert "--epochs: must be above 0 and at most 5, not 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "stem", "columns"),
+    [
+        ("RTE", "train", "'sentence1', 'sentence2', 'label'"),
+        ("RTE", "test", "'sentence1', 'sentence2'"),
+        ("MNLI", "dev_mismatched", "'sentence1', 'sentence2', 'gold_label'"),
+        ("CoLA", "dev", "'3', '1', numbered from 0, and no header"),
+    ],
+)
+def test_files_of_another_layout(
+    models: list[str], tmp_path: Path, task: str, stem: str, columns: str
+) -> None:
+    path = write_glue(tmp_path / "d") / task / f"{stem}.tsv"
+    path.write_text("x\ty\n" + "1\t2\n" * 5, encoding="utf-8")
+    (files,), *_ = find_tasks(tmp_path / "d", choose_tasks([task]))
+    with pytest.raises(UserError) as caught:
+        prepare(files, toy(), load(models[0]))
+    assert caught.value.where.startswith(str(path))
+    assert str(caught.value).endswith(
+        f"this is not GLUE's own file of {task}, which has the columns {columns}"
+    )

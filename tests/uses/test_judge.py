@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import math
@@ -135,12 +136,29 @@ def test_rolling_and_writing_equal_the_harness(decoder: PretrainedDecoder, tmp_p
         ("piqa", {"query": 7, "choices": ["x", "y"], "gold": 0}, "'query' holds something"),
         ("piqa", {"query": "a", "gold": 0}, "without 'choices'"),
         ("blimp", {"sentence_good": None, "sentence_bad": "b"}, "'sentence_good' holds something"),
+        ("piqa", {"query": "a", "choices": ["x", "y"], "gold": 0.9}, "'0.9', no whole number"),
+        ("piqa", {"query": "a", "choices": ["x", "y"], "gold": True}, "gold is 'true', no number"),
+        ("piqa", {"query": "a", "choices": ["x", ""], "gold": 0}, "a text of 'choices' is empty"),
+        ("piqa", {"query": "a", "choices": ["x"], "gold": 0}, "'choices' holds a single text"),
+        (
+            "winogrande",
+            {"context_options": ["x", " "], "continuation": "z", "gold": 0},
+            "a text of 'context_options' is empty",
+        ),
+        ("lambada", {"context": "", "continuation": " "}, "'continuation' is empty"),
+        ("blimp", {"sentence_good": "", "sentence_bad": "b"}, "'sentence_good' is empty"),
+        (
+            "piqa",
+            {"query": "a", "choices": ["x", "y\ud800"], "gold": 0},
+            "choices: has half of a character",
+        ),
     ],
 )
 def test_a_bad_row_is_named(name: str, row: dict[str, Any], message: str, tmp_path: Path) -> None:
     task = find_task(name)
     good = {"query": "a", "choices": ["x", "y"], "gold": "1"}
     good |= {"sentence_good": "a", "sentence_bad": "b"}
+    good |= {"context": "", "continuation": "z", "context_options": ["x", "y"]}
     file = tmp_path / f"{task.file}.jsonl"
     file.write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
     with pytest.raises(UserError, match="jsonl:2: ") as caught:
@@ -148,6 +166,44 @@ def test_a_bad_row_is_named(name: str, row: dict[str, Any], message: str, tmp_pa
     assert message in str(caught.value)
     (read,) = read_rows(task, tmp_path, 1)
     assert read.get("gold", 1) == 1
+
+
+@pytest.mark.parametrize("gold", [1, "1", 1.0])
+def test_whole_numbers_however_written(gold: Any, tmp_path: Path) -> None:
+    row = {"query": "", "choices": ["x", "y"], "gold": gold}
+    (tmp_path / "piqa.jsonl").write_text(json.dumps(row))
+    assert read_rows(find_task("piqa"), tmp_path, None) == [row | {"gold": 1}]
+
+
+def test_one_file_and_no_copy_of_it_is_read(tmp_path: Path) -> None:
+    task = find_task("copa")
+    row = {"query": "a", "choices": ["x", "y"], "gold": 0}
+    (tmp_path / "copa.jsonl.bak").write_text(json.dumps(row | {"query": "old"}))
+    with pytest.raises(UserError, match=r"holds no copa.jsonl \(packed or not\)"):
+        read_rows(task, tmp_path, None)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "copa.jsonl").write_text(json.dumps(row))
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "copa.jsonl").write_text(json.dumps(row))
+    assert read_rows(task, tmp_path, None) == [row]
+    (tmp_path / "copa.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    with pytest.raises(
+        UserError, match=r"'copa' has 2 files: 'copa.jsonl.gz', 'in/copa.jsonl'; name the folder"
+    ):
+        read_rows(task, tmp_path, None)
+
+
+def test_an_answer_that_is_too_long_is_named(
+    decoder: PretrainedDecoder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"query": "a", "choices": ["x", "y" * size], "gold": 0} for size in (3, 300)]
+    (tmp_path / "piqa.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ["judge", str(decoder.path), "--data", str(tmp_path), "--tasks", "piqa", "--own"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "piqa.jsonl:2: answer 2: has 301 tokens, the model reads 128; shorten it" in said
+    assert "bits_per_byte" not in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command(

@@ -97,7 +97,9 @@ def stats(
     from selfsup.data.statistics import corpus_statistics
 
     result = corpus_statistics(DataConfig(sources=tuple(sources)))
-    render.show(result, as_json=as_json, title=", ".join(paths))
+    letters = result.get("letters", {})
+    names = list(letters) if isinstance(letters, dict) else ()
+    render.show(result, as_json=as_json, title=", ".join(paths), names=names)
 
 
 def _about_flags(error: UserError) -> UserError:

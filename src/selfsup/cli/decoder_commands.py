@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.flags import Json, Model, Out, Overwrite, Quiet, numbers, unescaped, words
-from selfsup.errors import UserError
+from selfsup.errors import UserError, counted
 
 _TASK = Group("Task", sort_key=0)
 _HOW = Group("How it is asked", sort_key=1)
@@ -97,7 +97,8 @@ def fewshot(
     render.show(result["table"], as_json=False, title=f"{result['task']}: {result['how']}")
     for row in result["left_out"]:
         fit = "" if row["fit"] is None else f"; {row['fit']} would fit"
-        render.note(f"{row['model']}: {row['shots']} examples are left out: {row['why']}{fit}")
+        many = f"{counted(row['shots'], 'example')} {'is' if row['shots'] == 1 else 'are'}"
+        render.note(f"{row['model']}: {many} left out: {row['why']}{fit}")
     for line in result["notes"]:
         render.note(line)
     render.print_text(f"{result['finding']}\n")

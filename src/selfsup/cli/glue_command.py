@@ -98,9 +98,11 @@ def _show(result: Mapping[str, Any]) -> None:
     """The tables, and what a reader of them must know."""
     from selfsup.uses.glue_table import summary_line
 
-    render.show(result["table"], as_json=False, title=summary_line(result))
+    models = list(result["table"][0])[2:]  # behind the task and its metric
+    render.show(result["table"], as_json=False, title=summary_line(result), names=models)
     if result["metrics"]:
-        render.show(result["metrics"], as_json=False, title="each metric where a task has two")
+        title = "each metric where a task has two"
+        render.show(result["metrics"], as_json=False, title=title, names=models)
     if result["missing"]:
         render.show(result["missing"], as_json=False, title="missing")
     for note in result["notes"]:

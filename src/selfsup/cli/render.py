@@ -6,9 +6,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,16 +19,25 @@ _SHOWN = 12
 """Names in one cell; of more there is the number."""
 
 
-def show(result: Any, *, as_json: bool, title: str = "") -> None:
-    """Prints a result: a mapping as names and values, a list of mappings as a table."""
+def show(
+    result: Any, *, as_json: bool, title: str = "", names: Collection[str] = frozenset()
+) -> None:
+    """Prints a result: a mapping as names and values, a list of mappings as a table.
+
+    Args:
+        result: what.
+        as_json: as a program reads it.
+        title: above it.
+        names: keys that are no words of ours but data, such as a model's name: printed as they are.
+    """
     if not speaks():
         return
     if as_json:
         print_json(result)
     elif isinstance(result, Mapping):
-        show_mapping(result, title=title)
+        show_mapping(result, title=title, names=names)
     else:
-        show_rows(list(result), title=title)
+        show_rows(list(result), title=title, names=names)
 
 
 def speaks() -> bool:
@@ -57,21 +66,25 @@ def note(text: str) -> None:
         print(f"selfsup: {text}", file=sys.stderr)
 
 
-def show_mapping(data: Mapping[str, Any], *, title: str = "") -> None:
+def show_mapping(
+    data: Mapping[str, Any], *, title: str = "", names: Collection[str] = frozenset()
+) -> None:
     """Prints names and values; sections inside become dotted names, lists of mappings tables."""
-    lines, tables = _flattened(data)
+    lines, tables = _flattened(data, names)
     if lines:
         table = new_table(title)
         table.add_column("", style="bold")
         table.add_column("")
         for name, value in lines:
-            table.add_row(_words(name), value)
+            table.add_row(_text(name), value)
         console().print(table)
     for name, rows in tables:
-        show_rows(rows, title=name.replace("_", " "))
+        show_rows(rows, title=name, names=names)
 
 
-def show_rows(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
+def show_rows(
+    rows: Sequence[Mapping[str, Any]], *, title: str = "", names: Collection[str] = frozenset()
+) -> None:
     """Prints a table with one line a mapping; columns in the order in which they first occur."""
     if not rows:
         console().print(f"{title}: none" if title else "none", markup=False)
@@ -81,7 +94,8 @@ def show_rows(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> None:
     table.show_header = True
     for column in columns:
         values = [row.get(column) for row in rows]
-        table.add_column(_words(column), justify="right" if _are_numbers(values) else "left")
+        justify: Literal["left", "right"] = "right" if _are_numbers(values) else "left"
+        table.add_column(_text(_words(column, names)), justify=justify)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
     console().print(table)
@@ -112,14 +126,14 @@ def new_table(title: str) -> Table:
 
 
 def _flattened(
-    data: Mapping[str, Any], prefix: str = ""
+    data: Mapping[str, Any], names: Collection[str], prefix: str = ""
 ) -> tuple[list[tuple[str, Any]], list[tuple[str, list[Mapping[str, Any]]]]]:
     lines: list[tuple[str, Any]] = []
     tables: list[tuple[str, list[Mapping[str, Any]]]] = []
     for key, value in data.items():
-        name = f"{prefix}{key}"
+        name = f"{prefix}{_words(key, names)}"
         if isinstance(value, Mapping):
-            more_lines, more_tables = _flattened(value, f"{name}.")
+            more_lines, more_tables = _flattened(value, names, f"{name}.")
             lines += more_lines
             tables += more_tables
         elif isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
@@ -131,10 +145,9 @@ def _flattened(
     return lines, tables
 
 
-def _words(name: str) -> Any:
-    from rich.text import Text
-
-    return Text(name.replace("_", " "))
+def _words(key: str, names: Collection[str]) -> str:
+    """A key of ours in words; a name that is data stays as it is."""
+    return key if key in names else key.replace("_", " ")
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:
@@ -142,10 +155,15 @@ def _are_numbers(values: Iterable[Any]) -> bool:
 
 
 def _cell(value: Any) -> Any:
-    """A value for people.  As rich text, so that brackets (`[MASK]`) are not taken for mark-up."""
+    """A value for people."""
+    return _text(_said(value))
+
+
+def _text(said: str) -> Any:
+    """As rich text, so that brackets (`[MASK]`) are not taken for mark-up."""
     from rich.text import Text
 
-    return Text(_said(value))
+    return Text(said)
 
 
 def _said(value: Any) -> str:

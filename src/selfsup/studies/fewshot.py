@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 from selfsup.errors import UserError, at_least, check_seed
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.studies.fewshot_figure import draw_shots
-from selfsup.studies.fewshot_finding import finding
+from selfsup.studies.fewshot_finding import GUESSING, MOST_FREQUENT, finding
 from selfsup.studies.study_folder import open_folder
 from selfsup.tasks.prompts import Example, PromptTask, read_prompt_task
 from selfsup.training.lock import locked
@@ -29,6 +29,7 @@ from selfsup.uses.fewshot import Labels, Normalize, Parts
 from selfsup.uses.run_folder import versions, write_json
 
 SHOTS = (0, 1, 2, 4, 8, 16, 32)
+_LABELS: tuple[Labels, ...] = ("true", "shuffled")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def run(
     task = read_prompt_task(Path(task_file), **layout)
     test = None if test_file is None else read_prompt_task(Path(test_file), **layout)
     parts = fewshot.part(task, test, limit=chosen.limit, seed=chosen.seed)
+    remarks, task = fewshot.unused(task, test), fewshot.with_test(task, test)
     names = _names(models)
     opened = [load_decoder(m, device) for m in models]
     fitting = [
@@ -127,7 +129,7 @@ def run(
                 _Model(name, decoder, task, one, chosen, folder, display)
                 for name, decoder, one in zip(names, opened, fitting, strict=True)
             ]
-            result = _conclude(studies, task, parts, chosen)
+            result = _conclude(studies, task, parts, chosen, remarks)
             result |= {
                 "command": command,
                 "versions": versions(),
@@ -156,7 +158,10 @@ def _settings(
     chosen: Settings, task: PromptTask, parts: Parts, opened: Sequence[PretrainedDecoder]
 ) -> dict[str, Any]:
     """What the points depend on, beside their numbers."""
-    said = repr([task.description, task.layout, [_plain(e) for e in (*parts.pool, *parts.asked)]])
+    what = [task.description, task.layout, [_plain(e) for e in (*parts.pool, *parts.asked)]]
+    if task.begun_by_another and not replace(task, tested=()).begun_by_another:
+        what.append("choices end")  # until 2026-11-27 those of the test file were not looked at
+    said = repr(what)
     return {
         "kind": "fewshot",
         "seed": chosen.seed,
@@ -208,13 +213,14 @@ class _Model:
         self.pool, self.asked, self.folder, self.display = parts.pool, parts.asked, folder, display
         self.digest = pretrained.digest
         self.writer = fewshot.writer_for(pretrained, chosen.batch_tokens)
+        self.answer, self.share = fewshot.majority(parts.asked)
         self.left_out: list[dict[str, Any]] = []
+        self.fit: int | None = None
         self.points: list[dict[str, Any]] = []
         counts = [c for c in sorted(set(chosen.shots)) if self._can_show(c)]
         plan = [(c, d) for c in counts for d in range(chosen.draws if c else 1)]
         for number, (count, draw) in enumerate(plan):
-            kinds: tuple[Labels, ...] = ("true", "shuffled") if count else ("true",)
-            for labels in kinds:
+            for labels in _LABELS if count else _LABELS[:1]:
                 display.update(number / len(plan), f"{name}: {count} examples, draw {draw + 1}")
                 self.points.append(self._point(count, draw, labels))
             if draw + 1 == (chosen.draws if count else 1):
@@ -226,24 +232,41 @@ class _Model:
         if count > len(self.pool):
             self._leave_out(count, f"there are {len(self.pool)} to show", None)
             return False
+        first = next(self._too_long(count), None)
+        if first is None:
+            return True
+        draw, _, asked, size = first
+        why = (
+            f"the prompt of draw {draw + 1} that asks about {asked.where} has {size:,} "
+            f"tokens with its answer, the model reads {self.pretrained.max_length:,}"
+        )
+        if self.fit is None:  # more examples begin with the same ones, so it holds for them too
+            self.fit = self._most_that_fit(count)
+        self._leave_out(count, why, self.fit)
+        return False
+
+    def _too_long(self, count: int) -> Iterator[tuple[int, list[Example], Example, int]]:
+        """Each draw of which some prompt does not fit: what it shows, asks about, and its tokens."""
         tokens = self.chosen.max_tokens
         for draw in range(self.chosen.draws if count else 0):
-            for labels in ("true", "shuffled"):
+            for labels in _LABELS:
                 examples = self._shown(count, draw, labels)
                 size, asked = fewshot.longest(
                     self.pretrained, self.task, examples, self.asked, tokens
                 )
                 if size > self.pretrained.max_length:
-                    most = fewshot.most_that_fit(
-                        self.pretrained, self.task, examples, asked, tokens
-                    )
-                    why = (
-                        f"the prompt of draw {draw + 1} that asks about {asked.where} has {size:,} "
-                        f"tokens with its answer, the model reads {self.pretrained.max_length:,}"
-                    )
-                    self._leave_out(count, why, most)
-                    return False
-        return True
+                    yield draw, examples, asked, size
+
+    def _most_that_fit(self, count: int) -> int:
+        """How many examples fit in every draw, with true labels and shuffled ones."""
+        tokens = self.chosen.max_tokens
+        most = min(
+            fewshot.most_that_fit(self.pretrained, self.task, examples, asked, tokens)
+            for _, examples, asked, _ in self._too_long(count)
+        )
+        while next(self._too_long(most), None) is not None:  # behind fewer another may be longest
+            most -= 1
+        return most
 
     def _leave_out(self, count: int, why: str, most: int | None) -> None:
         self.left_out.append({"model": self.name, "shots": count, "why": why, "fit": most})
@@ -280,6 +303,12 @@ class _Model:
     def _of(self, count: int, labels: Labels) -> list[dict[str, Any]]:
         return [p for p in self.points if p["shots"] == count and p["labels"] == labels]
 
+    def finding(self, main: str, examples: int) -> str:
+        """The sentence: its floor is of what this model was asked."""
+        floor = MOST_FREQUENT if self.answer else GUESSING
+        count = len(self.asked)
+        return finding(self.points, main, self.share, count, floor=floor, examples=examples)
+
     def table(self) -> list[dict[str, Any]]:
         """A row for each number of examples."""
         main, rows = main_of(self.task, self.chosen), []
@@ -289,6 +318,7 @@ class _Model:
             row: dict[str, Any] = {"model": self.name, "shots": count}
             row |= {"accuracy": float(np.median(values)), "least": min(values), "most": max(values)}
             row["shuffled"] = float(np.median([p[main] for p in other])) if other else None
+            row |= {"floor": self.share, "asked": len(self.asked)}
             if self.task.chooses:
                 for way in fewshot.NORMALIZE:
                     name = "raw" if way == "none" else f"by {way}"
@@ -303,14 +333,17 @@ def main_of(task: PromptTask, chosen: Settings) -> str:
 
 
 def _conclude(
-    studies: Sequence[_Model], task: PromptTask, parts: Parts, chosen: Settings
+    studies: Sequence[_Model],
+    task: PromptTask,
+    parts: Parts,
+    chosen: Settings,
+    remarks: Sequence[str],
 ) -> dict[str, Any]:
-    answer, share = fewshot.majority(parts.asked)
     main = main_of(task, chosen)
-    notes = task.notes()
-    if task.chooses and fewshot.begun_by_another(task):
+    notes = [*remarks, *task.notes()]
+    if task.chooses and task.begun_by_another:
         notes.append("a choice begins another, so each is scored with what ends an example")
-    findings = {m.name: finding(m.points, main, share, len(m.asked)) for m in studies}
+    findings = {m.name: m.finding(main, len(parts.asked)) for m in studies}
     points = [{k: v for k, v in p.items() if k != "answers"} for m in studies for p in m.points]
     return {
         "kind": "fewshot",
@@ -319,10 +352,13 @@ def _conclude(
         "normalize": chosen.normalize if task.chooses else None,
         "accuracy": main,
         "models": [m.name for m in studies],
-        "examples": {"to show": len(parts.pool), "asked about": len(parts.asked)},
+        "examples": {
+            "to show": len(parts.pool),
+            "asked about": {m.name: len(m.asked) for m in studies},
+        },
         "draws": chosen.draws,
         "seed": chosen.seed,
-        "majority": {"answer": answer, "accuracy": share},
+        "majority": {m.name: {"answer": m.answer, "accuracy": m.share} for m in studies},
         "table": [row for m in studies for row in m.table()],
         "finding": " ".join(
             f"{name}: {text}" if len(studies) > 1 else text for name, text in findings.items()

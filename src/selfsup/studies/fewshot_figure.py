@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from selfsup.studies.fewshot_finding import GUESSING
 from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy
 from selfsup.uses.plotting import pyplot
 
@@ -47,21 +48,42 @@ def draw_shots(out: Path, result: Mapping[str, Any]) -> Path:
             axes.plot(x, [float(np.median(v)) for _, v in rows], label=name, **style)
             low, high = [min(v) for _, v in rows], [max(v) for _, v in rows]
             axes.fill_between(x, low, high, color=shade, alpha=alpha, lw=0)
-    floor = result["majority"]
-    label = f"always '{floor['answer']}'" if floor["answer"] else "guessing among the choices"
-    axes.axhline(floor["accuracy"], color=RED, ls=":", lw=1.2, label=label)
+    for label, height, colour in _floors(result):
+        axes.axhline(height, color=colour, ls=":", lw=1.2, label=label)
     axes.set_xticks(range(len(counts)), [str(c) for c in counts])
     axes.set_ylim(-0.02, 1.02)
     draws = result["draws"]
     over = f"median and range of {draws} draws" if draws > 1 else "one draw"
-    asked = result["examples"]["asked about"]
+    numbers = result["examples"]["asked about"].values()
+    least, most = min(numbers), max(numbers)
+    asked = f"{most:,}" if least == most else f"{least:,} to {most:,}"
     _tidy(
         axes,
-        f"{result['task']}: in-context learning ({over}, {asked:,} examples asked)",
+        f"{result['task']}: in-context learning ({over}, {asked} examples asked)",
         "examples in the prompt",
         "exact match" if main == "exact" else "accuracy",
     )
     axes.legend(frameon=False, loc="best", fontsize=9)
-    header = ["model", "labels", "shots", "draw", "accuracy"]
-    table = [(p["model"], p["labels"], p["shots"], p["draw"], p[main]) for p in points]
+    header = ["model", "labels", "shots", "draw", "accuracy", "asked", "floor"]
+    floors, number_of = result["majority"], result["examples"]["asked about"]
+    table = [
+        (
+            *(p["model"], p["labels"], p["shots"], p["draw"], p[main]),
+            *(number_of[p["model"]], floors[p["model"]]["accuracy"]),
+        )
+        for p in points
+    ]
     return _saved(figure, out, "fewshot", header, table)
+
+
+def _floors(result: Mapping[str, Any]) -> list[tuple[str, float, str]]:
+    """Label, height and colour of each floor: one where all models were asked the same."""
+    found = []
+    for number, model in enumerate(result["models"]):
+        floor = result["majority"][model]
+        label = f"always '{floor['answer']}'" if floor["answer"] else GUESSING
+        colour = _COLOURS[number % len(_COLOURS)]
+        found.append((model, label, float(floor["accuracy"]), colour))
+    if len({(label, height) for _, label, height, _ in found}) == 1:
+        return [(label, height, RED) for _, label, height, _ in found[:1]]
+    return [(f"{model}: {label}", height, colour) for model, label, height, colour in found]

@@ -8,8 +8,18 @@ from typing import Any
 
 import numpy as np
 
+MOST_FREQUENT, GUESSING = "the most frequent answer", "guessing among the choices"
 
-def finding(points: Sequence[Mapping[str, Any]], main: str, majority: float, asked: int) -> str:
+
+def finding(
+    points: Sequence[Mapping[str, Any]],
+    main: str,
+    majority: float,
+    asked: int,
+    *,
+    floor: str = MOST_FREQUENT,
+    examples: int | None = None,
+) -> str:
     """Whether accuracy rises with the examples, and whether their labels matter.
 
     A change counts when it is larger than the draws' spread (no draw of one overlaps the other; for
@@ -19,8 +29,10 @@ def finding(points: Sequence[Mapping[str, Any]], main: str, majority: float, ask
     Args:
         points: `shots`, `draw`, `labels`, and the accuracy under `main`.
         main: which accuracy.
-        majority: the accuracy of the most frequent answer.
+        majority: the accuracy of the floor.
         asked: examples asked about.
+        floor: what the floor is called.
+        examples: of how many they are, where some were left out.
     """
     counts = sorted({p["shots"] for p in points})
     if not counts:
@@ -28,9 +40,11 @@ def finding(points: Sequence[Mapping[str, Any]], main: str, majority: float, ask
     low, high = counts[0], counts[-1]
     last = _values(points, high, "true", main)
     said = f"accuracy {_said(last)} with {_examples(high)}"
-    floor = f"the most frequent answer has {majority:.3f}"
+    end = f"{floor} has {majority:.3f}"
+    if examples is not None and examples != asked:
+        end += f" ({asked:,} of {examples:,} examples were asked about)"
     if low == high:
-        return f"{said[0].upper()}{said[1:]}; {floor}."
+        return f"{said[0].upper()}{said[1:]}; {end}."
     first = _values(points, low, "true", main)
     error = 2 * _error(float(np.median(last)), asked)
     change = float(np.median(last) - np.median(first))
@@ -38,7 +52,7 @@ def finding(points: Sequence[Mapping[str, Any]], main: str, majority: float, ask
         text = f"Accuracy rises with the examples: {_said(first)} with {_examples(low)}, "
         text += f"{_said(last)} with {high}"
         if float(np.median(last)) - majority <= error:
-            text += ", but not beyond the most frequent answer"
+            text += f", but not beyond {floor}"
     elif max(last) < min(first) and -change > error:
         text = f"Accuracy falls with the examples: {_said(first)} with {_examples(low)}, "
         text += f"{_said(last)} with {high}"
@@ -47,7 +61,7 @@ def finding(points: Sequence[Mapping[str, Any]], main: str, majority: float, ask
             f"Accuracy does not rise beyond the draws' spread: {_said(first)} with "
             f"{_examples(low)}, {_said(last)} with {high}"
         )
-    return f"{text}; {_labels(points, high, main, error)}; {floor}."
+    return f"{text}; {_labels(points, high, main, error)}; {end}."
 
 
 def _labels(points: Sequence[Mapping[str, Any]], count: int, main: str, error: float) -> str:

@@ -24,6 +24,8 @@ class Unlabelled:
     """What the server calls the answers."""
     folders: tuple[str, ...] = ()
     """Where it lies; empty: in the task's own folder."""
+    also: tuple[str, ...] = ()
+    """Other stems."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ class GlueTask:
     def kind(self) -> Literal["classify", "pairs"]:
         """Of `FinetuneConfig.task`."""
         return "pairs" if self.pair else "classify"
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """What its dev scores are called: `f1`, `accuracy`; for MNLI `accuracy_matched`, …."""
+        return tuple(f"{m}_{part}" if part else m for _, part in self.devs for m in self.metrics)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -125,7 +132,7 @@ TASKS = (
         tests=(
             Unlabelled("test_matched", "MNLI-m.tsv"),
             Unlabelled("test_mismatched", "MNLI-mm.tsv"),
-            Unlabelled("diagnostic", "AX.tsv", ("diagnostic", "AX", "MNLI")),
+            Unlabelled("diagnostic", "AX.tsv", ("diagnostic", "AX", "MNLI"), ("AX",)),
         ),
         also=("MultiNLI",),
     ),
@@ -229,7 +236,7 @@ def _find(root: Path, task: GlueTask) -> TaskFiles | str:
     for test in task.tests:
         for place in test.folders or (folder.name,):
             where = _folder(root, (place,))
-            path = _file(where, test.stem) if where else None
+            path = _file(where, test.stem, *test.also) if where else None
             if path is not None:
                 tests.append((test.server, path))
                 break
@@ -244,8 +251,9 @@ def _folder(root: Path, names: Sequence[str]) -> Path | None:
     return None
 
 
-def _file(folder: Path, stem: str) -> Path | None:
-    places = (folder / f"{stem}.tsv{packed}" for packed in ("", *PACKED_SUFFIXES))
+def _file(folder: Path, *stems: str) -> Path | None:
+    names = (f"{stem}.tsv{packed}" for stem in stems for packed in ("", *PACKED_SUFFIXES))
+    places = (folder / name for name in names)
     return next((path for path in places if path.is_file()), None)
 
 

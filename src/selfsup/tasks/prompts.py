@@ -13,7 +13,8 @@ Outputs and choices may be numbers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +70,21 @@ class PromptTask:
     """Common to all examples; empty where there are none, or each has its own."""
     layout: Layout
     examples: tuple[Example, ...]
+    said: Mapping[str, str] = field(default_factory=dict)
+    """What the first line says of the prompt, where no flag says otherwise."""
+    tested: tuple[Example, ...] = ()
+    """What is asked about besides: the examples of a test file."""
 
     @property
     def chooses(self) -> bool:
         """Whether the answer is one of some choices."""
         return bool(self.examples[0].choices)
+
+    @cached_property
+    def begun_by_another(self) -> bool:
+        """Whether some choice is the beginning of another, in either file."""
+        sets = {e.choices for e in (*self.examples, *self.tested)}
+        return any(b.startswith(a) for c in sets for a in c for b in c if a != b)
 
     def prompt(self, shown: Sequence[Example], asked: str) -> str:
         """The description, the shown examples, and the input that is asked about."""
@@ -88,7 +99,8 @@ class PromptTask:
     def notes(self) -> list[str]:
         """What may be unexpected about prompts of this task."""
         ending = self.layout.ending
-        held = [e for e in self.examples if ending and (ending in e.input or ending in e.output)]
+        every = (*self.examples, *self.tested)
+        held = [e for e in every if ending and (ending in e.input or ending in e.output)]
         if not held:
             return []
         return [
@@ -132,13 +144,16 @@ def read_prompt_task(
         k: head[k] for k in ("separator", "ending", "input_prefix") if k in head
     }
     given = {"separator": separator, "ending": ending}
+    said = {k: v for k, v in settings.items() if given.get(k) is None}
     settings |= {k: v for k, v in given.items() if v is not None}
+    description = str(head.get("description", "")).rstrip()
     return PromptTask(
         name=path.name.split(".")[0],
-        description=str(head.get("description", "")).rstrip(),
+        description=description,
         choices=tuple(head.get("choices", ())),
         layout=replace(Layout(), **settings),
         examples=tuple(examples),
+        said=said | ({"description": description} if description else {}),
     )
 
 

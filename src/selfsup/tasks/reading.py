@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
@@ -175,7 +175,12 @@ class Parts:
 
 
 def read_parts(
-    config: FinetuneConfig, longest: int, *, strict: bool = False, layout: str = ""
+    config: FinetuneConfig,
+    longest: int,
+    *,
+    strict: bool = False,
+    layout: str = "",
+    keep: Callable[[Examples], Examples] = lambda train: train,
 ) -> Parts:
     """Read the labelled files of a configuration and learn from them what the task is.
 
@@ -184,6 +189,7 @@ def read_parts(
         longest: tokens that the encoder reads.
         strict: rows to score on stop where their label was not learned, even when bad rows are skipped.
         layout: see `read_examples`.
+        keep: which of the training examples may be learned, by what their labels say.
 
     Raises:
         UserError: files that cannot be read; labels in dev that train lacks; one class only; …
@@ -200,13 +206,13 @@ def read_parts(
             path, data, kind, notes, numeric=numeric, role=role, report=report, layout=layout
         )
 
-    train = read(data.train, numeric, "train", report := ReadReport())
+    train = keep(read(data.train, numeric, "train", report := ReadReport()))
     if report.literal:  # whatever other files look like, what is learned is what is answered
         data = data.model_copy(update={"quoting": "none"})
         config = config.model_copy(update={"data": data})
     answer = answer_kind(kind, train, config.metric)
     if answer == "number" and not numeric:
-        train = read(data.train, True, "train")
+        train = keep(read(data.train, True, "train"))
         notes.add("labels are numbers: learned by their squared error")
     numeric = answer == "number"
     if config.max_length > longest:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.files import listed
 from selfsup.data.keys import below, hash64
 from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder
@@ -66,16 +67,12 @@ def part(task: PromptTask, test: PromptTask | None, *, limit: int | None, seed: 
         seed: of the draw.
 
     Raises:
-        UserError: one example alone, or a test file of another kind.
+        UserError: one example alone, or a test file of another kind or with other choices.
     """
     if limit is not None:
         at_least(1, limit, "--limit")
     if test is not None:
-        if test.chooses != task.chooses:
-            what = "has choices, the task has none" if test.chooses else "has no choices"
-            raise UserError(
-                what, where=test.examples[0].where, mend="give both files the same kind"
-            )
+        _check_test(task, test)
         pool, asked = list(task.examples), list(test.examples)
     else:
         if len(task.examples) < 2:
@@ -88,6 +85,49 @@ def part(task: PromptTask, test: PromptTask | None, *, limit: int | None, seed: 
     if limit is not None and limit < len(asked):
         asked = [asked[i] for i in sorted(_order(len(asked), seed, _PART, 1)[:limit])]
     return Parts(tuple(pool), tuple(asked))
+
+
+def _check_test(task: PromptTask, test: PromptTask) -> None:
+    """Refuse a test file whose answers are none that the task's examples show."""
+    if test.chooses != task.chooses:
+        what = "has choices, the task has none" if test.chooses else "has no choices"
+        raise UserError(what, where=test.examples[0].where, mend="give both files the same kind")
+    shown, asked = _common_choices(task), _common_choices(test)
+    if shown and asked and set(shown) != set(asked):
+        what = f"the choices are {listed(list(asked))}, those of the task {listed(list(shown))}"
+        raise UserError(
+            what, where=_file(test), mend=f"give both files the same choices (task: {_file(task)})"
+        )
+
+
+def _common_choices(task: PromptTask) -> tuple[str, ...]:
+    """The choices that all examples of a file have in common; empty where each has its own."""
+    first = task.examples[0].choices
+    if any(set(e.choices) != set(first) for e in task.examples):
+        return ()
+    return first if len(task.examples) > 1 or first == task.choices else ()
+
+
+def _file(task: PromptTask) -> str:
+    return task.examples[0].where.rpartition(":")[0]
+
+
+def with_test(task: PromptTask, test: PromptTask | None) -> PromptTask:
+    """The task with the examples of the test file, which count where choices are compared."""
+    return task if test is None else replace(task, tested=test.examples)
+
+
+def unused(task: PromptTask, test: PromptTask | None) -> list[str]:
+    """What a test file says of the prompt that is not used, because the task says otherwise."""
+    if test is None:
+        return []
+    used = {**vars(task.layout), "description": task.description}
+    return [
+        f"'{key}' of {_file(test)} ({value!r}) is not used: prompts are written as "
+        f"{_file(task)} says ({used[key]!r})"
+        for key, value in test.said.items()
+        if value != used[key]
+    ]
 
 
 def _order(count: int, *parts: int) -> list[int]:
@@ -127,17 +167,8 @@ def options(task: PromptTask, example: Example) -> list[str]:
     Where a choice begins another (`1` and `10`), each is scored with what ends an example, else the
     shorter one could not lose.
     """
-    return [f"{choice}{_closing(task)}" for choice in example.choices]
-
-
-def _closing(task: PromptTask) -> str:
-    return task.layout.ending if begun_by_another(task) else ""
-
-
-def begun_by_another(task: PromptTask) -> bool:
-    """Whether some choice is the beginning of another."""
-    sets = {e.choices for e in task.examples}
-    return any(b.startswith(a) for c in sets for a in c for b in c if a != b)
+    closing = task.layout.ending if task.begun_by_another else ""
+    return [f"{choice}{closing}" for choice in example.choices]
 
 
 # ---- what fits -----------------------------------------------------------------------------------

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ from selfsup.tasks.task import AnySet
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
 from selfsup.uses.finetuning import Fitted, check_rank, fit
-from selfsup.uses.glue_parts import Prepared, prepare
+from selfsup.uses.glue_cells import Cell, Entrant, settings_kept
+from selfsup.uses.glue_parts import Prepared, prepare, read_task
 from selfsup.uses.glue_table import conclude, write_submission, write_table
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
@@ -38,60 +37,6 @@ MOST_EPOCHS = 5
 _TRAININGS = "trainings"
 _MADE = (_TRAININGS, "submissions")
 _WRITTEN = ("table.md", "config.json", "environment.json", "result.json")
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """A model that takes part."""
-
-    name: str
-    """As it was given."""
-    slug: str
-    """Name of its folders."""
-    digest: str
-    """Of its weights and tokenizer."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One training: a model, a task, a seed."""
-
-    entrant: Entrant
-    files: TaskFiles
-    seed: int
-    folder: Path
-    settings: dict[str, Any]
-    """All that its scores depend on."""
-
-    @property
-    def path(self) -> Path:
-        """Where its scores lie once it has finished."""
-        return self.folder / f"seed-{self.seed}.json"
-
-    @property
-    def answers(self) -> Path:
-        """Where its answers to the test files lie."""
-        return self.folder / f"seed-{self.seed}"
-
-    def read(self) -> dict[str, Any] | None:
-        """What it came to; None: it has not finished.
-
-        Raises:
-            UserError: it was made with other settings, or is damaged.
-        """
-        if not self.path.is_file():
-            return None
-        try:
-            value: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
-            key = differing(value["settings"], self.settings)
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-            raise UserError("is damaged", where=str(self.path), mend="remove it") from None
-        if key:
-            what = f"was made with another {key}"
-            mend = "give the same settings and data, --overwrite to start anew, or another --out"
-            raise UserError(what, where=str(self.path), mend=mend)
-        whole = all((self.answers / server).is_file() for server, _ in self.files.tests)
-        return value if whole else None
 
 
 def run_glue(
@@ -137,12 +82,20 @@ def run_glue(
     entrants, place = _enter(models, base), Path(out)
     cells = list(_cells(entrants, found, place, base, seeds, limit))
     with locked(place):
-        if overwrite:
+        anew = overwrite and (place / _TRAININGS).is_dir()
+        if not anew:
+            check_run_folder(place, settings_kept(place, base), overwrite=False)
+        read = () if anew else ((cell.path, cell.read()) for cell in cells)
+        done = {path: value for path, value in read if value is not None}
+        # all is read once before anything is written or goes, so that no bad row is met hours later
+        due = {cell.files.task: cell.files for cell in cells if cell.path not in done}
+        for files in due.values():
+            read_task(files, base, min(entrant.longest for entrant in entrants))
+        if anew:
             _clear(place)
-        check_run_folder(place, base, overwrite=False)
+            check_run_folder(place, base, overwrite=False)
         (place / _TRAININGS).mkdir(exist_ok=True)
         write_json(place / "config.json", base.model_dump(mode="json"))
-        done = {cell.path: value for cell in cells if (value := cell.read()) is not None}
         display = Progress(quiet=quiet, title="")
         for task, why in missing.items():
             display.say(f"missing: {task}: {why}")
@@ -206,7 +159,7 @@ def _enter(models: Sequence[str], base: FinetuneConfig) -> tuple[Entrant, ...]:
         slug = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.")
         if slug != name:  # two names may come to the same
             slug = f"{slug}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-        entrants.append(Entrant(name, slug, pretrained.digest))
+        entrants.append(Entrant(name, slug, pretrained.digest, pretrained.max_length))
     return tuple(entrants)
 
 
@@ -321,14 +274,14 @@ def dev_scores(
         devs: one set for each of the task's dev files.
         tokens: read at once; changes speed and memory, not the scores.
     """
-    scores: dict[str, float] = {}
-    for (_, part), dev in zip(task.devs, devs, strict=True):
+    values: list[float] = []
+    for dev in devs:
         collector, _ = read_answers(
             fitted.model, dev, fitted.loop.device, fitted.loop.precision, tokens=tokens
         )
         measured = collector.scores()
-        scores |= {f"{m}_{part}" if part else m: measured[m] for m in task.metrics}
-    return scores
+        values += (measured[metric] for metric in task.metrics)
+    return dict(zip(task.scores, values, strict=True))
 
 
 def write_answers(path: Path, predictions: Sequence[Mapping[str, Any]]) -> None:

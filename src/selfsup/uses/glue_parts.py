@@ -9,12 +9,13 @@ from typing import cast
 
 import numpy as np
 
+from selfsup.data.files import listed
 from selfsup.data.keys import permute
-from selfsup.errors import UserError
+from selfsup.errors import UserError, counted
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
 from selfsup.models.hub import Pretrained
 from selfsup.tasks.glue import GlueTask, TaskFiles
-from selfsup.tasks.labelled import TextExample, label_set
+from selfsup.tasks.labelled import TextExample, label_set, unknown_labels
 from selfsup.tasks.reading import (
     Notes,
     Parts,
@@ -27,6 +28,20 @@ from selfsup.tasks.samples import learned_from
 from selfsup.tasks.task import AnySet, Examples, make_set
 from selfsup.train_config import Budget
 from selfsup.uses.finetuning import Sets, make_sets, told
+
+_FEW_STEPS = 10
+"""Of training; the score of fewer says nothing."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A task's examples as its files have them."""
+
+    config: FinetuneConfig
+    parts: Parts
+    devs: tuple[Examples, ...]
+    tests: tuple[Examples, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,10 +56,13 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(
-    files: TaskFiles, base: FinetuneConfig, pretrained: Pretrained, limit: int | None = None
-) -> Prepared:
-    """Read a task's files and tokenize them.
+def read_task(files: TaskFiles, base: FinetuneConfig, longest: int) -> _Read:
+    """Read a task's files.
+
+    Args:
+        files: where they are.
+        base: the settings of all trainings.
+        longest: tokens that the encoder reads.
 
     Raises:
         UserError: with file and line; a label that is none of the task's.
@@ -56,8 +74,12 @@ def prepare(
     if not task.labels:
         config = config.model_copy(update={"class_weights": "none"})
     strict = base.data.on_bad_row != "skip"  # QQP's own layout skips broken lines, not labels
-    parts = read_parts(config, pretrained.max_length, strict=strict)
-    _check_labels(task, parts, files.train)
+
+    def keep(train: Examples) -> Examples:
+        return _with_known_labels(task, train, notes, files.train, strict=strict)
+
+    parts = read_parts(config, longest, strict=strict, layout=_layout(task), keep=keep)
+    _check_answer(task, parts, files.train)
     devs = [parts.dev, *(_read(p, task, layout, notes, "score") for p in files.devs[1:])]
     for place, dev in enumerate(devs[1:], start=1):
         if not strict:
@@ -67,24 +89,47 @@ def prepare(
         label_set(*texts)
     away = task.layout(base.data, test=True)
     tests = [_read(path, task, away, notes, "predict") for _, path in files.tests]
-    parts = _limited(parts, limit)
+    return _Read(config, parts, tuple(devs), tuple(tests), tuple(notes.lines))
+
+
+def prepare(
+    files: TaskFiles, base: FinetuneConfig, pretrained: Pretrained, limit: int | None = None
+) -> Prepared:
+    """Read a task's files and tokenize them.
+
+    Raises:
+        UserError: with file and line; a label that is none of the task's.
+    """
+    task, read = files.task, read_task(files, base, pretrained.max_length)
+    parts = _limited(read.parts, limit)
     sets = make_sets(parts, pretrained)
     types = pretrained.config.type_vocab_size > 1
     others = [
         make_set(pretrained.tokenizer, examples, parts.info, types=types)
-        for examples in (*devs[1:], *tests)
+        for examples in (*read.devs[1:], *read.tests)
     ]
     assert sets.dev is not None
     # Whole passes, at most: of a small task the toolkit's least number of steps would be many more.
     steps = max(1, int(base.epochs * len(parts.train) / base.train.batch_size))
     train = base.train.model_copy(update={"budget": Budget(amount=steps, unit="steps")})
+    more = len(read.devs) - 1
+    few = _few(steps, limit if len(parts.train) < len(read.parts.train) else None)
     return Prepared(
-        config.model_copy(update={"epochs": 0.0, "train": train}),
+        read.config.model_copy(update={"epochs": 0.0, "train": train}),
         replace(sets, dev=None, test=None),
-        (sets.dev, *others[: len(devs) - 1]),
-        tuple(others[len(devs) - 1 :]),
-        (*_told(task, parts, sets), *notes.lines, *_cut(files, others)),
+        (sets.dev, *others[:more]),
+        tuple(others[more:]),
+        (*_told(task, parts, sets), *read.notes, *_cut(files, others), *few),
     )
+
+
+def _few(steps: int, limit: int | None) -> list[str]:
+    """Whether there are too few steps for a score that says something."""
+    if steps >= _FEW_STEPS:
+        return []
+    more = "a smaller batch" if limit is None else f"more examples than --limit {limit}"
+    what = f"only {counted(steps, 'step')} of training: its score says nothing yet"
+    return [f"{what}; {more} or more epochs"]
 
 
 def _limited(parts: Parts, limit: int | None) -> Parts:
@@ -115,16 +160,48 @@ def _cut(files: TaskFiles, others: Sequence[AnySet]) -> list[str]:
 
 
 def _read(path: Path, task: GlueTask, layout: LabelledConfig, notes: Notes, role: Role) -> Examples:
-    return read_examples(str(path), layout, task.kind, notes, numeric=not task.labels, role=role)
+    return read_examples(
+        str(path),
+        layout,
+        task.kind,
+        notes,
+        numeric=not task.labels,
+        role=role,
+        layout=_layout(task, test=role == "predict"),
+    )
 
 
-def _check_labels(task: GlueTask, parts: Parts, path: Path) -> None:
-    wanted = "class" if task.labels else "number"
-    if parts.info.answer != wanted:
+def _layout(task: GlueTask, *, test: bool = False) -> str:
+    """What GLUE's own file has, for one that lacks a column."""
+    asked = task.layout(LabelledConfig(), test=test)
+    columns = [asked.text_column, asked.pair_column, *([] if test else [asked.label_column])]
+    numbers = "" if asked.header else ", numbered from 0, and no header"
+    names = listed([column for column in columns if column])
+    return f"this is not GLUE's own file of {task.name}, which has the columns {names}{numbers}"
+
+
+def _with_known_labels(
+    task: GlueTask, train: Examples, notes: Notes, path: Path, *, strict: bool
+) -> Examples:
+    """The training examples whose labels are the task's; else the first of the others stops."""
+    strange = [bool(task.labels and unknown_labels(example, task.labels)) for example in train]
+    if not any(strange):
+        return train
+    first = cast("TextExample", train[strange.index(True)])
+    what = f"'{first.label}' is no label of {task.name}"
+    if strict or all(strange):
+        mend = f"GLUE has {', '.join(task.labels)}"
+        if not all(strange):
+            mend += "; mend the row, or leave such rows out with --on-bad-row skip"
+        raise UserError(what, where=first.where, mend=mend)
+    rows = counted(sum(strange), "row")
+    notes.add(f"{rows} of {path} left out, with labels that are none; first: {first.where}: {what}")
+    kept = [example for example, out in zip(train, strange, strict=True) if not out]
+    return cast("Examples", kept)
+
+
+def _check_answer(task: GlueTask, parts: Parts, path: Path) -> None:
+    """Refuse scores that are whole numbers throughout: they would be learned as classes."""
+    if not task.labels and parts.info.answer != "number":
         what = f"the scores of {task.name} are not numbers, of which some are fractions"
-        if task.labels:
-            what = f"the labels of {task.name} are numbers with fractions, not classes"
         raise UserError(what, where=str(path))
-    if strange := sorted(set(parts.info.labels) - set(task.labels)):
-        what = f"'{strange[0]}' is no label of {task.name}"
-        raise UserError(what, where=str(path), mend=f"GLUE has {', '.join(task.labels)}")

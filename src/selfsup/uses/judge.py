@@ -19,8 +19,8 @@ from selfsup.errors import UserError, at_least
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.training.progress import Progress
 from selfsup.uses.generate import Writer, join
-from selfsup.uses.judge_tasks import JudgeTask, find_task, read_rows, write_rows
-from selfsup.uses.likelihood import BATCH_TOKENS, rolling, score
+from selfsup.uses.judge_tasks import JudgeTask, Places, find_task, read_rows, write_rows
+from selfsup.uses.likelihood import BATCH_TOKENS, check_length, encode_pairs, rolling, score
 from selfsup.uses.run_folder import write_json
 from selfsup.uses.sampling import Sampling
 
@@ -67,10 +67,13 @@ def judge(
     if out is not None:
         check_place(out / "result.json")
     chosen = [find_task(name) for name in dict.fromkeys(tasks)]
-    rows = {task.name: read_rows(task, data, limit) for task in chosen}
+    places: dict[str, Places] = {task.name: [] for task in chosen}
+    rows = {task.name: read_rows(task, data, limit, places[task.name]) for task in chosen}
     if not own:
         import_extra("lm_eval", "judge", "selfsup judge")
     pretrained = load_decoder(model, device)
+    for task in chosen:
+        _check_lengths(pretrained, task, rows[task.name], places[task.name])
     display = Progress(quiet=quiet, title="judge")
     try:
         if own:
@@ -90,6 +93,23 @@ def judge(
     if out is not None:
         write_json(out / "result.json", result)
     return result
+
+
+def _check_lengths(
+    pretrained: PretrainedDecoder,
+    task: JudgeTask,
+    rows: Sequence[Mapping[str, Any]],
+    places: Places,
+) -> None:
+    """Refuse an answer that cannot be scored, before anything is."""
+    asked = [task.ask(row).pairs for row in rows]
+    encoded = iter(encode_pairs(pretrained, [pair for pairs in asked for pair in pairs]))
+    mend = "shorten it, leave the row out, or judge a model that reads more"
+    for pairs, where in zip(asked, places, strict=True):
+        for number in range(1, len(pairs) + 1):
+            _, answer = next(encoded)
+            name = f"{where}: answer {number}" if len(pairs) > 1 else f"{where}: the answer"
+            check_length(answer, pretrained.max_length, name, mend)
 
 
 def _row(

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from selfsup.data.files import ReadReport, read_strict_lines
+from selfsup.data.columns import number_of
+from selfsup.data.files import PACKED_SUFFIXES, ReadReport, listed, read_strict_lines
+from selfsup.data.inputs import check_text
 from selfsup.data.sources import json_object
 from selfsup.errors import UserError, nearest
 
 Kind = Literal["choice", "last word", "schema", "pair"]
+Places = list[str]
+"""Of each row: `path:line`, for messages."""
 
 
 @dataclass(frozen=True)
@@ -149,25 +153,30 @@ def find_task(name: str) -> JudgeTask:
     return TASKS[name]
 
 
-def read_rows(task: JudgeTask, folder: Path, limit: int | None) -> list[dict[str, Any]]:
+def read_rows(
+    task: JudgeTask, folder: Path, limit: int | None, places: Places | None = None
+) -> list[dict[str, Any]]:
     """The first rows of a task's file, found anywhere below the folder.
 
+    Args:
+        task: which.
+        folder: where to look; hidden files are passed over.
+        limit: so many rows; None: all.
+        places: added to: where each row stands.
+
     Raises:
-        UserError: no such folder or file, or a row without its keys.
+        UserError: no such folder or file, two of its name, or a row that cannot be used.
     """
     if not folder.is_dir():
         raise UserError("no such folder", where=str(folder))
-    found = sorted(folder.rglob(f"{task.file}.jsonl*"))
-    if not found:
-        what = f"holds no {task.file}.jsonl (packed or not), which the task '{task.name}' reads"
-        raise UserError(what, where=str(folder), mend="name the folder, or leave the task out")
+    path = _find(task, folder)
     rows: list[dict[str, Any]] = []
-    for number, line in read_strict_lines(found[0], ReadReport()):
+    for number, line in read_strict_lines(path, ReadReport()):
         if limit is not None and len(rows) >= limit:
             break
         if not line or line.isspace():
             continue
-        where = f"{found[0]}:{number}"
+        where = f"{path}:{number}"
         row = json_object(line, where)
         if isinstance(row, UserError):
             raise row
@@ -175,9 +184,30 @@ def read_rows(task: JudgeTask, folder: Path, limit: int | None) -> list[dict[str
         if missing:
             raise UserError(f"a row of '{task.name}' without '{missing[0]}'", where=where)
         rows.append(_checked({key: row[key] for key in task.keys}, where))
+        if places is not None:
+            places.append(where)
     if not rows:
-        raise UserError("holds no row", where=str(found[0]))
+        raise UserError("holds no row", where=str(path))
     return rows
+
+
+def _find(task: JudgeTask, folder: Path) -> Path:
+    """The one file of a task."""
+    names = [f"{task.file}.jsonl{packed}" for packed in ("", *PACKED_SUFFIXES)]
+    below = sorted(path for name in names for path in folder.rglob(name) if path.is_file())
+    parts = {path: path.relative_to(folder) for path in below}
+    found = {p: x for p, x in parts.items() if not any(y.startswith(".") for y in x.parts)}
+    if not found:
+        what = f"holds no {task.file}.jsonl (packed or not), which the task '{task.name}' reads"
+        raise UserError(what, where=str(folder), mend="name the folder, or leave the task out")
+    if len(found) > 1:
+        what = f"the task '{task.name}' has {len(found)} files: {listed(list(map(str, found.values())))}"
+        mend = "name the folder of one of them, or leave one there"
+        raise UserError(what, where=str(folder), mend=mend)
+    return next(iter(found))
+
+
+_MAY_BE_EMPTY = ("query", "context")
 
 
 def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
@@ -189,16 +219,32 @@ def _checked(row: dict[str, Any], where: str) -> dict[str, Any]:
         texts = value if several else [] if key == "gold" else [value]
         if not all(isinstance(text, str) for text in texts):
             raise UserError(f"'{key}' holds something that is no text", where=where)
+        if several and len(texts) < 2:
+            mend = "give two answers or more, or leave the row out"
+            raise UserError(f"'{key}' holds a single text", where=where, mend=mend)
+        for text in texts:
+            check_text(text, f"{where}: {key}")
+            if key not in _MAY_BE_EMPTY and not text.strip():
+                what = f"a text of '{key}' is empty" if several else f"'{key}' is empty"
+                raise UserError(what, where=where, mend="write it, or leave the row out")
     if "gold" not in row:
         return row
     options = row.get("choices") or row["context_options"]
-    try:
-        gold = int(row["gold"])
-    except (TypeError, ValueError, OverflowError):
-        raise UserError(f"gold is '{row['gold']}', no number", where=where) from None
+    gold = _gold(row["gold"], where)
     if not 0 <= gold < len(options):
         raise UserError(f"gold is {gold}, there are {len(options)} answers", where=where)
     return {**row, "gold": gold}
+
+
+def _gold(value: object, where: str) -> int:
+    """The number of the right answer: `1`, `"1"`, `1.0`."""
+    number = number_of(value)
+    if number is not None and number.is_integer():
+        return int(number)
+    shown = value if isinstance(value, str | float) else json.dumps(value, ensure_ascii=False)
+    what = f"gold is '{shown}', no {'number' if number is None else 'whole number'}"
+    mend = "write the number of the right answer, counted from 0"
+    raise UserError(what, where=where, mend=mend)
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> Path:

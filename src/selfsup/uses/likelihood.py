@@ -120,7 +120,7 @@ def score(
     longest = pretrained.max_length
     rows, cuts = [], []
     for number, (context, continuation) in enumerate(encoded, start=1):
-        _check_length(continuation, longest, f"continuation {number}")
+        check_length(continuation, longest, f"continuation {number}")
         whole = np.concatenate([context, continuation])
         kept = whole[-(longest + 1) :]
         rows.append(Row(kept, len(continuation)))
@@ -132,12 +132,25 @@ def score(
     ]
 
 
-def _check_length(continuation: Ids, longest: int, where: str) -> None:
+def check_length(
+    continuation: Ids,
+    longest: int,
+    where: str,
+    mend: str = "score it with `bits_per_byte`, or split it",
+) -> None:
+    """Refuse a continuation without tokens, or with more than the model reads.
+
+    Args:
+        continuation: its tokens.
+        longest: so many the model reads.
+        where: for the message.
+        mend: what to do about one that is too long.
+    """
     if not len(continuation):
         raise UserError("has no token: nothing can be scored", where=where)
     if len(continuation) > longest:
         what = f"has {len(continuation)} tokens, the model reads {longest}"
-        raise UserError(what, where=where, mend="score it with `bits_per_byte`, or split it")
+        raise UserError(what, where=where, mend=mend)
 
 
 def encode_pairs(
