@@ -95,7 +95,8 @@ class TrainConfig(Section):
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:1`."""
     compile: bool = False
-    """Compile the model with torch.compile (slow start, faster steps)."""
+    """Compile the model with torch.compile (slow start, faster steps): for pre-training, whose batches are
+    all of one shape.  With the labelled texts of fine-tuning, of mixed lengths, it gains nothing."""
     processes: Annotated[int, Field(gt=0)] = 1
     """Data-parallel processes on this machine."""
     evaluate_every: Annotated[float, Field(gt=0, le=1)] = 0.1
