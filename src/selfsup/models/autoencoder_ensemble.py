@@ -16,7 +16,7 @@ from selfsup.nn.bottlenecks import Code
 
 
 class AutoEncoderEnsemble(nn.Module):
-    """Members of one shape, each encoder -> narrow code -> decoder with one hidden layer.
+    """Members of one shape, each encoder -> narrow code -> decoder with one hidden layer; made in float32.
 
     Args:
         members: auto-encoders.
@@ -34,11 +34,12 @@ class AutoEncoderEnsemble(nn.Module):
         self.hidden, self.code_size = hidden, code_size
 
         def weight(inputs: int, outputs: int, gain: float) -> nn.Parameter:
-            drawn = torch.randn(members, inputs, outputs, generator=generator)
+            shape = (members, inputs, outputs)
+            drawn = torch.randn(shape, generator=generator, dtype=torch.float32)
             return nn.Parameter(drawn * gain / math.sqrt(inputs))
 
         def bias(outputs: int) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(members, 1, outputs))
+            return nn.Parameter(torch.zeros(members, 1, outputs, dtype=torch.float32))
 
         self.encoder_weight, self.encoder_bias = weight(width, hidden, 1.4), bias(hidden)
         self.code_weight, self.code_bias = weight(hidden, code_size, 1.0), bias(code_size)

@@ -119,8 +119,10 @@ class AutoEncoderEstimator(
         """An array or a data frame of numbers."""
         refuse = self.missing == "refuse"
         least = {"ensure_min_samples": 2} if reset else {}
+        # row by row in memory, since sums over a column round otherwise in other orders, and folds are
+        # drawn by every bit
         matrix = validate_data(
-            self, X, dtype=np.float64, reset=reset, ensure_all_finite=False, **least
+            self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=False, **least
         )
         gaps = np.isnan(matrix) | too_large(matrix)
         if refuse and gaps.any():

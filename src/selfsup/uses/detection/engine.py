@@ -146,9 +146,11 @@ class Engine:
         mean_width = float(self.references.clip(-CLIP, CLIP).std(axis=0).mean())
         self.code_weight = mean_width * float(np.sqrt(self.width / self.plan.code_size))
         own = np.arange(self.plan.members)[:, None] == self.folds
+        scales = []  # a new array: that of a pickle may lie in a file that is only read
         for member in range(self.plan.members):  # errors on rows that the member has not seen
             mine = own[member] if own[member].sum() > 1 else slice(None)
-            self.error_scale[member] = errors[member, mine].clip(max=_FAR).mean(axis=0) + 1e-3
+            scales.append(errors[member, mine].clip(max=_FAR).mean(axis=0) + 1e-3)
+        self.error_scale = np.stack(scales)
 
     # ---- reading -------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class Engine:
     def _errors(self, rows: Rows) -> Rows:
         """(members, rows, width) absolute errors of the reconstruction or of masked columns."""
         x = self._tensor(rows)
-        whole = torch.from_numpy(rows).to(self.plan.device)
+        whole = torch.tensor(rows, device=self.plan.device)
         if self.plan.measure != "masked-features":
             guess, _ = self.model(x)
             return np.asarray((guess - whole).abs().cpu().numpy())
@@ -243,7 +245,7 @@ class Engine:
     def _views(self, rows: Rows) -> list[Tensor]:
         """For each member, the space in which distances are measured: row, code, or both."""
         if self.plan.measure == "input-distance":
-            return [torch.from_numpy(rows).to(self.plan.device)] * self.plan.members
+            return [torch.tensor(rows, device=self.plan.device)] * self.plan.members
         codes = self._codes(rows) / self.code_scale[:, None]
         if self.plan.measure == "default":
             codes = codes * self.code_weight

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.files import whole_file
@@ -56,9 +59,12 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         f"network.{n}": p.detach().float().cpu().contiguous()
         for n, p in engine.model.named_parameters()
     }
+    digest = _digest(tensors)
+    tensors["digest"] = torch.from_numpy(np.frombuffer(digest, np.uint8).copy())
     names = getattr(detector, "feature_names_in_", None)
     settings = {
         "model_type": _KIND,
+        "digest": digest.hex(),
         "params": _plain(detector.get_params()),
         "plan": asdict(engine.plan),
         "width": engine.width,
@@ -85,6 +91,8 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
 
 def load_detector(folder: Path | str, device: str = "cpu") -> AutoEncoderDetector:
     """Open a detector that `save_detector` or `selfsup detect fit` wrote; its scores are the same.
+
+    Random states are not kept: `partial_fit` of it draws otherwise than that of the saved one would.
 
     Args:
         folder: where it lies.
@@ -120,6 +128,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot be read ({error})", where=str(file)) from None
     tensors = read_tensors(folder / "model.safetensors")
+    _check_digests(settings, tensors, folder)
     network = dict(engine.model.double().named_parameters())
     compare_tensors(
         {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")},
@@ -153,6 +162,29 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         detector.feature_names_in_ = np.array(names, object)
     detector._n_features_out = plan.members * plan.code_size
     return detector, settings
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> bytes:
+    """32 bytes that are a function of names, shapes, kinds and numbers."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(np.ascontiguousarray(tensor.numpy()).data)
+    return found.digest()
+
+
+def _check_digests(
+    settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
+) -> None:
+    """Refuse two files of which only one was replaced; both name the tensors' digest.
+
+    Neither does in folders of before the digest was kept.
+    """
+    own = tensors.get("digest")
+    known = None if own is None else own.numpy().tobytes().hex()
+    if settings.get("digest") != known:
+        what = "detector.json and model.safetensors are not of one detector"
+        raise UserError(what, where=str(folder), mend="fit it again")
 
 
 def _plain(params: dict[str, Any]) -> dict[str, Any]:

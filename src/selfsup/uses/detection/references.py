@@ -29,7 +29,7 @@ class Drawn:
 
     def __init__(self, references: Tensor, places: NDArray[np.int64]) -> None:
         self.places = places
-        self.rows = references[torch.from_numpy(places.ravel()).to(references.device)]
+        self.rows = references[torch.tensor(places.ravel(), device=references.device)]
         """(subsets * size, width): a reference once for each subset that it is in.  To compare it once
         and look the results up takes twice as long for rows of 8 numbers, as long for 64 to 256, and
         less, by a seventh, for 800 (docs/log.md)."""

@@ -54,15 +54,17 @@ def train_ensemble(
         table[member, : len(own)] = torch.from_numpy(own)
     size = min(batch_size, table.shape[1])
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    loss = torch.zeros(())
+    loss = torch.zeros((), dtype=torch.float32)
     model.train()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
         drawn = torch.rand(model.members, size, generator=generator, dtype=torch.float64)
         x = data[table.gather(1, (drawn * counts[:, None]).long())]
-        share = torch.rand(model.members, size, 1, generator=generator) * MASKED * corruption
-        kept = torch.rand(x.shape, generator=generator) >= share
-        noise = torch.randn(x.shape, generator=generator)
+        share = torch.rand((*x.shape[:2], 1), generator=generator, dtype=x.dtype)
+        kept = (
+            torch.rand(x.shape, generator=generator, dtype=x.dtype) >= share * MASKED * corruption
+        )
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
         noisy = torch.add(x, noise, alpha=corruption * NOISE).mul_(kept)
         loss = model.differentiate(noisy.to(device), x.to(device))
         optimizer.step()
