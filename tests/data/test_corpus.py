@@ -228,6 +228,16 @@ def test_training_sample(tmp_path: Path) -> None:
     assert 0.25 < from_b / len(sample) < 0.75  # both files are represented
 
 
+def test_a_sample_of_few_large_documents_has_one(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"{number} " + "word " * 2000)
+    source = SourceConfig(path=str(tmp_path), unit="file")
+    data = DataConfig(sources=(source,), heldout=0.01)
+    (text,) = training_sample(data, 1e-5)
+    assert text.endswith("word")
+    assert list(training_sample(data, 1e-5)) == [text]
+
+
 def test_nothing_for_a_tokenizer_names_the_files(tmp_path: Path) -> None:
     def message(data: DataConfig) -> str:
         with pytest.raises(UserError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,43 @@ def test_quotes_in_tsv_are_read_as_they_make_sense(
     path, report = _write(tmp_path / name, *rows), ReadReport()
     assert _texts(path, report) == _labelled(path) == texts
     assert report.bytes_read == len("\n".join(["text\tlabel", *rows])) + 1  # once
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        (['"one', 'two"', '"three ""x""', 'four"'], ["one\ntwo", 'three "x"\nfour']),
+        (['"one"', '"two', 'three"', '"four"'], ["one", "two\nthree", "four"]),
+        (['"Hello, he said.', 'He saw a "star" there.', 'The end."'], None),
+        (['"Hello, he said.', "The end."], None),
+        (['A 5" disk', '"one', 'two"'], None),
+    ],
+)
+def test_one_column_goes_by_where_quotes_stand(
+    tmp_path: Path, lines: list[str], texts: list[str] | None
+) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(["text", *lines]) + "\n")
+    assert _texts(path) == _labelled(path) == (lines if texts is None else texts)
+
+
+def test_lines_that_quotes_would_join_are_noted(tmp_path: Path) -> None:
+    path, report = _write(tmp_path / "a.tsv", *SWALLOWED), ReadReport()
+    _texts(path, report)
+    note = "quotes are ordinary characters; else they would join lines"
+    assert report.notes == [f"{path}: {note}"]
+
+
+def test_a_row_without_end_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfsup.data.delimited._LONGEST_ROW", 100)
+    path = _write(tmp_path / "a.tsv", '"a\t1', *["b" * 30 + "\t0"] * 5, '"\t1')
+    assert len(_texts(path)) == 7
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tsv")
+    with pytest.raises(UserError, match="no ordinary file"):
+        _labelled(tmp_path / "a.tsv")
 
 
 def test_the_note_names_the_file(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
 from selfsup.studies.fewshot import Settings, run
 from selfsup.studies.fewshot_finding import finding
-from selfsup.tasks.prompts import PromptTask, read_prompt_task
+from selfsup.tasks.prompts import Example, PromptTask, read_prompt_task
 from selfsup.uses.fewshot import (
     best,
     majority,
@@ -60,6 +60,16 @@ def test_draws_are_nested_keyed_and_shuffled(file: Path) -> None:
     answer, share = majority(parts.asked)
     assert share == max(Counter(e.output for e in parts.asked).values()) / 12
     assert answer == "bad"
+
+
+def test_the_order_of_choices_does_not_make_them_others() -> None:
+    asked = [Example("x", "yes", ("yes", "no"), "f:1")] * 3
+    asked.append(Example("y", "no", ("no", "yes"), "f:4"))
+    assert majority(asked) == ("yes", 0.75)
+    outputs = shown(asked, 4, seed=0, draw=0, labels="shuffled")
+    assert Counter(e.output for e in outputs) == Counter(e.output for e in asked)
+    asked.append(Example("z", "up", ("up", "down", "left"), "f:5"))
+    assert majority(asked) == ("", pytest.approx((4 / 2 + 1 / 3) / 5))
 
 
 def test_normalization_is_as_stated() -> None:

@@ -14,7 +14,13 @@ from selfsup.train_config import (
     MuonConfig,
     ScheduleConfig,
 )
-from selfsup.training.optimizers import Muon, build_optimizers, orthogonalize, set_rate
+from selfsup.training.optimizers import (
+    Muon,
+    build_optimizers,
+    orthogonalize,
+    set_rate,
+    take_step,
+)
 from selfsup.training.schedules import progress, rate, step_share
 
 
@@ -83,6 +89,28 @@ def test_schedules_rise_and_fall_over_the_budget() -> None:
         assert values == sorted(values, reverse=True)
     assert rate(ScheduleConfig(kind="trapezoid", warmup=0.1, decay=0.5), 0.4) == 1
     assert rate(ScheduleConfig(kind="cosine", warmup=0.0), 0.5) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("config", [AdamWConfig(lr=0.01), MuonConfig(lr=0.01)])
+def test_a_step_by_a_factor(config: AdamWConfig | MuonConfig) -> None:
+    torch.manual_seed(0)
+    ours, plain = nn.Linear(7, 5), nn.Linear(7, 5)
+    plain.load_state_dict(ours.state_dict())
+    both = [build_optimizers(model, config, ["weight"]) for model in (ours, plain)]
+    for factor in (0.3, 1.0, 1e-4):
+        for mine, its in zip(ours.parameters(), plain.parameters(), strict=True):
+            mine.grad = torch.randn_like(mine)
+            its.grad = mine.grad * factor
+        for one, other in zip(*both, strict=True):
+            take_step(one, factor)
+            other.step()
+        assert all(p.grad is None for p in ours.parameters())
+    for mine, its in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, its)
+    for one, other in zip(*both, strict=True):
+        for a, b in zip(one.state.values(), other.state.values(), strict=True):
+            for key, value in a.items():  # moments: AdamW's steps alone hide a factor
+                torch.testing.assert_close(value, b[key], rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine", "trapezoid", "constant"])

@@ -94,7 +94,7 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
     """Training documents for making a tokenizer: at most so many megabytes, never a held-out one.
 
     When the files hold more, documents are kept by hash with equal probability, so that all files
-    have their share and the sample is the same each time.
+    have their share and the sample is the same each time.  Of a few large ones at least one is kept.
 
     Args:
         data: the corpus.
@@ -114,19 +114,24 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
             total += sum(len(text.encode()) for text, *_ in read_docstrings())
     kept_share = min(1.0, cap / total) if total else 1.0
     used, heldout = 0, 0
+    nearest = 1.0, ""
     admission = Admission()
     for document in admitted_documents(data, admission):
         heldout += document.heldout
         # The first 8 bytes of the key decide on holding out: these are independent of it.
         draw = int.from_bytes(document.key[8:], "big") / 2**64
         if document.heldout or draw >= kept_share:
+            if not document.heldout and not used:
+                nearest = min(nearest, (draw, document.text))
             continue
         size = len(document.text.encode())
         if used + size > cap and used:
             return
         used += size
         yield document.text
-    if not used:
+    if nearest[1] and not used:
+        yield nearest[1]
+    elif not used:
         read = admission.read
         what = (
             f"there is no text to make a tokenizer from ({counted(read.documents, 'document')} read"

@@ -15,6 +15,11 @@ from selfsup.errors import UserError, nearest
 Quoting = Literal["auto", "none"]
 
 _LONGEST_FIELD = 2**31 - 1
+_LONGEST_ROW = 1 << 24
+"""Characters of a row in quotes beyond which a `.tsv` file is taken for one without a sense of quotes."""
+
+
+_ORDINARY = "quotes are ordinary characters"
 
 
 class Fields(NamedTuple):
@@ -53,7 +58,9 @@ def read_delimited(path: Path, quoting: Quoting, report: ReadReport) -> Delimite
 
     A `.csv` file is quoted.  So is a `.tsv` file, but with `quoting` "none", and where quotes make no sense:
     the quoted reading is broken, has more rows of the wrong width, or as many but fewer rows in all (a
-    quote has swallowed lines that fit by themselves).  To know that, the file is read once before.
+    quote has swallowed lines that fit by themselves).  In a file of one column each line fits by itself:
+    there quotes make sense where each stands as a writer of such files would put it.  To know that, the
+    file is read once before.
 
     Args:
         path: the file; its suffix says what it is.
@@ -61,7 +68,8 @@ def read_delimited(path: Path, quoting: Quoting, report: ReadReport) -> Delimite
         report: its bytes are added to while reading.
 
     Raises:
-        UserError: with file and line, for what is not UTF-8; while reading, for broken quotes.
+        UserError: with file and line, for what is not UTF-8; while reading, for broken quotes; a pipe, which
+            cannot be read twice.
     """
     csv.field_size_limit(_LONGEST_FIELD)  # of the process; 128 kB is less than one article
     if plain_suffix(path) == ".csv":
@@ -83,13 +91,19 @@ def _split(lines: Iterable[str]) -> Iterator[Fields]:
             yield Fields(text.split("\t"), number)
 
 
-def _quoted(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[Fields]:
+def _quoted(
+    path: Path, lines: Iterable[str], delimiter: str, longest: int | None = None
+) -> Iterator[Fields]:
     first: str | None = None  # line of the row
+    size = 0
 
     def fed() -> Iterator[str]:
-        nonlocal first
+        nonlocal first, size
         for line in lines:
             first = line if first is None else first
+            size += len(line)
+            if longest is not None and size > longest:
+                raise _BrokenQuotes("a row without end", where=str(path))
             yield line + "\n"
 
     # Strict: else a stray quote at the start of a field silently swallows the lines that follow.
@@ -98,7 +112,7 @@ def _quoted(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[Fields
         # A row of nothing but white space is a blank line, unless it has delimiters or quotes.
         if row and not (len(row) == 1 and not row[0].strip() and row[0] == first):
             yield Fields(row, start)
-        first = None
+        first, size = None, 0
 
 
 def _next_row(reader: Iterator[list[str]], path: Path, line: int) -> list[str] | None:
@@ -126,37 +140,54 @@ class _Widths:
 
 def _sense_of_quotes(path: Path) -> tuple[Literal["absent", "quoted", "literal"], str]:
     """How a `.tsv` file is to be read, and what is noteworthy about it."""
+    if not path.is_file():
+        what = "is no ordinary file, and a .tsv is read twice"
+        raise UserError(what, where=str(path), mend="write it to a file first")
     literal, quoted = _Widths(), _Widths()
     has_quotes, enclosed = False, 0
+    met = 0  # quotes of the row at hand
 
     def watched() -> Iterator[str]:
-        nonlocal has_quotes, enclosed
+        nonlocal has_quotes, enclosed, met
         for number, text in read_strict_lines(path, ReadReport()):
             if text.strip() or "\t" in text:
                 literal.add(text.count("\t") + 1)
             if '"' in text:
                 has_quotes = True
+                met += text.count('"')
                 if not enclosed and any(map(_in_quotes, text.split("\t"))):
                     enclosed = number
             yield text
 
     lines = watched()
-    broken = False
+    broken, written = False, True
     try:
-        for row in _quoted(path, lines, "\t"):
+        for row in _quoted(path, lines, "\t", _LONGEST_ROW):
             quoted.add(len(row.fields))
+            written = written and _is_written_so(row.fields, met)
+            met = 0
     except _BrokenQuotes:
         broken = True
         for _ in lines:
             pass
     worse = quoted.wrong - literal.wrong
-    sound = not broken and (worse < 0 or (worse == 0 and quoted.rows >= literal.rows))
+    whole = quoted.rows >= literal.rows or (literal.width == 1 and written)
+    sound = not broken and (worse < 0 or (worse == 0 and whole))
     if not has_quotes:
         return "absent", ""
     if sound:
         return "quoted", ""
-    what = "quotes are ordinary characters, also around whole fields"
-    return "literal", f"{what} (line {enclosed})" if enclosed else ""
+    if enclosed:
+        return "literal", f"{_ORDINARY}, also around whole fields (line {enclosed})"
+    joined = "" if broken or worse > 0 else f"{_ORDINARY}; else they would join lines"
+    return "literal", joined
+
+
+def _is_written_so(fields: list[str], quotes: int) -> bool:
+    """Whether a writer that quotes fields would have written so many quotes for them."""
+    special = [field for field in fields if any(c in field for c in '"\t\r\n')]
+    more = quotes - sum(2 + 2 * field.count('"') for field in special)
+    return more % 2 == 0 and 0 <= more <= 2 * (len(fields) - len(special))
 
 
 def _in_quotes(field: str) -> bool:

@@ -100,10 +100,15 @@ def _check_test(task: PromptTask, test: PromptTask) -> None:
         )
 
 
+def have_their_own(examples: Sequence[Example]) -> bool:
+    """Whether examples differ in their choices, in whatever order these stand."""
+    return any(set(e.choices) != set(examples[0].choices) for e in examples)
+
+
 def _common_choices(task: PromptTask) -> tuple[str, ...]:
     """The choices that all examples of a file have in common; empty where each has its own."""
     first = task.examples[0].choices
-    if any(set(e.choices) != set(first) for e in task.examples):
+    if have_their_own(task.examples):
         return ()
     return first if len(task.examples) > 1 or first == task.choices else ()
 
@@ -148,7 +153,7 @@ def shown(
     order = _order(len(pool), seed, _ORDER, draw)[:shots]
     if labels == "true":
         return [pool[i] for i in order]
-    own = any(e.choices != pool[0].choices for e in pool)
+    own = have_their_own(pool)
     circle = _order(len(pool), seed, _CYCLE, draw)
     after = dict(zip(circle, [*circle[1:], circle[0]], strict=True))
     found = []
@@ -308,7 +313,7 @@ def majority(asked: Sequence[Example]) -> tuple[str, float]:
 
     Where each example has choices of its own there is no such answer: the share is that of guessing.
     """
-    if asked[0].choices and any(e.choices != asked[0].choices for e in asked):
+    if have_their_own(asked):
         return "", float(np.mean([1 / len(e.choices) for e in asked]))
     answer, count = max(Counter(e.output for e in asked).items(), key=lambda item: item[::-1])
     return answer, count / len(asked)
