@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from numbers import Integral
 
 
@@ -38,7 +39,32 @@ class RunLocked(UserError):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C or SIGTERM) and has saved its state.  Exit code 130."""
+    """The run was asked to stop (Ctrl-C or SIGTERM) and has saved its state.  Exit code 130.
+
+    Args:
+        what: where it stopped.
+        then: what the same command does now; empty where there is nothing to say.
+    """
+
+    overwrote = False
+    """Whether the command had `--overwrite`, which would start anew once more."""
+
+    def __init__(self, what: str = "", then: str = "") -> None:
+        self.what, self.then = what, then
+        super().__init__(what, then)
+
+    def __str__(self) -> str:
+        """As the command line says it."""
+        again = "the same command" + (" without --overwrite" if self.overwrote else "")
+        return f"{self.what}; {again} {self.then}" if self.then else self.what
+
+
+NO_SPACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk is full",
+    errno.EFBIG: "a file would be larger than is allowed (ulimit -f)",
+}
+"""What the numbers of operating system errors mean where a file cannot get longer."""
 
 
 def nearest(name: str, known: list[str]) -> str:

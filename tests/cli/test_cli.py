@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -166,6 +168,38 @@ def test_how_a_command_ends(
     stand_in(monkeypatch, "selfsup.uses.inspect", doctor=fail)
     assert main(["doctor"]) == code
     assert capsys.readouterr().err == said
+
+
+def test_sigterm_before_training_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stand_in(
+        monkeypatch,
+        "selfsup.uses.inspect",
+        doctor=lambda: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "selfsup: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EFBIG, "a file would be larger than is allowed (ulimit -f)"),
+    ],
+)
+def test_a_file_that_cannot_get_longer_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture, number: int, said: str
+) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "a.npy")
+
+    stand_in(monkeypatch, "selfsup.uses.inspect", doctor=fail)
+    message = refused(capsys, "doctor")
+    assert message == f"a.npy: {said}; make room or choose another folder, and run it again"
 
 
 def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

@@ -106,6 +106,74 @@ def test_a_stopped_study_says_that_it_goes_on(
     assert study("codebook", digits, tmp_path, *words) == 0
 
 
+def test_after_overwrite_a_stopped_study_says_to_leave_it_out(
+    digits: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Loop.step
+
+    def watched(self: Loop) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self)
+
+    monkeypatch.setattr(Loop, "step", watched)
+    assert study("codebook", digits, tmp_path, "--quantizers", "fsq", "--overwrite") == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    then = "the same command without --overwrite begins that one anew and goes on"
+    assert said == f"selfsup: stopped at 1 of 1, quantizer fsq, seed 0; {then}"
+
+
+@pytest.mark.parametrize("verb", ["dimensions", "codebook", "denoising"])
+def test_other_data_under_the_same_name_is_another_study(
+    verb: str, tmp_path: Path, capsys: Any
+) -> None:
+    flags = {"dimensions": "--sizes=2", "codebook": "--quantizers=fsq", "denoising": "--noises=0"}
+    data, labels, out = tmp_path / "x.npy", tmp_path / "y.npy", tmp_path / "out"
+    images = (load_digits().images[:60] * 15.9).astype(np.uint8)
+    given = ["study", verb, "--data", str(data), "--steps", "2", "--out", str(out), flags[verb]]
+    given += ["--labels", str(labels)] if verb == "denoising" else []
+    np.save(data, images)
+    np.save(labels, load_digits().target[:60] % 2)
+    assert main(given) == 0
+    before = {file: file.read_bytes() for file in out.rglob("*.json")}
+    assert main(given) == 0
+    np.save(data, images[::-1])
+    assert main(given) == 2
+    assert "a study with another digest of the data lies here" in capsys.readouterr().err
+    if verb == "denoising":
+        np.save(data, images)
+        np.save(labels, load_digits().target[:60] % 3)
+        assert main(given) == 2
+    assert {file: file.read_bytes() for file in out.rglob("*.json")} == before
+    assert main([*given, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("cells", b'{"size": 2', "is damaged: not valid JSON"),
+        ("cells", b"[1]", "is damaged: not a JSON object"),
+        ("cells", b'{"size": 2, "seed": 0}', "is damaged: no seconds"),
+        ("study.json", b"[]", "is damaged: not a JSON object"),
+        ("study.json", b"\xff", "is damaged: not valid JSON"),
+    ],
+)
+def test_damaged_files_of_a_study_are_named(
+    digits: Path, tmp_path: Path, capsys: Any, file: str, content: bytes, said: str
+) -> None:
+    assert study("dimensions", digits, tmp_path, "--sizes", "2") == 0
+    path = tmp_path / file if file == "study.json" else next((tmp_path / file).iterdir())
+    path.write_bytes(content)
+    capsys.readouterr()
+    assert study("dimensions", digits, tmp_path, "--sizes", "2") == 2
+    line = capsys.readouterr().err
+    assert line.startswith(f"selfsup: {path}: {said}")
+    assert line.count("\n") == 1
+    if file == "cells":
+        assert line.endswith("; remove it, and the same command makes it again\n")
+        path.unlink()
+        assert study("dimensions", digits, tmp_path, "--sizes", "2") == 0
+
+
 def test_codebook_refuses_texts_and_warns_of_words_that_do_not_repeat(
     tmp_path: Path, capsys: Any
 ) -> None:

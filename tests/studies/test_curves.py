@@ -513,6 +513,16 @@ def test_an_interrupted_study_keeps_what_is_finished(
     assert again["scores"] == whole["scores"]
 
 
+def test_a_damaged_cell_is_trained_again(model: Path, tmp_path: Path) -> None:
+    config, out = toy(model, tmp_path), tmp_path / "out"
+    whole = curves.run(config, out, labels=[8], seeds=1, quiet=True)
+    for file, content in zip(
+        sorted((out / "cells").iterdir()), (b"[1]", b"{}", b'{"', b"\xff"), strict=False
+    ):
+        file.write_bytes(content)
+    assert curves.run(config, out, labels=[8], seeds=1, quiet=True)["scores"] == whole["scores"]
+
+
 def test_both_starts_share_settings_unless_told(model: Path, tmp_path: Path) -> None:
     config = toy(model, tmp_path)
     result = curves.run(config, tmp_path / "a", labels=[8], seeds=1, scratch_lr=0.05, quiet=True)

@@ -125,6 +125,14 @@ def test_the_study(
     assert main([*words, "--json"]) == 0
     assert {p: p.stat().st_mtime_ns for p in (out / "cells").iterdir()} == before
     assert main([*words, "--seed", "1"]) == 2
+    damaged = sorted(before)[:4]  # measured again, whatever became of them
+    for path, content in zip(damaged, ('{"shots"', "[1]", '{"shots": 0}', "3"), strict=True):
+        path.write_text(content)
+    assert main([*words, "--json"]) == 0
+    assert all("right_nats" in json.loads(p.read_text()) for p in damaged)
+    (out / "study.json").write_text("[]")
+    assert main(words) == 2
+    assert "study.json: is damaged: not a JSON object; --overwrite" in capsys.readouterr().err
 
 
 def test_written_answers(decoder: PretrainedDecoder, file: Path, tmp_path: Path) -> None:

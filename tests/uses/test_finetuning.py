@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,22 @@ def test_stopped_and_resumed_equals_uninterrupted(
     }
     one, two = (load_weights(tmp_path / x / "model") for x in ("whole", "halves"))
     assert all(torch.equal(one[n], two[n]) for n in one)
+
+
+def test_a_model_that_is_gone_is_delivered_again_where_the_run_lies_now(
+    encoder: Path, tmp_path: Path
+) -> None:
+    train, dev = files(tmp_path, "classify")
+    config = toy_config(encoder, "classify", train, dev, train={"budget": "12 steps"})
+    first = finetune(config, tmp_path / "run", quiet=True)
+    kept = load_weights(tmp_path / "run" / "model")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    told = finetune(config, moved, quiet=True)
+    assert told == first | {"model": str(moved / "model")}
+    shutil.rmtree(moved / "model")
+    assert finetune(config, moved, quiet=True) == told
+    new = load_weights(moved / "model")
+    assert all(torch.equal(kept[n], new[n]) for n in kept)
 
 
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -233,6 +233,24 @@ def test_scores_are_scikit_learns_and_do_not_depend_on_the_batch(
 # --- stopping and going on
 
 
+@pytest.mark.parametrize(("overwrite", "said"), [(True, " without --overwrite"), (False, "")])
+def test_a_stopped_sweep_says_how_to_go_on(
+    overwrite: bool, said: str, models: list[str], data: Path, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        Counted(patch, stop_at=1)
+        with pytest.raises(Interrupted, match=f"; the same command{said} begins that one anew"):
+            run_glue(
+                models[:1],
+                data,
+                tmp_path,
+                config=toy(),
+                tasks=["RTE"],
+                overwrite=overwrite,
+                quiet=True,
+            )
+
+
 @pytest.mark.parametrize("error", [Interrupted, KeyboardInterrupt])
 def test_a_stopped_sweep_loses_one_training_and_ends_the_same(
     error: type, sweep: tuple[Path, dict[str, Any]], models: list[str], data: Path, tmp_path: Path

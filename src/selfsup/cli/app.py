@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -30,7 +32,7 @@ from selfsup.cli import (
     study_commands,
     task_commands,
 )
-from selfsup.errors import Interrupted, UserError, nearest
+from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -107,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        app(_with_settings(given), exit_on_error=False, print_error=False)
+        with _interrupted_by_sigterm():
+            app(_with_settings(given), exit_on_error=False, print_error=False)
         sys.stdout.flush()
     except UserError as error:
         return _refuse(str(error))
@@ -126,18 +129,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             return _defect()
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
-        return _refuse(f"{what}; free some space or choose another folder, and run it again")
+        why = NO_SPACE.get(error.errno or 0, error.strerror)
+        what = f"{error.filename}: {why}" if error.filename else str(why)
+        return _refuse(f"{what}; make room or choose another folder, and run it again")
     except Exception:
         return _defect()
     return 0
 
 
 _OF_THE_DISK = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    *NO_SPACE, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
 )  # fmt: skip
 """Also what a place says that was looked at before and has changed since; a file that is not there is a
 defect of ours."""
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, also before training listens to it."""
+    try:
+        old = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if old is None else old)
 
 
 def _defect() -> int:

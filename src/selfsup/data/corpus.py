@@ -41,7 +41,7 @@ from selfsup.data.admission import (
 from selfsup.data.files import file_kind, find_files
 from selfsup.data.home import home
 from selfsup.data.tokenizers import Tokenizer
-from selfsup.errors import UserError
+from selfsup.errors import NO_SPACE, UserError
 
 __all__ = [
     "Corpus",
@@ -57,7 +57,6 @@ _READINGS = {".tsv": "tsv 2", ".parquet": "parquet 2"}
 """Kinds of files that were once read in another way: what was made from them is made anew."""
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 4096
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Progress = Callable[[int], None]
 """Called with the characters done since the last call."""
@@ -133,12 +132,13 @@ def prepare_corpus(
                 raise
             # Another process was first; its shards are the same.
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in NO_SPACE and error.errno != errno.EFBIG:
             mend = "free some, or choose another folder with data.cache"
             raise UserError(
                 "no space is left for token shards", where=str(cache), mend=mend
             ) from error
-        what = f"token shards cannot be written ({error.strerror or error})"
+        why = NO_SPACE.get(error.errno or 0, error.strerror or error)
+        what = f"token shards cannot be written ({why})"
         raise UserError(
             what, where=str(cache), mend="choose another folder with data.cache"
         ) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
 from selfsup.config import SourceConfig
-from selfsup.errors import UserError, nearest
+from selfsup.errors import NO_SPACE, UserError, nearest
 
 PACKED_SUFFIXES = (".gz", ".xz", ".zst")
 FASTA_SUFFIXES = (".fasta", ".fa", ".fas", ".fsa", ".faa", ".fna", ".ffn", ".frn", ".mpfa")
@@ -373,7 +373,8 @@ def whole_file(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
+        why = NO_SPACE.get(error.errno or 0, error.strerror or error)
+        raise UserError(f"cannot be written ({why})", where=str(path)) from error
     finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

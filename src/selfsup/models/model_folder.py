@@ -33,7 +33,7 @@ def find_model_folder(name: str | Path) -> Path:
             if (path / "checkpoints").is_dir()
             else "this folder holds no model (no config.json)",
             where=str(path),
-            mend="run the same `selfsup pretrain` again to go on with it"
+            mend="run the same command again, without --overwrite, to go on with it"
             if (path / "checkpoints").is_dir()
             else "give a run folder or a model folder",
         )
@@ -95,8 +95,12 @@ def read_config(
         raise UserError(f"{key}: {first['msg']}".lstrip(": "), where=str(where)) from None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, mend: str = "") -> dict[str, Any]:
     """A JSON object from a file.
+
+    Args:
+        path: of the file.
+        mend: what to do about a file that is damaged.
 
     Raises:
         UserError: no such file, or no JSON object in it.
@@ -105,10 +109,11 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("no such file", where=str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not valid JSON ({error})", where=str(path)) from None
+    except (ValueError, RecursionError) as error:
+        what = f"is damaged: not valid JSON ({error})"
+        raise UserError(what, where=str(path), mend=mend) from None
     if not isinstance(value, dict):
-        raise UserError("not a JSON object", where=str(path))
+        raise UserError("is damaged: not a JSON object", where=str(path), mend=mend)
     return value
 
 

@@ -9,7 +9,6 @@ words, and an encoder that was pre-trained on sequences of the kind itself.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from selfsup.nn.device import choose_device
 from selfsup.objectives.labels import TextLabels
 from selfsup.studies.curve_cells import read_curve
 from selfsup.studies.figures import draw_alphabets
-from selfsup.studies.study_folder import open_folder
+from selfsup.studies.study_folder import open_folder, read_cell
 from selfsup.tasks.baselines import majority_baseline, tfidf_baseline
 from selfsup.tasks.encoding import Ids, frame_texts
 from selfsup.tasks.judge import read_answers
@@ -47,6 +46,7 @@ from selfsup.tasks.task import Examples, TaskInfo
 from selfsup.tasks.texts import Scale, TextSet
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.uses.finetuning import Sets, depends_on, fingerprint, fit
 from selfsup.uses.run_folder import write_json
 
@@ -227,7 +227,7 @@ def run(
     at_least(1, seeds, "--seeds")
     choose_device(config.train.device)
     folder = Path(out)
-    with locked(folder):
+    with told_how_to_go_on(overwrite), locked(folder):
         return _run(config, folder, own, draws, seeds, overwrite, quiet)
 
 
@@ -273,7 +273,7 @@ def _run(
     for number, cell in enumerate(todo):
         path = folder / "cells" / f"{cell.name}.json"
         if path.is_file():
-            row = json.loads(path.read_text(encoding="utf-8"))
+            row = read_cell(path, "scores", "curve")
         else:
             encoder = itself if cell.start == "own" and itself is not None else pretrained
             work = folder / "work" / cell.name

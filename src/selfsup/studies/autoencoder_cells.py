@@ -18,12 +18,13 @@ from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig, ObservationConfig
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.images import ImageSpec
-from selfsup.data.observations import Observations, read_observations
+from selfsup.data.observations import Observations, read_observations, whole_digest
 from selfsup.errors import Interrupted, UserError, at_least
 from selfsup.models.autoencoder import AutoEncoder
-from selfsup.studies.study_folder import open_folder
+from selfsup.studies.study_folder import open_folder, read_cell
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.uses.autoencoding import Prepared, make_loop, scattered_words
 from selfsup.uses.run_folder import write_json
 
@@ -42,10 +43,11 @@ class Plan:
     overwrite: bool = False
     quiet: bool = False
 
-    def settings(self, **own: Any) -> dict[str, Any]:
-        """What makes two studies the same, for `study.json`."""
+    def settings(self, observations: Observations, **own: Any) -> dict[str, Any]:
+        """What makes two studies the same, for `study.json`: the data by what they hold, too."""
         data = self.data.model_dump(mode="json")
-        return {"data": data, "steps": self.steps, "seeds": self.seeds, **own}
+        given = {"digest of the data": whole_digest(observations)}
+        return {"data": data, "steps": self.steps, "seeds": self.seeds, **given, **own}
 
 
 @contextmanager
@@ -64,11 +66,11 @@ def opened(
     """
     for flag in ("steps", "seeds"):
         at_least(1, getattr(plan, flag), f"--{flag}")
-    with locked(plan.out):
+    with told_how_to_go_on(plan.overwrite), locked(plan.out):
         observations = read_observations(plan.data)
         if check is not None:
             check(observations)
-        settings = plan.settings(**own)
+        settings = plan.settings(observations, **own)
         open_folder(plan.out, settings, plan.overwrite)
         write_json(plan.out / "study.json", settings)
         yield observations
@@ -111,13 +113,13 @@ def cells(
                 cell = {**what, **make(what)}
             except Interrupted:
                 at = f"{number} of {len(wanted)}, {', '.join(said.split('  '))}"
-                mend = "the same command begins that one anew and goes on"
-                raise Interrupted(f"stopped at {at}; {mend}") from None
+                then = "begins that one anew and goes on"
+                raise Interrupted(f"stopped at {at}", then) from None
             cell["seconds"] = round(time.perf_counter() - started, 2)
             file.parent.mkdir(exist_ok=True)
             write_json(file, cell)
             display.say(f"{number} of {len(wanted)}: {said}")
-        found.append(json.loads(file.read_text(encoding="utf-8")))
+        found.append(read_cell(file, *what, "seconds"))
         display.update(number / len(wanted), f"{number} of {len(wanted)}")
     display.close()
     return found

@@ -7,7 +7,6 @@ each word's most frequent one.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -30,10 +29,11 @@ from selfsup.studies.curve_finding import (
     probe_note,
 )
 from selfsup.studies.curve_samples import Material, label_counts, read_material
-from selfsup.studies.study_folder import open_folder
+from selfsup.studies.study_folder import open_folder, read_cell
 from selfsup.training.devices import choose_precision
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress, clock
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.uses.finetuning import depends_on, fingerprint
 from selfsup.uses.run_folder import versions, write_json
 
@@ -79,7 +79,7 @@ def run(
     choose_device(config.train.device)
     config = config.model_copy(update={"select": "last"})
     folder = Path(out)
-    with locked(folder):
+    with told_how_to_go_on(overwrite), locked(folder):
         display = Progress(quiet=quiet, title="curves")
         try:
             return _run(config, folder, labels, seeds, scratch_lr, overwrite, display, command)
@@ -209,8 +209,8 @@ def run_cells(
 
 def _finished(file: Path, curve: bool) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        found = read_cell(file, "start", "labels", "seed", "scores")
+    except UserError:  # not there, or not whole: it is made again
         return None
     return found if not curve or "curve" in found else None
 

@@ -7,7 +7,6 @@ labels (Min et al. 2022): what a model gains from those, it does not learn from 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from selfsup.errors import UserError, at_least, check_seed
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.studies.fewshot_figure import draw_shots
 from selfsup.studies.fewshot_finding import GUESSING, MOST_FREQUENT, finding
-from selfsup.studies.study_folder import open_folder
+from selfsup.studies.study_folder import open_folder, read_cell
 from selfsup.tasks.prompts import Example, PromptTask, read_prompt_task
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
@@ -278,9 +277,10 @@ class _Model:
     def _point(self, count: int, draw: int, labels: Labels) -> dict[str, Any]:
         place = f"{self.digest}-{count}-{draw}-{labels}.json"
         file = self.folder / "cells" / place
+        ways = fewshot.NORMALIZE if self.task.chooses else ("exact",)
         try:
-            found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            found = read_cell(file, "shots", "draw", "labels", *ways, "right_nats", "answers")
+        except UserError:  # not there, or not whole: it is measured again
             pass
         else:
             return {**found, "model": self.name}

@@ -9,7 +9,6 @@ outputs were permuted (Brown et al. 2020; Garg et al. 2022; Min et al. 2022; Cha
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -32,7 +31,7 @@ from selfsup.objectives.in_context import InContext
 from selfsup.studies.in_context_exam import InContextExamination
 from selfsup.studies.in_context_figures import draw_emergence, draw_shots
 from selfsup.studies.in_context_finding import card, ceilings, conclude
-from selfsup.studies.study_folder import open_folder
+from selfsup.studies.study_folder import open_folder, read_cell
 from selfsup.train_config import (
     Budget,
     MuonConfig,
@@ -44,6 +43,7 @@ from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
 from selfsup.training.progress import Progress, clock
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.uses.run_folder import write_json
 
 MARK_KEY, FINAL_KEY = Key(0, 11), Key(0, 12)
@@ -178,7 +178,7 @@ def run(
     if not chosen.families and not data:
         raise UserError("no family of tasks", where="--families", mend=", ".join(FAMILIES))
     rows = make_rows(chosen, data)
-    with locked(folder), torch.random.fork_rng(devices=[]):
+    with told_how_to_go_on(overwrite), locked(folder), torch.random.fork_rng(devices=[]):
         return _run(folder, chosen, rows, seeds, overwrite, quiet)
 
 
@@ -202,7 +202,7 @@ def _run(
             path = folder / "cells" / f"seed-{seed}.json"
             if not path.is_file() or (seed == 0 and not (folder / "model").is_dir()):
                 write_json(path, train(folder, settings, rows, seed, made_with, display))
-            cells.append(json.loads(path.read_text(encoding="utf-8")))
+            cells.append(read_cell(path, "seed", "marks", "final"))
             display.update((seed + 1) / seeds, f"{seed + 1} of {seeds} trainings")
     finally:
         display.close()

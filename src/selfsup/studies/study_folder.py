@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.errors import UserError
+from selfsup.models.model_folder import read_json
 from selfsup.uses.run_folder import differing
 
+_REMOVE = "remove it, and the same command makes it again"
 _OWN = {"cells", "work", "figures"}
 _OWN_FILES = {"study.json", "result.json", "report.html"}
 
@@ -34,10 +36,7 @@ def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> dict
             what = f"this folder holds other things ('{min(p.name for p in others)}')"
             raise UserError(what, where=str(folder), mend="choose an empty or new --out")
         return {}
-    try:
-        old: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise UserError("not valid JSON", where=str(file), mend="use --overwrite") from None
+    old = read_json(file, "--overwrite starts anew, or choose another --out")
     plain = {k: v for k, v in old.items() if k != "precision"}
     if key := differing(plain, json.loads(json.dumps(settings))):
         mend = (
@@ -45,3 +44,19 @@ def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> dict
         )
         raise UserError(f"a study with another {key} lies here", where=str(folder), mend=mend)
     return old
+
+
+def read_cell(file: Path, *keys: str) -> dict[str, Any]:
+    """The kept result of a training.
+
+    Args:
+        file: where it lies.
+        keys: what it must say.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    value = read_json(file, _REMOVE)
+    if lacking := [key for key in keys if key not in value]:
+        raise UserError(f"is damaged: no {lacking[0]}", where=str(file), mend=_REMOVE)
+    return value

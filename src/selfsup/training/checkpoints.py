@@ -5,22 +5,26 @@ A checkpoint is a folder of safetensors and one JSON; no pickle is ever written 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from selfsup.errors import UserError
+from selfsup.errors import NO_SPACE, UserError
+from selfsup.models.model_folder import read_json
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
+from selfsup.training.state import State
 
 _PREFIX = "step-"
+_KEPT = {"fingerprint", "precision", *(f.name for f in fields(State))}
 
 
 @contextmanager
@@ -46,20 +50,21 @@ def written_whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if _disk_full(error):
+        if why := _no_space(error):
             raise UserError(
-                "the disk is full; nothing was half-written and earlier checkpoints are whole",
+                f"{why}; nothing was half-written and earlier checkpoints are whole",
                 where=str(target),
-                mend="free some space and run the same command again: it resumes",
+                mend="make room and run the same command again, without --overwrite: it resumes",
             ) from error
         raise
 
 
-def _disk_full(error: BaseException) -> bool:
+def _no_space(error: BaseException) -> str:
+    """Why a file cannot get longer; empty where this is not the error."""
+    number = error.errno if isinstance(error, OSError) else None
     # safetensors reports an OS error as its own exception with the number in the text
-    return (isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}) or (
-        f"os error {errno.ENOSPC}" in str(error) or "No space left" in str(error)
-    )
+    said = (why for n, why in NO_SPACE.items() if n == number or f"(os error {n})" in str(error))
+    return next(said, "")
 
 
 def optimizer_tensors(
@@ -139,11 +144,27 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 
 def latest_state(folder: Path) -> dict[str, Any] | None:
-    """The state kept with the newest whole checkpoint; None where there is none."""
+    """The state kept with the newest whole checkpoint; None where there is none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     whole = found(folder)
     if not whole:
         return None
-    state: dict[str, Any] = json.loads((whole[-1] / "state.json").read_text(encoding="utf-8"))
+    file = whole[-1] / "state.json"
+    before = f"goes on from {whole[-2].name}" if len(whole) > 1 else "starts anew"
+    mend = f"remove {whole[-1].name}, and the same command {before}"
+    state = read_json(file, mend)
+    try:
+        TypeAdapter(State).validate_python(state)
+        lacking = sorted({"fingerprint", "precision", "step", "saved"} - state.keys())
+        foreign = sorted(state.keys() - _KEPT)
+    except ValidationError as error:
+        lacking, foreign = [str(error.errors()[0]["loc"][0])], []
+    if lacking or foreign:
+        what = f"is damaged: no {lacking[0]}" if lacking else f"is damaged: what is {foreign[0]}?"
+        raise UserError(what, where=str(file), mend=mend)
     return state
 
 

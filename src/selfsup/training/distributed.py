@@ -94,7 +94,7 @@ def launch(processes: int, function: Callable[..., Any], *arguments: Any) -> Non
     try:
         elastic_launch(config, _recorded)(function, *arguments)
     except SignalException:  # the launcher has passed it on, and the processes have saved
-        raise Interrupted("stopped; the same command goes on from the last checkpoint") from None
+        raise Interrupted("stopped", "goes on from the last checkpoint") from None
     except ChildFailedError as error:
         failure = error.get_first_failure()[1]
         said: Any = failure.message  # a dictionary when `record` has written it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 import time
 from collections.abc import Collection
@@ -19,6 +18,7 @@ from selfsup.data.files import import_extra
 from selfsup.data.keys import Key, hash64
 from selfsup.data.sampler import Examples, Sampler
 from selfsup.errors import Interrupted, NonFiniteLoss, UserError
+from selfsup.models.model_folder import read_json
 from selfsup.nn.device import choose_device
 from selfsup.objectives.protocol import AnyObjective, Score
 from selfsup.train_config import TrainConfig
@@ -230,7 +230,7 @@ class Loop:
         if self.folder is not None:
             best = self.folder / "checkpoints" / "best"
             checkpoints.load_weights(best, self.model)
-            kept = json.loads((best / "state.json").read_text(encoding="utf-8"))
+            kept = read_json(best / "state.json", mend="--overwrite starts anew")
             state.heldout = {name: value for name, value in kept.items() if name != "step"}
         else:
             with torch.no_grad():
@@ -344,8 +344,8 @@ class Loop:
                 self._look(log, display)
             if stop:
                 self._save()
-                on = "; the same command goes on from here" if self.folder else ""
-                raise Interrupted(f"stopped at step {state.step}{on}")
+                then = "goes on from here" if self.folder else ""
+                raise Interrupted(f"stopped at step {state.step}", then)
             if self._save_due():
                 self._save()
         if state.saved[0] != state.step or not state.step:

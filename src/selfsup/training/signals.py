@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from selfsup.errors import Interrupted
+
 _SAME_REQUEST = 2.0  # seconds
 
 
@@ -47,3 +49,13 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def told_how_to_go_on(overwrite: bool) -> Iterator[None]:
+    """Let a stopped run that was to start anew say that the same command would do so once more."""
+    try:
+        yield
+    except Interrupted as stop:
+        stop.overwrote |= overwrite
+        raise

@@ -33,6 +33,7 @@ from selfsup.training.evaluation import Evaluation
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.training.state import Outcome
 from selfsup.uses.detection.column_notes import scattered
 from selfsup.uses.run_folder import (
@@ -40,6 +41,7 @@ from selfsup.uses.run_folder import (
     check_run_folder,
     check_same_data,
     clear_run_folder,
+    has_finished,
     read_result,
     write_environment,
     write_json,
@@ -262,12 +264,12 @@ def train_autoencoder(
     if config.train.processes > 1:
         what = "auto-encoders train in one process"
         raise UserError(what, where="train.processes", mend="set it to 1")
-    with locked(folder):
+    with told_how_to_go_on(overwrite), locked(folder):
         check_run_folder(folder, config, overwrite)
         prepared = prepare(config)
         if overwrite:
             clear_run_folder(folder)
-        if (folder / "result.json").is_file():
+        if has_finished(folder):
             check_same_data(folder, prepared.digest)
             return read_result(folder)
         loop = make_loop(prepared, folder, quiet)

@@ -36,12 +36,14 @@ from selfsup.training import checkpoints
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.training.state import Outcome
 from selfsup.uses.model_cards import task_card
 from selfsup.uses.run_folder import (
     FREE_SETTINGS,
     check_run_folder,
     clear_run_folder,
+    has_finished,
     read_result,
     write_environment,
     write_json,
@@ -239,7 +241,7 @@ def finetune(
     check_config(config, FinetuneConfig, "`selfsup.FinetuneConfig(model=…, task=…, data=…)`")
     choose_device(config.train.device)
     folder = Path(out)
-    with locked(folder):
+    with told_how_to_go_on(overwrite), locked(folder):
         check_run_folder(folder, config, overwrite)
         display = Progress(quiet=quiet, title="")
         try:
@@ -255,7 +257,7 @@ def _finetune(
     check_rank(config, pretrained)
     parts = read_parts(config, pretrained.max_length)
     key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
-    if not overwrite and (folder / "result.json").is_file():
+    if not overwrite and has_finished(folder):
         if (result := read_result(folder)).get("fingerprint") != key:
             what = "a run of other labelled data or another model lies here"
             mend = "--overwrite starts anew, or choose another --out"

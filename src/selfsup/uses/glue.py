@@ -19,6 +19,7 @@ from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.task import AnySet
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.uses.finetuning import Fitted, check_rank, fit
 from selfsup.uses.glue_cells import Cell, Entrant, settings_kept
 from selfsup.uses.glue_parts import Prepared, prepare, read_task
@@ -81,7 +82,7 @@ def run_glue(
     found, missing = find_tasks(Path(folder).expanduser(), choose_tasks(tasks))
     entrants, place = _enter(models, base), Path(out)
     cells = list(_cells(entrants, found, place, base, seeds, limit))
-    with locked(place):
+    with told_how_to_go_on(overwrite), locked(place):
         anew = overwrite and (place / _TRAININGS).is_dir()
         if not anew:
             check_run_folder(place, settings_kept(place, base), overwrite=False)
@@ -225,8 +226,7 @@ def _train_all(
         try:
             value, fitted = _train(cell, ready[1], open_model[1], title, quiet)
         except Interrupted:
-            what = f"stopped at {title}; the same command begins that one anew and goes on"
-            raise Interrupted(what) from None
+            raise Interrupted(f"stopped at {title}", "begins that one anew and goes on") from None
         write_environment(place, {"files": cell.settings["files"]}, fitted.loop)
         write_json(cell.path, value)
         done[cell.path] = value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig
+from selfsup.models.model_folder import read_json
 from selfsup.tasks.glue import TaskFiles
 from selfsup.uses.run_folder import differing
 
@@ -60,10 +60,10 @@ class Cell:
         if not self.path.is_file():
             return None
         try:
-            value: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
+            value = read_json(self.path)
             key = differing(_as_asked(value["settings"], self.settings), self.settings)
             whole = self._holds_all(value)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (UserError, KeyError, TypeError, AttributeError):
             key, whole = "", False
         if not key and not whole:
             raise UserError("is damaged", where=str(self.path), mend="remove it")
@@ -98,9 +98,8 @@ def _as_asked(old: Mapping[str, Any], new: Mapping[str, Any]) -> Mapping[str, An
 def settings_kept(folder: Path, base: FinetuneConfig) -> FinetuneConfig:
     """The settings as a sweep in the folder may have them: bad rows may be skipped from now on."""
     try:
-        value = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        old = value["data"]["on_bad_row"]
-    except (OSError, ValueError, KeyError, TypeError):
+        old = read_json(folder / "config.json")["data"]["on_bad_row"]
+    except (OSError, UserError, KeyError, TypeError):
         return base
     if (old, base.data.on_bad_row) != ("stop", "skip"):
         return base

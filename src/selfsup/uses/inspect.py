@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import platform
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfsup.errors import UserError
+from selfsup.models.model_folder import read_json
 from selfsup.training.metrics import read_metrics
 from selfsup.uses.run_folder import read_result, versions
 
@@ -118,7 +118,7 @@ def runs(folder: str | Path) -> list[dict[str, Any]]:
     """One line for every run below a folder, newest first.
 
     The held-out loss of a finished run is that of `result.json`, which the delivered weights have; of
-    another it is the last of its metrics.
+    another it is the last of its metrics.  A run whose files cannot be read is said to be damaged.
     """
     top = Path(folder)
     if not top.is_dir():
@@ -126,36 +126,44 @@ def runs(folder: str | Path) -> list[dict[str, Any]]:
     rows = []
     for path in sorted(top.rglob("metrics.jsonl")):
         run = path.parent
-        lines = read_metrics(path)
-        heldout = [x for x in lines if x.get("split") == "heldout"]
-        config = run / "config.json"
-        settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        last = lines[-1] if lines else {}
-        finished = (run / "result.json").is_file()
-        rows.append(
-            {
-                "run": str(run.relative_to(top)) if run != top else str(run),
-                "recipe": settings.get("recipe") or settings.get("task", ""),
-                "state": "finished" if finished else "unfinished",
-                "step": last.get("step", 0),
-                "tokens": last.get("tokens", 0),
-                "minutes": round(last.get("seconds", 0.0) / 60, 1),
-                "heldout_loss": _delivered(run) or (heldout[-1]["loss"] if heldout else None),
-                "best_loss": min((x["loss"] for x in heldout), default=None),
-                "changed": _moment(path.stat().st_mtime),
-            }
-        )
+        try:
+            said = _said(run)
+        except (UserError, KeyError, TypeError, ValueError, AttributeError):
+            said = {**dict.fromkeys(_SAID), "recipe": "", "state": "damaged"}
+        name = str(run.relative_to(top)) if run != top else str(run)
+        rows.append({"run": name, **said, "changed": _moment(path.stat().st_mtime)})
     rows.sort(key=lambda row: str(row["changed"]), reverse=True)
     return rows
 
 
+_SAID = ("recipe", "state", "step", "tokens", "minutes", "heldout_loss", "best_loss")
+
+
+def _said(run: Path) -> dict[str, Any]:
+    """What a run's files say of it."""
+    lines = read_metrics(run / "metrics.jsonl")
+    heldout = [float(x["loss"]) for x in lines if x.get("split") == "heldout"]
+    config = run / "config.json"
+    settings = read_json(config) if config.is_file() else {}
+    last = lines[-1] if lines else {}
+    finished = (run / "result.json").is_file()
+    return {
+        "recipe": str(settings.get("recipe") or settings.get("task", "")),
+        "state": "finished" if finished else "unfinished",
+        "step": last.get("step", 0),
+        "tokens": int(last.get("tokens", 0)),
+        "minutes": round(last.get("seconds", 0.0) / 60, 1),
+        "heldout_loss": (_delivered(run) if finished else None)
+        or (heldout[-1] if heldout else None),
+        "best_loss": min(heldout, default=None),
+    }
+
+
 def _delivered(run: Path) -> float | None:
     """The held-out loss of the weights that a finished run delivered, where its result says it."""
-    try:
-        result = read_result(run)
-        loss = (result.get("heldout") or result["dev"])["loss"]
-    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    result = read_result(run)
+    scores = result.get("heldout") or result.get("dev")
+    loss = scores.get("loss") if isinstance(scores, dict) else None
     return float(loss) if isinstance(loss, int | float) else None
 
 

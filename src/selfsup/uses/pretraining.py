@@ -23,6 +23,7 @@ from selfsup.training import checkpoints, distributed
 from selfsup.training.lock import locked
 from selfsup.training.loop import Loop
 from selfsup.training.progress import Progress, clock
+from selfsup.training.signals import told_how_to_go_on
 from selfsup.training.state import Outcome
 from selfsup.uses.autoencoding import train_autoencoder
 from selfsup.uses.kinds import (
@@ -39,6 +40,7 @@ from selfsup.uses.run_folder import (
     check_same_data,
     clear_run_folder,
     draw_losses,
+    has_finished,
     read_result,
     write_environment,
     write_json,
@@ -122,11 +124,13 @@ def pretrain(
     choose_device(config.train.device)
     folder = Path(out)
     if config.train.processes > 1 and not distributed.launched():
-        return _launch(config, folder, overwrite, quiet)
+        with told_how_to_go_on(overwrite):
+            return _launch(config, folder, overwrite, quiet)
     device = "cuda" if torch.cuda.is_available() and config.train.device != "cpu" else "cpu"
     distributed.join(device)
     try:
         with ExitStack() as stack:
+            stack.enter_context(told_how_to_go_on(overwrite))
             if distributed.rank() == 0:
                 stack.enter_context(locked(folder))
                 check_run_folder(folder, config, overwrite)
@@ -149,7 +153,7 @@ def _worker(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) 
 def _pretrain(config: PretrainConfig, folder: Path, overwrite: bool, quiet: bool) -> dict[str, Any]:
     display = Progress(quiet=quiet, title="")
     try:
-        finished = not overwrite and (folder / "result.json").is_file()
+        finished = not overwrite and has_finished(folder)
         if distributed.rank() == 0:
             if finished:
                 _check_finished(config, folder, display)

@@ -19,12 +19,14 @@ from selfsup.config import PretrainConfig
 from selfsup.config_base import Section
 from selfsup.data.files import whole_file
 from selfsup.errors import UserError
+from selfsup.models.model_folder import read_json
 from selfsup.training.loop import Loop
 from selfsup.training.metrics import read_metrics
 from selfsup.uses.plotting import pyplot, save_figure
 
 FREE_SETTINGS = ("device", "processes", "keep", "save_every", "log_every", "tensorboard")
 """Settings of `train` that may change when a run is resumed."""
+_ANEW = "--overwrite starts anew, or choose another --out"
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -34,27 +36,35 @@ def write_json(path: Path, value: Any) -> None:
         beside.write_text(written, encoding="utf-8")
 
 
+def has_finished(folder: Path) -> bool:
+    """Whether a run's result and its model are there; else its checkpoints can give them again."""
+    return (folder / "result.json").is_file() and (folder / "model").is_dir()
+
+
 def read_result(folder: Path) -> dict[str, Any]:
-    """A run's `result.json`."""
+    """A run's `result.json`; the model is where the run lies now.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
     path = folder / "result.json"
     if not path.is_file():
         raise UserError("no result.json: this run has not finished", where=str(folder))
-    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return value
+    value = read_json(path, "remove it, and the same command makes it again")
+    return value | {"model": str(folder / "model")} if "model" in value else value
 
 
 def check_same_data(folder: Path, digest: str) -> None:
     """Refuse a run that was made with other data than what has this digest."""
     file = folder / "environment.json"
-    try:
-        known = json.loads(file.read_text(encoding="utf-8"))["data"]["digest"]
-    except (OSError, ValueError, KeyError):
+    data = read_json(file, _ANEW).get("data") if file.is_file() else None
+    if not isinstance(data, dict) or "digest" not in data:
         return  # a run of an older kind, which did not say
-    if known != digest:
+    if data["digest"] != digest:
         raise UserError(
             "a run on other data lies here",
             where=str(folder),
-            mend="--overwrite starts anew, or choose another --out",
+            mend=_ANEW,
         )
 
 
@@ -83,7 +93,7 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
         UserError: another run lies here, or other things; the model to start from would go.
     """
     kept = folder / "config.json"
-    others = [p.name for p in folder.iterdir() if p.name != ".lock"]
+    others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
     if overwrite:
         _check_start(folder, config)
         return
@@ -95,23 +105,12 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
                 mend="choose an empty or new --out",
             )
         return
-    try:
-        old = json.loads(kept.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        raise UserError("not valid JSON", where=str(kept), mend="use --overwrite") from None
+    old = read_json(kept, _ANEW)
     with suppress(ValidationError):  # settings that the run did not know yet: their defaults
         old = type(config).model_validate(old).model_dump(mode="json")
     new = config.model_dump(mode="json")
-    for side in (old, new):
-        for key in FREE_SETTINGS:
-            side.get("train", {}).pop(key, None)
-        # moved data is the same data; its digest is checked later
-        for key in ("cache", "train", "dev", "test", "path"):
-            side.get("data", {}).pop(key, None)
-        for source in side.get("data", {}).get("sources", ()):
-            source.pop(
-                "path", None
-            )  # moved data is the same data; its digest is checked on resuming
+    _take_free(old)
+    _take_free(new)
     if key := differing(old, new):
         mend = (
             "give the same settings to go on with it, --overwrite to start anew, or another --out"
@@ -121,6 +120,21 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
             mend += f"; or go on from its model: --init {folder} and another --out"
         what = f"a run with another {key} lies here{_told(old, new, key)}"
         raise UserError(what, where=str(folder), mend=mend)
+
+
+def _take_free(settings: dict[str, Any]) -> None:
+    """Take out what may change when a run is resumed.
+
+    Moved data is the same data; its digest is checked later.
+    """
+    train, data = settings.get("train"), settings.get("data")
+    sources = data.get("sources") if isinstance(data, dict) else None
+    taken = [(train, FREE_SETTINGS), (data, ("cache", "train", "dev", "test", "path"))]
+    taken += [(source, ("path",)) for source in (sources if isinstance(sources, list) else ())]
+    for section, keys in taken:
+        if isinstance(section, dict):
+            for key in keys:
+                section.pop(key, None)
 
 
 def clear_run_folder(folder: Path) -> None:
