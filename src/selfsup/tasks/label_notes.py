@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from selfsup.data.columns import is_missing, number_of
@@ -16,6 +17,8 @@ from selfsup.tasks.task import Examples
 
 _FEW = 10
 """Examples of which most may well be of a class of their own."""
+_FEW_SCORED = 100
+"""Examples by fewer than which an accuracy is known to more than ten points."""
 _NUMBERED_TAGS = (
     "tags are whole numbers, which are not read as entities: no F1 of entities; give their names "
     "(B-PER, I-PER, O) for it"
@@ -44,6 +47,17 @@ def label_notes(examples: Examples, kind: TaskKind, answer: Answer) -> list[str]
     numbers = [number_of(name, comma=True) for name in counts]
     if kind == "pairs" and len(counts) > 2 and all(n is not None and n % 1 == 0 for n in numbers):
         notes.append(_WHOLE_NUMBERS)
+    return notes
+
+
+def score_notes(parts: Mapping[str, Examples]) -> list[str]:
+    """How well accuracies can be known on parts, by their names, that have few examples."""
+    notes = []
+    for name, part in parts.items():
+        if 0 < len(part) < _FEW_SCORED:
+            error = 100 / math.sqrt(len(part))  # two standard errors of a share near a half
+            what = f"accuracies on them are known to ±{error:.0f} points"
+            notes.append(f"{len(part)} {name} examples: {what}")
     return notes
 
 

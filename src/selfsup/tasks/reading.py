@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
 from selfsup.models.task_hub import Answer
-from selfsup.tasks.label_notes import label_notes
+from selfsup.tasks.label_notes import label_notes, score_notes
 from selfsup.tasks.labelled import (
     TaggedSentence,
     TextExample,
@@ -43,7 +42,6 @@ _MOSTLY = 0.95  # of the labels of pairs, to be taken for numbers with some junk
 
 
 _MANY_WORDS = 50
-_FEW_SCORED = 100
 """In a file of one sentence: so many that it may be none."""
 
 
@@ -215,10 +213,8 @@ def read_parts(
         train = keep(read(data.train, True, "train"))
         notes.add("labels are numbers: learned by their squared error")
     numeric = answer == "number"
-    if config.max_length > longest:
-        notes.add(
-            f"--max-length {config.max_length:,}: this encoder reads {longest:,} tokens at most"
-        )
+    if (asked := config.max_length) > longest:
+        notes.add(f"--max-length {asked:,}: this encoder reads {longest:,} tokens at most")
     for line in label_notes(train, kind, answer):
         notes.add(line)
     if data.dev:
@@ -232,12 +228,8 @@ def read_parts(
         dev = leave_out_unknown(dev, known, notes, data.dev)
         test = test and leave_out_unknown(test, known, notes, data.test)
     info = learn_task(config, answer, train, [dev, *([test] if test else [])], longest)
-    for name, part in (("dev", dev), ("test", test or ())) if answer == "class" else ():
-        if 0 < len(part) < _FEW_SCORED:
-            error = 100 / math.sqrt(len(part))  # two standard errors of a share near a half
-            notes.add(
-                f"{len(part)} {name} examples: accuracies on them are known to ±{error:.0f} points"
-            )
+    for line in score_notes({"dev": dev, "test": test or ()}) if answer == "class" else ():
+        notes.add(line)
     weights = None
     if config.class_weights == "balanced":
         if answer not in {"class", "tag"}:

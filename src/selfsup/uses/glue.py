@@ -83,20 +83,7 @@ def run_glue(
     entrants, place = _enter(models, base), Path(out)
     cells = list(_cells(entrants, found, place, base, seeds, limit))
     with told_how_to_go_on(overwrite), locked(place):
-        anew = overwrite and (place / _TRAININGS).is_dir()
-        if not anew:
-            check_run_folder(place, settings_kept(place, base), overwrite=False)
-        read = () if anew else ((cell.path, cell.read()) for cell in cells)
-        done = {path: value for path, value in read if value is not None}
-        # all is read once before anything is written or goes, so that no bad row is met hours later
-        due = {cell.files.task: cell.files for cell in cells if cell.path not in done}
-        for files in due.values():
-            read_task(files, base, min(entrant.longest for entrant in entrants))
-        if anew:
-            _clear(place)
-            check_run_folder(place, base, overwrite=False)
-        (place / _TRAININGS).mkdir(exist_ok=True)
-        write_json(place / "config.json", base.model_dump(mode="json"))
+        done = _begin(place, cells, base, overwrite)
         display = Progress(quiet=quiet, title="")
         for task, why in missing.items():
             display.say(f"missing: {task}: {why}")
@@ -113,6 +100,32 @@ def run_glue(
 
 
 # What is to be done -----------------------------------------------------------------------------
+
+
+def _begin(
+    place: Path, cells: Sequence[Cell], base: FinetuneConfig, overwrite: bool
+) -> dict[Path, dict[str, Any]]:
+    """Make a sweep's folder ready; returns what is done there already.
+
+    All that is due is read once before anything is written or goes, so that no bad row is met hours
+    later.
+    """
+    anew = overwrite and (place / _TRAININGS).is_dir()
+    done = {}
+    if not anew:
+        check_run_folder(place, settings_kept(place, base), overwrite=False)
+        read = ((cell.path, cell.read()) for cell in cells)
+        done = {path: value for path, value in read if value is not None}
+    longest = min(cell.entrant.longest for cell in cells)
+    due = {cell.files.task: cell.files for cell in cells if cell.path not in done}
+    for files in due.values():
+        read_task(files, base, longest)
+    if anew:
+        _clear(place)
+        check_run_folder(place, base, overwrite=False)
+    (place / _TRAININGS).mkdir(exist_ok=True)
+    write_json(place / "config.json", base.model_dump(mode="json"))
+    return done
 
 
 def _checked(config: FinetuneConfig, seeds: int, limit: int | None) -> FinetuneConfig:
