@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from selfsup.data.batching import by_length
 from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples as Chosen
 from selfsup.errors import UserError
@@ -21,6 +19,7 @@ from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.hub import Pretrained
 from selfsup.models.task_model import mean_vectors
 from selfsup.nn.device import choose_device
+from selfsup.nn.side_by_side import read_texts
 from selfsup.studies.curve_mistakes import mistakes
 from selfsup.studies.curve_samples import (
     Material,
@@ -203,12 +202,16 @@ class Bench:
         precision = choose_precision(self.config.train.precision, device)
         encoder = self.pretrained.encoder.to(device).eval()
         vectors = np.zeros((len(examples), self.pretrained.config.hidden_size), np.float32)
-        with torch.inference_mode():
-            for rows in by_length([len(x) for x in objective.ids], TOKENS_AT_ONCE):
-                batch = objective.batch(Chosen(rows, np.zeros_like(rows)), Key(0)).to(device)
-                with precision.autocast(device):
-                    hidden = encoder(batch.sequences)
-                vectors[rows] = mean_vectors(hidden, batch.sequences).float().cpu().numpy()
+
+        def read(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            batch = objective.batch(Chosen(rows, np.zeros_like(rows)), Key(0)).to(device)
+            with precision.autocast(device):
+                hidden = encoder(batch.sequences)
+            return rows, mean_vectors(hidden, batch.sequences).float().cpu().numpy()
+
+        lengths = [len(x) for x in objective.ids]
+        for rows, found in read_texts(read, lengths, encoder, precision.dtype, TOKENS_AT_ONCE):
+            vectors[rows] = found
         return vectors
 
 

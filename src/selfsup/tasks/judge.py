@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from selfsup.data.batching import by_length
 from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples
 from selfsup.models.task_model import TaskModel
-from selfsup.nn.products import weights_laid_out
+from selfsup.nn.side_by_side import read_texts
 from selfsup.objectives.labels import LabelledBatch, LabelObjective
 from selfsup.training.devices import Precision
 
@@ -74,7 +74,7 @@ def read_answers(
         model: already on the device.
         part: what to read.
         device, precision: where and how.
-        tokens: read at once; changes speed and memory, not the answers.
+        tokens: of a batch; changes speed and memory, not the answers.
         with_loss: compute the loss too; needs labels.
         progress: called with the share that is done.
 
@@ -86,19 +86,24 @@ def read_answers(
     total = torch.zeros(2, dtype=torch.float64)
     was, done = model.training, 0
     model.eval()
-    with torch.inference_mode(), weights_laid_out(model, precision.dtype, tokens, sum(lengths)):
-        for rows in by_length(lengths, tokens):
-            examples = Examples(rows, np.zeros_like(rows))
-            batch = objective.batch(examples, Key(0)).to(device)
-            with precision.autocast(device):
-                answers = objective.answers(model, batch)
-            if with_loss:
-                score = objective.loss_of(answers, batch)
-                total += torch.stack([score.loss_sum, score.count]).double().cpu()
-            collector.add(batch, answers.float().cpu())
-            done += len(rows)
-            if progress:
-                progress(done / len(lengths))
+
+    def read(rows: NDArray[np.int64]) -> tuple[LabelledBatch, Tensor, Tensor | None]:
+        batch = objective.batch(Examples(rows, np.zeros_like(rows)), Key(0)).to(device)
+        with precision.autocast(device):
+            answers = objective.answers(model, batch)
+        if not with_loss:
+            return batch, answers.float().cpu(), None
+        score = objective.loss_of(answers, batch)
+        sums = torch.stack([score.loss_sum, score.count]).double().cpu()
+        return batch, answers.float().cpu(), sums
+
+    for batch, answers, sums in read_texts(read, lengths, model, precision.dtype, tokens):
+        if sums is not None:
+            total += sums
+        collector.add(batch, answers)
+        done += len(batch.rows)
+        if progress:
+            progress(done / len(lengths))
     model.train(was)
     loss = float(total[0] / total[1]) if with_loss and total[1] else float("nan")
     return collector, loss

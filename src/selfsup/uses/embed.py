@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfsup.data.batching import by_length
 from selfsup.data.inputs import list_texts
 from selfsup.data.unknown import unknown_note
 from selfsup.errors import UserError, check_count
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.models.task_model import mean_vectors
 from selfsup.nn.device import keep_freed_memory
-from selfsup.nn.products import weights_laid_out
 from selfsup.nn.sequences import Sequences
+from selfsup.nn.side_by_side import read_texts
 from selfsup.training.devices import Precision, check_precision, choose_precision
 
 _CHUNK = 4096  # texts tokenised at once, so that memory stays bounded
@@ -34,8 +33,8 @@ def embed(
 ) -> NDArray[np.float32]:
     """Vectors of texts, (texts, hidden), float32.
 
-    Texts of mixed length are read without padding, longest first, `batch_tokens` at a time.  On a CPU
-    the process keeps the memory of its largest batch until it ends.
+    Texts of mixed length are read without padding, longest first, in batches; a CPU reads one for each
+    of torch's threads at once, at most 8, and the process keeps their memory until it ends.
 
     Args:
         pretrained: from `selfsup.load`, or what that takes.
@@ -43,7 +42,7 @@ def embed(
         pooling: `mean` over all tokens, `cls` for the first token's vector, or `auto`: as the
             model's folder says, else `mean`.
         normalize: to unit length; None: as the model's folder says.
-        batch_tokens: tokens read at once.
+        batch_tokens: tokens of a batch.
         precision: `fp32`; `bf16` is faster where the processor has it, and close (cosine 0.9999 in
             docs/log.md); `auto` takes it where a probe shows gain.
 
@@ -67,10 +66,15 @@ def embed(
     for first in range(0, len(texts), _CHUNK):
         ids = tokenize(pretrained, texts[first : first + _CHUNK])
         lengths = [len(row) for row in ids]
-        with weights_laid_out(pretrained.model, numbers.dtype, batch_tokens, sum(lengths)):
-            for rows in by_length(lengths, batch_tokens):
-                with numbers.autocast(device):
-                    vectors[first + rows] = _pool(pretrained, [ids[i] for i in rows], pooling)
+
+        def read(
+            rows: NDArray[np.int64], ids: list[NDArray[np.int64]] = ids
+        ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+            with numbers.autocast(device):
+                return rows, _pool(pretrained, [ids[i] for i in rows], pooling)
+
+        for rows, found in read_texts(read, lengths, pretrained.model, numbers.dtype, batch_tokens):
+            vectors[first + rows] = found
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
@@ -100,9 +104,8 @@ def _pool(
 ) -> NDArray[np.float32]:
     device = next(pretrained.model.parameters()).device
     batch = Sequences.from_lists(ids).to(device)
-    with torch.inference_mode():
-        if pooling == "cls":
-            pooled = pretrained.encoder(batch, places=batch.starts[:-1])
-        else:
-            pooled = mean_vectors(pretrained.encoder(batch), batch)
+    if pooling == "cls":
+        pooled = pretrained.encoder(batch, places=batch.starts[:-1])
+    else:
+        pooled = mean_vectors(pretrained.encoder(batch), batch)
     return np.asarray(pooled.float().cpu().numpy())

@@ -285,7 +285,7 @@ def dev_scores(
         task: which metrics.
         fitted: the model.
         devs: one set for each of the task's dev files.
-        tokens: read at once; changes speed and memory, not the scores.
+        tokens: of a batch; changes speed and memory, not the scores.
     """
     values: list[float] = []
     for dev in devs:

@@ -54,7 +54,8 @@ class Predictor:
         name: a run folder, a model folder or a hub name.
         device: `auto`, `cpu`, `cuda`, `cuda:1`.
         precision: `auto`, `fp32` or `bf16`.
-        batch_tokens: tokens read at once; changes speed and memory, not the answers.
+        batch_tokens: of a batch; changes speed and memory, not the answers.  A CPU reads a batch
+            for each of torch's threads at once, at most 8.
     """
 
     def __init__(
