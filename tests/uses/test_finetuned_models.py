@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 import selfsup
 from selfsup.errors import UserError
@@ -52,6 +54,25 @@ def test_parameters_are_those_delivered(
     assert told["head_parameters"] == outputs * (16 + 1)
     assert told["encoder_parameters"] == whole - told["head_parameters"]
     assert told["encoder_has_pooler"] == ("head" in changes)
+
+
+def test_a_pooler_that_was_never_trained_is_told(encoder: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(encoder, bare)
+    weights = read_weights(bare)
+    kept = {n: t.clone() for n, t in weights.items() if "pooler" not in n}
+    assert len(kept) == len(weights) - 2
+    save_file(kept, bare / "model.safetensors", {"format": "pt"})
+    train = write_texts(tmp_path / "train.tsv")
+    told = "this encoder's pooler was never trained: it starts from random weights"
+    for model, pooling, expected in (
+        (bare, "pooler", True),
+        (bare, "cls", False),
+        (encoder, "pooler", False),
+    ):
+        config = toy_config(model, "classify", train, train, **SHORT, head={"pooling": pooling})
+        result = finetune(config, tmp_path / f"{model.name}-{pooling}", quiet=True)
+        assert (told in result.get("notes", [])) is expected
 
 
 def test_a_modernbert_head_is_counted_whole(tmp_path: Path) -> None:

@@ -265,6 +265,8 @@ def _finetune(
         display.say(f"{folder} has finished already; --overwrite starts anew")
         return result
     sets = make_sets(parts, pretrained)
+    if config.head.pooling == "pooler" and not (pretrained.has_pooler or config.scratch):
+        parts.notes.add("this encoder's pooler was never trained: it starts from random weights")
     _announce(config, parts, sets, display)
     head_spec(config, pretrained, sets.info)  # what does not fit leaves no run behind
     if overwrite:
