@@ -138,6 +138,60 @@ def alphabets(
     render.print_text(result["finding"])
 
 
+def contexts(
+    model: ModelOrFile = None,
+    /,
+    *,
+    data: Annotated[
+        str,
+        Parameter(
+            name=["--data", "-d"],
+            group=_STUDY,
+            help="A table of texts and the word's sense in each.",
+        ),
+    ],
+    word: Annotated[str, Parameter(name=["--word", "-w"], group=_STUDY, help="The word.")],
+    control: Annotated[
+        str,
+        Parameter(
+            group=_STUDY,
+            help="A word without such senses in the same texts [the one in most of them].",
+        ),
+    ] = "",
+    layout: LayoutFlags | None = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Does a word's vector follow its meaning?
+
+    Is what lies nearest to a word used in the same sense, layer by layer?
+    Beside it: random weights, the words around (TF-IDF), and a control
+    word of the same texts, which shows what is the kind of text alone.
+    """
+    config = what_to_learn(model, TaskFlags(task="classify", train=data), layout, None)
+    from selfsup.studies import contexts as study
+
+    folder = out or Path("runs") / f"contexts-{Path(data).name.split('.')[0]}"
+    result = study.run(
+        config.model, config.data, word, folder, control=control, overwrite=overwrite
+    )
+    if as_json:
+        render.print_json(result)
+        return
+    names = [name for name in ("word", "control", "random weights") if name in result["layers"]]
+    rows = [
+        {
+            "layer": number,
+            **{name: round(result["layers"][name][number]["accuracy"], 3) for name in names},
+        }
+        for number in range(len(result["layers"]["word"]))
+    ]
+    render.show(rows, as_json=False, title="the nearest place has the same sense")
+    for line in (*result["notes"], result["finding"], result["figure"]):
+        render.print_text(f"{line}\n")
+
+
 def in_context(
     *,
     data: Annotated[

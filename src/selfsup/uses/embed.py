@@ -49,7 +49,6 @@ def embed(
     Raises:
         UserError: no encoder, an item that is no text, or a bad setting.
     """
-    check_precision(precision)
     check_count(1, batch_tokens, "--batch-tokens")
     pretrained, texts = as_encoder(pretrained), list_texts(texts)
     pooling = pretrained.pooling if pooling == "auto" else pooling
@@ -59,9 +58,7 @@ def embed(
     device = next(pretrained.model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
-    numbers = Precision(torch.float32, "asked for", 0.0)
-    if precision != "fp32":
-        numbers = choose_precision(precision, device)
+    numbers = reading_precision(precision, device)
     vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
     for first in range(0, len(texts), _CHUNK):
         ids = tokenize(pretrained, texts[first : first + _CHUNK])
@@ -78,6 +75,18 @@ def embed(
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
+
+
+def reading_precision(name: str, device: torch.device) -> Precision:
+    """The number format of a reading; in fp32 nothing is measured.
+
+    Raises:
+        UserError: neither fp32, bf16 nor auto.
+    """
+    check_precision(name)
+    if name == "fp32":
+        return Precision(torch.float32, "asked for", 0.0)
+    return choose_precision(name, device)
 
 
 def tokenize(pretrained: Pretrained, texts: Sequence[str]) -> list[NDArray[np.int64]]:

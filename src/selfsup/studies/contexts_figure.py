@@ -1,0 +1,127 @@
+"""The figure of a word in its contexts: which places are alike, where, and since which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy, write_csv
+from selfsup.uses.plotting import pyplot
+from selfsup.uses.word_vectors import WordVectors
+
+_SHOWN = 40
+"""Places of a sense in the table of likenesses."""
+_COLOURS = (BLUE, AMBER, GREEN, RED, "#6b4c9a", "#2a9d8f", "#a05a2c", GREY)
+
+
+def draw_contexts(
+    out: Path,
+    result: Mapping[str, Any],
+    found: WordVectors,
+    senses: Sequence[str],
+    texts: Sequence[str],
+    apart: NDArray[np.bool_],
+) -> Path:
+    """Likenesses after the last layer, two principal components, accuracy by layer; and two tables.
+
+    Args:
+        out: the study's folder.
+        result: what `result.json` holds.
+        found: the word's vectors.
+        senses: (places,) of each.
+        texts: (places,) in which each stands.
+        apart: (places, places) whether they stand in different texts.
+    """
+    from sklearn.decomposition import PCA
+
+    (out / "figures").mkdir(exist_ok=True)
+    kinds = sorted(set(senses))
+    named = np.array(senses)
+    own = [np.flatnonzero(named == kind) for kind in kinds]
+    figure, (left, middle, right) = pyplot().subplots(
+        1, 3, figsize=(15.5, 4.6), layout="constrained", width_ratios=(1.1, 1, 1.15)
+    )
+    exact = found.last.astype(np.float64)
+    unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
+    near = unit @ unit.T
+    chosen = np.concatenate([rows[:_SHOWN] for rows in own])
+    part = near[np.ix_(chosen, chosen)]
+    others = part[~np.eye(len(part), dtype=bool)]
+    image = left.imshow(
+        part, cmap="viridis", vmin=float(others.min()), vmax=float(np.quantile(others, 0.995))
+    )
+    edges = np.cumsum([min(_SHOWN, len(rows)) for rows in own])
+    for edge in edges[:-1]:
+        left.axhline(edge - 0.5, color="white", lw=1.2)
+        left.axvline(edge - 0.5, color="white", lw=1.2)
+    middles = (np.concatenate([[0], edges[:-1]]) + edges - 1) / 2
+    left.set_xticks(middles, kinds)
+    left.set_yticks(middles, kinds, rotation=90, va="center")
+    left.tick_params(length=0)
+    left.set_title("Cosine of its vectors, after the last layer", loc="left", fontsize=10.5)
+    figure.colorbar(image, ax=left, shrink=0.85)
+
+    shown = (
+        PCA(2, random_state=0).fit_transform(unit) if len(unit) > 2 else np.zeros((len(unit), 2))
+    )
+    for number, (kind, rows) in enumerate(zip(kinds, own, strict=True)):
+        colour = _COLOURS[number % len(_COLOURS)]
+        middle.scatter(*shown[rows].T, s=12, color=colour, alpha=0.6, lw=0, label=kind)
+    _tidy(middle, f"'{result['word']}': two principal components", "first", "second")
+    middle.set_xticks([])
+    middle.set_yticks([])
+    middle.legend(frameon=False, fontsize=9)
+
+    control = f"control: '{result['control']}'"
+    styles = {
+        "word": (f"'{result['word']}'", BLUE, "-"),
+        "control": (control, AMBER, "-"),
+        "random weights": ("random weights", GREY, "--"),
+    }
+    for name, rows in result["layers"].items():
+        label, colour, line = styles[name]
+        values = [row["accuracy"] for row in rows]
+        right.plot(values, color=colour, ls=line, marker="o", ms=4, label=label)
+    right.axhline(result["words around"], color=RED, ls=":", label="words around (TF-IDF)")
+    right.axhline(result["chance"], color=GREY, ls=":", lw=1, label="chance")
+    last = len(result["layers"]["word"]) - 1
+    right.set_xticks(range(last + 1), ["before", *map(str, range(1, last + 1))])
+    right.set_ylim(min(0.4, result["chance"] - 0.1), 1.02)
+    _tidy(right, "Is the nearest place of the same sense?", "layer", "accuracy, mean over senses")
+    right.legend(frameon=False, loc="best", fontsize=9)
+
+    table = [
+        (name, layer, row["accuracy"], row["within"], row["between"])
+        for name, rows in result["layers"].items()
+        for layer, row in enumerate(rows)
+    ]
+    header = ["series", "layer", "accuracy", "within", "between"]
+    path = _saved(figure, out, "contexts", header, table)
+    write_csv(
+        path.parent / "places.csv", *_nearest(np.where(apart, near, -np.inf), found, senses, texts)
+    )
+    return path
+
+
+def _nearest(
+    near: NDArray[np.float64], found: WordVectors, senses: Sequence[str], texts: Sequence[str]
+) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Each place with the one that is nearest to it, for people who want to look."""
+    places = near.argmax(1)
+    rows = [
+        (
+            texts[i],
+            *found.spans[i].tolist(),
+            senses[i],
+            senses[n],
+            round(float(near[i, n]), 4),
+            texts[n],
+        )
+        for i, n in enumerate(places.tolist())
+    ]
+    header = ["text", "begin", "end", "sense", "nearest sense", "cosine", "nearest text"]
+    return header, rows

@@ -1,0 +1,163 @@
+"""A word in its contexts: floors, a control, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from selfsup.cli.app import main
+from selfsup.studies.contexts import _finding, cosines, nearest_accuracy
+from tests.tasks.toy import BAD, GOOD, THINGS, write_encoder
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("toy") / "encoder")
+
+
+def write_senses(path: Path, count: int = 40) -> Path:
+    """`film` is dull or lovely; `the` and `is` stand in all."""
+    draws = random.Random(0)
+    rows = ["text\tlabel"]
+    for number in range(count):
+        words, sense = (GOOD, "good") if number % 2 else (BAD, "bad")
+        body = " and ".join(draws.sample(words, 2))
+        rows.append(f"the film is {body}{' .' * (number // 2)}\t{sense}")
+    rows.append("the song is warm\tgood")
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def study(encoder: Path, data: Path, out: Path, *more: str) -> int:
+    return main(
+        ["study", "contexts", str(encoder), "--data", str(data), "--out", str(out), "--word", *more]
+    )
+
+
+def test_numbers_figure_and_tables(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
+    data, out = write_senses(tmp_path / "senses.tsv"), tmp_path / "out"
+    assert study(encoder, data, out, "film", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((out / "result.json").read_text())
+    assert result["texts"] == {"bad": 20, "good": 20}
+    assert (result["places"], result["chance"], result["control"]) == (40, 0.5, "is")
+    assert {name: len(rows) for name, rows in result["layers"].items()} == {
+        "word": 3,
+        "control": 3,
+        "random weights": 3,
+    }
+    assert result["words around"] == 1.0  # the adjectives tell all
+    assert (out / "figures" / "contexts.png").read_bytes()[1:4] == b"PNG"
+    with open(out / "figures" / "contexts.csv", newline="") as lines:
+        table = list(csv.DictReader(lines))
+    assert [float(r["accuracy"]) for r in table if r["series"] == "word"] == [
+        row["accuracy"] for row in result["layers"]["word"]
+    ]
+    with open(out / "figures" / "places.csv", newline="") as lines:
+        places = list(csv.DictReader(lines))
+    assert len(places) == 40
+    assert all(row["text"] != row["nearest text"] for row in places)
+    assert {row["text"][int(row["begin"]) : int(row["end"])] for row in places} == {"film"}
+    told = {
+        s: [r["nearest sense"] == s for r in places if r["sense"] == s] for s in ("bad", "good")
+    }
+    last = result["layers"]["word"][-1]["accuracy"]
+    assert np.isclose(np.mean([np.mean(v) for v in told.values()]), last)
+
+    again = study(encoder, data, out, "film", "--control", "the")
+    assert again == 2
+    assert "a study with another control lies here" in capsys.readouterr().err
+    assert study(encoder, data, out, "film", "--control", "the", "--overwrite") == 0
+    shown = capsys.readouterr().out
+    assert "'the', a word of the same texts" in shown
+    assert "random weights" in shown
+
+
+def test_copies_of_a_text_are_no_neighbours(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = write_senses(tmp_path / "senses.tsv", 12)
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    assert study(encoder, data, once, "film", "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([*lines, *lines[1:]]) + "\n")
+    assert study(encoder, data, twice, "film", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["layers"] == plain["layers"]
+
+
+def test_bad_input(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = write_senses(tmp_path / "senses.tsv")
+    cases = [
+        (["house"], "'house' stands in none of the texts"),
+        (["song"], "'song' stands in texts of one label alone, 'good'"),
+        (["  "], "no word"),
+        (["film", "--control", "house"], "'house' stands in none of the texts"),
+        (["film", "--control", "song"], "'song' stands in none of the texts"),
+        (["film", "--label-column", "kind"], "no column 'kind'"),
+    ]
+    for words, message in cases:
+        out = tmp_path / "refused"
+        assert study(encoder, data, out, *words) == 2, words
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        *_, last = printed.err.splitlines()
+        assert message in last, words
+        assert not out.exists()
+    few = tmp_path / "few.tsv"
+    few.write_text("text\tlabel\nthe film is dull\tbad\nthe film is warm\tgood\nthe film\tgood\n")
+    assert study(encoder, few, tmp_path / "refused", "film") == 2
+    assert "stands in a single text labelled 'bad'" in capsys.readouterr().err
+
+
+def test_without_a_common_word_there_is_no_control(
+    encoder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    data = tmp_path / "bare.tsv"
+    rows = [f"film {a} {b}\tbad" for a, b in pairwise(BAD)]
+    rows += [f"film {a} {b}\tgood" for a, b in pairwise(GOOD)]
+    data.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    assert study(encoder, data, tmp_path / "out", "film", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["control"], set(result["layers"])) == ("", {"word", "random weights"})
+    assert "there is no control" in result["finding"]
+
+
+def test_nearest_accuracy_is_a_mean_over_senses() -> None:
+    vectors = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [0.9, 0.05]], np.float32)
+    near = cosines(vectors)
+    assert np.isclose(near[0, 3], 0)
+    assert np.allclose(np.diag(near), 1)
+    np.fill_diagonal(near, -np.inf)
+    # the lone b is nearest to an a, the fourth a to another a: 4 of 4 and 0 of 1
+    assert nearest_accuracy(near, np.array(["a", "a", "a", "b", "a"])) == 0.5
+    assert not cosines(np.zeros((2, 3), np.float32)).any()
+
+
+def test_the_sentence_says_where_the_word_is_ahead() -> None:
+    def result(word: list[float], control: list[float]) -> dict[str, Any]:
+        layers = {
+            "word": [{"accuracy": x} for x in word],
+            "control": [{"accuracy": x} for x in control],
+            "random weights": [{"accuracy": 0.5} for _ in word],
+        }
+        return {
+            "word": THINGS[0],
+            "control": "the",
+            "chance": 0.5,
+            "words around": 0.8,
+            "layers": layers,
+        }
+
+    ahead = _finding(result([0.5, 0.9, 0.95], [0.5, 0.6, 0.94]))
+    assert "has its sense in 95%" in ahead
+    assert "furthest ahead of it after layer 1 (90% against 60%)" in ahead
+    level = _finding(result([0.5, 0.9, 0.95], [0.5, 0.89, 0.97]))
+    assert "in no layer is the word's own vector clearly ahead" in level
