@@ -30,6 +30,12 @@ class BadInput(UserError, ValueError):
         return cls(error.what, where=error.where or where, mend=error.mend)
 
 
+def no_numbers(where: str, what: str = "logits") -> UserError:
+    """What is said of a model that computes NaN or infinite numbers."""
+    said = f"the model gives NaN or infinite {what}: nothing can be told by them"
+    return UserError(said, where=where, mend="check its weights, or try --precision fp32")
+
+
 class NonFiniteLoss(UserError):
     """Training met a loss or gradient that is not a number.  The last good checkpoint is kept."""
 

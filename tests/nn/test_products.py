@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,3 +108,21 @@ def test_low_rank_layers_stay(model: Transformer) -> None:
     add_lora(model.blocks, 2, 4.0, "attention", 0)
     with weights_laid_out(model, torch.bfloat16, 64, 1000):
         assert laid(model) == (4 if products._has_blocks(torch.bfloat16) else 0)
+
+
+def test_two_threads_lay_out_one_model(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = products.make_product
+
+    def slow(*given: Any) -> products.Product:
+        time.sleep(0.005)
+        return made(*given)
+
+    monkeypatch.setattr(products, "make_product", slow)
+
+    def reads(_: int) -> bool:
+        with weights_laid_out(model, torch.bfloat16, 64, 65):
+            return bool(read(model).isfinite().all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(reads, range(12)))
+    assert laid(model) == 0

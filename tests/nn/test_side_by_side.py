@@ -167,3 +167,29 @@ def test_readers_have_equally_much_to_do() -> None:
     assert min(shared) > 0.97 * max(shared)
     assert len(list(by_length([100] * 19, 4096, 2))) == 1  # too little for two
     assert len(list(by_length([100] * 21, 4096, 2))) == 2
+
+
+def test_readings_at_the_same_time_leave_the_threads_as_they_were() -> None:
+    begun, done = threading.Event(), threading.Event()
+    seen: list[int] = []
+
+    def first(number: int) -> int:
+        begun.set()
+        assert done.wait(20)
+        return number
+
+    def second() -> None:
+        assert begun.wait(20)
+        seen.extend(side_by_side(lambda n: torch.get_num_threads(), range(4), 2))
+        done.set()
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    assert list(side_by_side(first, range(4), 4)) == [0, 1, 2, 3]
+    thread.join()
+    assert seen == [2, 2, 2, 2]  # of the four that there are, not of the one that a reader has
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [4]

@@ -126,7 +126,7 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
                 settings, str(folder / "config.json")
             )  # another architecture is said first
         raise UserError(
-            "this model is no decoder: it fills blanks, it does not write on",
+            "this model is no decoder: it reads texts, it does not write on",
             where=str(folder),
             mend=_DECODERS_MEND,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import cast
 
 import torch
@@ -16,6 +17,8 @@ from selfsup.nn.precision import plans_products, product_dtype
 Product = Callable[[Tensor], Tensor]
 """(N, inputs) to (N, outputs)."""
 
+_LAYING_OUT = Lock()
+"""Two threads that read with one model do not both change a layer."""
 _WIDER = 4
 """Outputs for an input up to which a plain float32 product of one row is ahead."""
 
@@ -62,15 +65,16 @@ def weights_laid_out(
     """
     changed: list[nn.Linear] = []
     try:
-        for layer in _linear_layers(model) if tokens > rows else ():
-            fits = plans_products(layer.weight.device, dtype) and _has_blocks(dtype)
-            if fits and "forward" not in vars(layer):  # else another reader has laid it out
-                setattr(layer, "forward", _reader(layer, dtype, rows))  # noqa: B010
-                changed.append(layer)
+        with _LAYING_OUT:
+            for layer in _linear_layers(model) if tokens > rows else ():
+                fits = plans_products(layer.weight.device, dtype) and _has_blocks(dtype)
+                if fits and "forward" not in vars(layer):  # else another reader has laid it out
+                    setattr(layer, "forward", _reader(layer, dtype, rows))  # noqa: B010
+                    changed.append(layer)
         yield
     finally:
         for layer in changed:
-            delattr(layer, "forward")
+            vars(layer).pop("forward", None)
 
 
 def _linear_layers(model: nn.Module) -> Iterator[nn.Linear]:

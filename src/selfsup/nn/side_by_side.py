@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, islice
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -21,6 +23,38 @@ _MOST = 8
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
+
+
+class _Threads:
+    """Torch's threads.  Readers take fewer, and what one thread takes is what later ones begin with, so
+    the number is remembered while anybody reads.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.sharing, self.before = Lock(), 0, 1
+
+    def number(self) -> int:
+        """How many there are when nobody reads."""
+        with self.lock:
+            return self.before if self.sharing else torch.get_num_threads()
+
+    @contextmanager
+    def shared(self) -> Iterator[int]:
+        """While readers share them: how many there are.  Afterwards it is so again."""
+        with self.lock:
+            if not self.sharing:
+                self.before = torch.get_num_threads()
+            self.sharing += 1
+            before = self.before
+        try:
+            yield before
+        finally:
+            with self.lock:
+                self.sharing -= 1
+                torch.set_num_threads(before)  # also for threads that begin later
+
+
+_THREADS = _Threads()
 
 
 def read_texts(
@@ -52,7 +86,7 @@ def _readers(model: nn.Module) -> int:
     compiled = any(part._compiled_call_impl is not None for part in model.modules())
     if compiled or next(model.parameters()).device.type != "cpu":
         return 1
-    return min(torch.get_num_threads(), _MOST)
+    return min(_THREADS.number(), _MOST)
 
 
 def side_by_side(
@@ -77,19 +111,18 @@ def side_by_side(
     if count == 1 or len(begun) == 1:
         yield from (_alone(read, item) for item in items)
         return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, "read", torch.set_num_threads, (max(1, threads // count),))
-    waiting: deque[Future[Found]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(_alone, read, item))
-            if len(waiting) == 2 * count:
+    with _THREADS.shared() as threads:
+        pool = ThreadPoolExecutor(count, "read", torch.set_num_threads, (max(1, threads // count),))
+        waiting: deque[Future[Found]] = deque()
+        try:
+            for item in items:
+                waiting.append(pool.submit(_alone, read, item))
+                if len(waiting) == 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # also for threads that begin later
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _alone(read: Callable[[Item], Found], item: Item) -> Found:

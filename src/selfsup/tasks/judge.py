@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from selfsup.data.keys import Key
 from selfsup.data.sampler import Examples
+from selfsup.errors import no_numbers
 from selfsup.models.task_model import TaskModel
 from selfsup.nn.side_by_side import read_texts
 from selfsup.objectives.labels import LabelledBatch, LabelObjective
@@ -66,6 +67,7 @@ def read_answers(
     *,
     tokens: int = TOKENS_AT_ONCE,
     with_loss: bool = True,
+    finite: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Collector, float]:
     """Let a model read a labelled set.
@@ -76,6 +78,7 @@ def read_answers(
         device, precision: where and how.
         tokens: of a batch; changes speed and memory, not the answers.
         with_loss: compute the loss too; needs labels.
+        finite: refuse answers that are NaN or infinite.
         progress: called with the share that is done.
 
     Returns:
@@ -91,20 +94,24 @@ def read_answers(
         batch = objective.batch(Examples(rows, np.zeros_like(rows)), Key(0)).to(device)
         with precision.autocast(device):
             answers = objective.answers(model, batch)
+        if finite and not bool(answers.isfinite().all()):
+            raise no_numbers("")
         if not with_loss:
             return batch, answers.float().cpu(), None
         score = objective.loss_of(answers, batch)
         sums = torch.stack([score.loss_sum, score.count]).double().cpu()
         return batch, answers.float().cpu(), sums
 
-    for batch, answers, sums in read_texts(read, lengths, model, precision.dtype, tokens):
-        if sums is not None:
-            total += sums
-        collector.add(batch, answers)
-        done += len(batch.rows)
-        if progress:
-            progress(done / len(lengths))
-    model.train(was)
+    try:
+        for batch, answers, sums in read_texts(read, lengths, model, precision.dtype, tokens):
+            if sums is not None:
+                total += sums
+            collector.add(batch, answers)
+            done += len(batch.rows)
+            if progress:
+                progress(done / len(lengths))
+    finally:
+        model.train(was)
     loss = float(total[0] / total[1]) if with_loss and total[1] else float("nan")
     return collector, loss
 
@@ -123,7 +130,9 @@ class Judge:
 
         def evaluate(model: nn.Module) -> dict[str, float]:
             assert isinstance(model, TaskModel)
-            collector, loss = read_answers(model, self.part, device, precision, tokens=self.tokens)
+            collector, loss = read_answers(
+                model, self.part, device, precision, tokens=self.tokens, finite=False
+            )
             return {"loss": loss, **collector.scores()}
 
         return evaluate

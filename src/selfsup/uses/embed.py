@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.inputs import list_texts
 from selfsup.data.unknown import unknown_note
-from selfsup.errors import UserError, check_count
+from selfsup.errors import UserError, check_count, no_numbers
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.models.task_model import mean_vectors
 from selfsup.nn.device import keep_freed_memory
@@ -72,6 +72,8 @@ def embed(
 
         for rows, found in read_texts(read, lengths, pretrained.model, numbers.dtype, batch_tokens):
             vectors[first + rows] = found
+    if not np.isfinite(vectors).all():
+        raise no_numbers(str(pretrained.path), "vectors")
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors

@@ -13,7 +13,7 @@ import torch
 from selfsup.data.inputs import list_texts
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.data.unknown import known_letters, unknown_note
-from selfsup.errors import UserError, check_count
+from selfsup.errors import UserError, check_count, no_numbers
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.nn.sequences import Sequences
 
@@ -157,6 +157,8 @@ def _guess(pretrained: Pretrained, batch: list[_Prepared], top: int) -> list[Fil
     with torch.inference_mode():
         places = torch.nonzero(torch.eq(sequences.tokens, blank))[:, 0]
         logits = model.predict(model(sequences, places)).float()
+        if not bool(logits.isfinite().all()):
+            raise no_numbers(str(pretrained.path))
         logits[:, tokenizer.vocab_size :] = -torch.inf  # rows that pad the matrix are no words
         logits[:, sorted(tokenizer.special_ids)] = -torch.inf
         ranked = logits.softmax(-1).topk(top)

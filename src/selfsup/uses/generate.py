@@ -13,7 +13,7 @@ from torch import Tensor
 
 from selfsup.data.inputs import list_texts
 from selfsup.data.unknown import unknown_note
-from selfsup.errors import UserError, check_count
+from selfsup.errors import UserError, check_count, no_numbers
 from selfsup.models.decoder_hub import PretrainedDecoder, as_decoder
 from selfsup.models.decoding import Decoding
 from selfsup.nn.cache import KeyValueCache, continuation, continuations
@@ -340,9 +340,7 @@ class Writer:
         return logits[:, : self.pretrained.tokenizer.vocab_size]
 
     def _no_numbers(self) -> UserError:
-        what = "the model gives NaN or infinite logits: nothing can be chosen by them"
-        mend = "check its weights, or try --precision fp32 without --int8"
-        return UserError(what, where=str(self.pretrained.path), mend=mend)
+        return no_numbers(str(self.pretrained.path))
 
     def _seen(self, rows: list[_Row], logits: Tensor) -> Tensor:
         seen = torch.zeros(logits.shape, dtype=torch.bool)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.inputs import check_text, list_inputs, list_texts
 from selfsup.data.unknown import unknown_tokens
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, no_numbers
 from selfsup.models.decoder_hub import PretrainedDecoder, as_decoder
 from selfsup.nn.cross_entropy import CHUNK, at_least_float32
 from selfsup.uses import shared_prefix
@@ -254,6 +254,8 @@ def _predicted(
         found = logits.gather(1, chosen[:, None])[:, 0]
         best.append((logits.argmax(1) == chosen).cpu().numpy())
         logs.append((found - logits.logsumexp(1)).double().cpu().numpy())
+        if not np.isfinite(logs[-1]).all():
+            raise no_numbers(str(pretrained.path))
     return np.concatenate(logs), np.concatenate(best)
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfsup.data.inputs import list_texts
-from selfsup.errors import UserError, check_count
+from selfsup.errors import UserError, check_count, no_numbers
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.nn.device import keep_freed_memory
 from selfsup.nn.sequences import Sequences
@@ -145,6 +145,8 @@ def word_vectors(
             read, lengths, pretrained.model, numbers.dtype, batch_tokens
         ):
             layers[:, places] = found
+    if not np.isfinite(layers).all():
+        raise no_numbers(str(pretrained.path), "vectors")
     table = np.array(where, np.int64).reshape(-1, 3)
     return WordVectors(table[:, 0], table[:, 1:], layers)
 
