@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.autoencoder_commands import ReadingFlags, read_examples
-from selfsup.cli.flags import Json, Out, Overwrite, numbers, words
+from selfsup.cli.flags import Json, Out, Overwrite, Quiet, numbers, words
 from selfsup.errors import BadInput, UserError, at_least
 
 _DATA = Group("Data", sort_key=1)
@@ -154,23 +154,30 @@ def capacity(
     seen: Annotated[
         str, Parameter(group=_DATA, help="Kinds that train: `0,1,2` [the first half].")
     ] = "",
-    sizes: Annotated[str, Parameter(help="Numbers in the code [1,2,4,...,256].")] = "",
+    sizes: Annotated[
+        str, Parameter(help="Numbers in the code [1,2,4,...,256, at most the rows that train].")
+    ] = "",
     seeds: Annotated[int, Parameter(help="Trainings of each size [3].")] = 3,
     steps: Annotated[int, Parameter(help="Steps of each training [3000].")] = 3000,
     out: Out = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """How able may a detector be?  The code's size against finding kinds never seen."""
+    """How able may a detector be?  The code's size against finding kinds never seen.
+
+    The same command again goes on where it stopped.
+    """
     from selfsup.studies import capacity as study
 
     result = study.run(
         read_examples(data, reading, labels),
         out or Path("runs/capacity"),
         seen=words(seen),
-        sizes=numbers(sizes, "--sizes", int) or (1, 2, 4, 8, 16, 32, 64, 128, 256),
+        sizes=numbers(sizes, "--sizes", int) or None,
         seeds=seeds,
         steps=steps,
         overwrite=overwrite,
+        quiet=quiet or as_json,
     )
     render.show(result, as_json=as_json, title="capacity")

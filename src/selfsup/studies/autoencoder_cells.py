@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,7 @@ def cells(
     plan: Plan,
     wanted: Sequence[Mapping[str, Any]],
     make: Callable[[Mapping[str, Any]], Cell],
+    scores: Sequence[str] = (),
 ) -> list[Cell]:
     """The results of trainings, made where they do not lie in the folder already.
 
@@ -97,21 +98,33 @@ def cells(
         plan: the study.
         wanted: what tells each training from the others; it stands in its result too.
         make: trains and scores one.
+        scores: what every result must say.
 
     Raises:
         Interrupted: stopped; those that have finished are kept.
+        UserError: a kept result is damaged.
     """
-    display = Progress(quiet=plan.quiet, title="study")
+    with closing(Progress(quiet=plan.quiet, title="study")) as display:
+        return _cells(plan, wanted, make, scores, display)
+
+
+def _cells(
+    plan: Plan,
+    wanted: Sequence[Mapping[str, Any]],
+    make: Callable[[Mapping[str, Any]], Cell],
+    scores: Sequence[str],
+    display: Progress,
+) -> list[Cell]:
     found = []
     for number, what in enumerate(wanted, 1):
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
         file = plan.out / "cells" / f"{name}.json"
         if not file.is_file():
             started = time.perf_counter()
-            said = "  ".join(f"{key} {value}" for key, value in what.items())
+            said = "  ".join(f"{key.replace('_', ' ')} {value}" for key, value in what.items())
             try:
                 cell = {**what, **make(what)}
-            except Interrupted:
+            except (Interrupted, KeyboardInterrupt):  # the latter where no loop listens
                 at = f"{number} of {len(wanted)}, {', '.join(said.split('  '))}"
                 then = "begins that one anew and goes on"
                 raise Interrupted(f"stopped at {at}", then) from None
@@ -119,9 +132,8 @@ def cells(
             file.parent.mkdir(exist_ok=True)
             write_json(file, cell)
             display.say(f"{number} of {len(wanted)}: {said}")
-        found.append(read_cell(file, *what, "seconds"))
+        found.append(read_cell(file, *what, *scores, "seconds"))
         display.update(number / len(wanted), f"{number} of {len(wanted)}")
-    display.close()
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from numpy.typing import NDArray
 from selfsup import autoencoder_recipes
 from selfsup.autoencoder_config import AutoEncoderConfig
 from selfsup.models.autoencoder_hub import load_autoencoder
+from selfsup.studies.study_folder import open_folder
 from selfsup.training.lock import locked
 from selfsup.training.progress import Progress, clock
 from selfsup.uses import codes
 from selfsup.uses.autoencoding import prepare, train_autoencoder
 from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.galleries import save_gallery
-from selfsup.uses.run_folder import write_json
+from selfsup.uses.run_folder import clear_run_folder, write_json
 
 CODE = 8
 """Numbers in the code of a digit of 64 pixels."""
 SHOWN = 12
+RECIPES = ("autoencoder", "one-hot-autoencoder", "vae")
 
 
 def run_demo(
@@ -30,39 +33,71 @@ def run_demo(
 ) -> dict[str, Any]:
     """Train three auto-encoders on digits and a detector on a table, into a folder.
 
+    The same call again goes on where it stopped.
+
     Args:
-        out: gets a run folder for each auto-encoder, `figures/` and `result.json`.
+        out: gets a run folder for each auto-encoder, `figures/`, `study.json` and `result.json`.
         quick: a few steps of everything, to see that it works; its numbers mean little.
         overwrite: start anew where a demo lies already.
         quiet: print nothing.
+
+    Raises:
+        UserError: the folder holds other things, or a demo that is quick where this is not.
+        Interrupted: stopped while an auto-encoder trained, after saving.
     """
     started = time.perf_counter()
-    display = Progress(quiet=quiet, title="auto-encoders")
     images, labels = _digits()
     with locked(out):
-        np.save(out / "digits.npy", images)
-    steps = 30 if quick else 600
-    runs = {}
-    for recipe in ("autoencoder", "one-hot-autoencoder", "vae"):
-        display.say(f"{recipe}: {steps} steps on {len(images):,} digits of 8 x 8 pixels")
-        config = _config(recipe, out / "digits.npy", steps)
-        runs[recipe] = train_autoencoder(config, out / recipe, overwrite=overwrite, quiet=True)
-    display.say("the table: breast cancer, trained on benign cases alone")
-    result = {
-        "kind": "demo-autoencoder",
-        "quick": quick,
-        "reconstruction": _reconstruction(out, images),
-        "classes": _classes(out, images, labels),
-        "anomalies": _anomalies(20 if quick else 0),
-        "samples": str(_samples(out)),
-        "heldout": {name: run["heldout"] for name, run in runs.items()},
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    result["finding"] = _finding(result)
-    write_json(out / "result.json", result)
-    display.say(f"done after {clock(time.perf_counter() - started)}")
-    display.close()
+        _open(out, images, quick, overwrite)
+        with closing(Progress(quiet=quiet, title="auto-encoders")) as display:
+            heldout = _train(out, len(images), quick, overwrite, display)
+            display.say("the table: breast cancer, trained on benign cases alone")
+            result = {
+                "kind": "demo-autoencoder",
+                "quick": quick,
+                "reconstruction": _reconstruction(out, images),
+                "classes": _classes(out, images, labels),
+                "anomalies": _anomalies(20 if quick else 0),
+                "samples": str(_samples(out)),
+                "heldout": heldout,
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+            result["finding"] = _finding(result)
+            write_json(out / "result.json", result)
+            display.say(f"done after {clock(time.perf_counter() - started)}")
     return result
+
+
+def _open(out: Path, images: NDArray[np.uint8], quick: bool, overwrite: bool) -> None:
+    """Make the folder the demo's, with the digits in it; what is none of a demo's stays.
+
+    Raises:
+        UserError: it holds another demo, or other things; nothing is written then.
+    """
+    settings = {"demo": "autoencoder", "quick": quick}
+    if overwrite:  # all at once: stopped in the first, the others' old ones would be in the way
+        for folder in (out / recipe for recipe in RECIPES):
+            if folder.is_dir():
+                clear_run_folder(folder)
+        (out / "result.json").unlink(missing_ok=True)
+    else:
+        open_folder(out, settings, overwrite)
+    write_json(out / "study.json", settings)
+    np.save(out / "digits.npy", images)
+
+
+def _train(
+    out: Path, count: int, quick: bool, overwrite: bool, display: Progress
+) -> dict[str, Any]:
+    """Train the three auto-encoders; the held-out scores of each."""
+    steps = 30 if quick else 600
+    heldout = {}
+    for recipe in RECIPES:
+        display.say(f"{recipe}: {steps} steps on {count:,} digits of 8 x 8 pixels")
+        config = _config(recipe, out / "digits.npy", steps)
+        run = train_autoencoder(config, out / recipe, overwrite=overwrite, quiet=True)
+        heldout[recipe] = run["heldout"]
+    return heldout
 
 
 def _digits() -> tuple[NDArray[np.uint8], list[str]]:
