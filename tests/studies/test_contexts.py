@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.metrics.pairwise import cosine_similarity
 
 from selfsup.cli.app import main
-from selfsup.studies.contexts import _finding, cosines, nearest_accuracy
+from selfsup.studies.contexts import _finding, nearest_accuracy
+from selfsup.uses.word_vectors import likeness
 from tests.tasks.toy import BAD, GOOD, THINGS, write_encoder
 
 Capture = pytest.CaptureFixture[str]
@@ -131,14 +133,20 @@ def test_without_a_common_word_there_is_no_control(
 
 
 def test_nearest_accuracy_is_a_mean_over_senses() -> None:
-    vectors = np.array([[1, 0], [1, 0.1], [1, 0.2], [0, 1], [0.9, 0.05]], np.float32)
-    near = cosines(vectors)
-    assert np.isclose(near[0, 3], 0)
-    assert np.allclose(np.diag(near), 1)
-    np.fill_diagonal(near, -np.inf)
-    # the lone b is nearest to an a, the fourth a to another a: 4 of 4 and 0 of 1
+    near = np.full((5, 5), -1.0)
+    for place, nearest in enumerate((1, 0, 4, 0, 2)):
+        near[place, nearest] = 0.5
+    # all four a are nearest to an a, the lone b is not
     assert nearest_accuracy(near, np.array(["a", "a", "a", "b", "a"])) == 0.5
-    assert not cosines(np.zeros((2, 3), np.float32)).any()
+    assert nearest_accuracy(near, np.array(["a", "b", "a", "a", "b"])) == (1 / 3 + 0) / 2
+
+
+def test_likeness_is_of_what_is_not_common() -> None:
+    far = 1000 + np.array([[1, 0], [-1, 0], [2, 0.0], [-2, 0]], np.float32)
+    np.testing.assert_allclose(likeness(far)[0], [1, -1, 1, -1], atol=1e-6)
+    assert not likeness(np.full((3, 4), 7, np.float32)).any()
+    rows = np.random.default_rng(0).normal(size=(9, 4)) + 3
+    np.testing.assert_allclose(likeness(rows), cosine_similarity(rows - rows.mean(0)))
 
 
 def test_the_sentence_says_where_the_word_is_ahead() -> None:

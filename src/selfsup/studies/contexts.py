@@ -25,7 +25,13 @@ from selfsup.tasks.labelled import TextExample
 from selfsup.tasks.reading import Notes, read_examples
 from selfsup.training.lock import locked
 from selfsup.uses.run_folder import write_json
-from selfsup.uses.word_vectors import WordVectors, check_word, find_word, word_vectors
+from selfsup.uses.word_vectors import (
+    WordVectors,
+    check_word,
+    find_word,
+    likeness,
+    word_vectors,
+)
 
 _TRIED = 40
 """Frequent tokens that are looked at to find a control word."""
@@ -64,8 +70,8 @@ def run(
 ) -> dict[str, Any]:
     """Look at a word in labelled contexts: is what lies nearest to it used in the same sense?
 
-    At each layer, for each place of the word, the nearest place in another text (by cosine) is looked
-    up.  Labels often go together with the kind of text, so three floors stand beside it: the same
+    At each layer, for each place of the word, the nearest place in another text (by `likeness`) is
+    looked up.  Labels often go together with the kind of text, so three floors stand beside it: the same
     network with random weights, the words around (TF-IDF of the texts without the word), and a control
     word that stands in the same texts and has no such senses.
 
@@ -79,7 +85,7 @@ def run(
         overwrite: whether an older study in the folder goes.
 
     Returns:
-        What `result.json` holds: accuracy (mean over senses) and mean cosines by layer, the floors, and
+        What `result.json` holds: accuracy (mean over senses) and mean likeness by layer, the floors, and
         a sentence.
 
     Raises:
@@ -210,12 +216,12 @@ def _overlap(a: str, b: str) -> bool:
 
 
 def _judged(places: _Places) -> list[dict[str, float]]:
-    """For each layer, how well nearest places tell the sense, and mean cosines within and between senses."""
+    """For each layer, how well nearest places tell the sense, and mean likeness within and between senses."""
     senses = np.unique(places.senses, return_inverse=True)[1]
     apart, same = places.apart, senses[:, None] == senses[None]
     rows = []
     for vectors in places.found.layers:
-        near = cosines(vectors)
+        near = likeness(vectors)
         rows.append(
             {
                 "accuracy": nearest_accuracy(np.where(apart, near, -np.inf), senses),
@@ -224,14 +230,6 @@ def _judged(places: _Places) -> list[dict[str, float]]:
             }
         )
     return rows
-
-
-def cosines(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """(places, places) of vectors (places, width); of nothing with anything 0."""
-    exact = vectors.astype(np.float64)
-    unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
-    found: NDArray[np.float64] = unit @ unit.T
-    return found
 
 
 def nearest_accuracy(near: NDArray[np.float64], senses: NDArray[Any]) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy, write_csv
 from selfsup.uses.plotting import pyplot
-from selfsup.uses.word_vectors import WordVectors
+from selfsup.uses.word_vectors import WordVectors, likeness
 
 _SHOWN = 40
 """Places of a sense in the table of likenesses."""
@@ -45,9 +45,7 @@ def draw_contexts(
     figure, (left, middle, right) = pyplot().subplots(
         1, 3, figsize=(15.5, 4.6), layout="constrained", width_ratios=(1.1, 1, 1.15)
     )
-    exact = found.last.astype(np.float64)
-    unit = exact / np.maximum(np.linalg.norm(exact, axis=1, keepdims=True), 1e-12)
-    near = unit @ unit.T
+    near = likeness(found.last)
     chosen = np.concatenate([rows[:_SHOWN] for rows in own])
     part = near[np.ix_(chosen, chosen)]
     others = part[~np.eye(len(part), dtype=bool)]
@@ -62,12 +60,10 @@ def draw_contexts(
     left.set_xticks(middles, kinds)
     left.set_yticks(middles, kinds, rotation=90, va="center")
     left.tick_params(length=0)
-    left.set_title("Cosine of its vectors, after the last layer", loc="left", fontsize=10.5)
+    left.set_title("Cosine of its vectors less their mean, last layer", loc="left", fontsize=10.5)
     figure.colorbar(image, ax=left, shrink=0.85)
 
-    shown = (
-        PCA(2, random_state=0).fit_transform(unit) if len(unit) > 2 else np.zeros((len(unit), 2))
-    )
+    shown = PCA(2, random_state=0).fit_transform(found.last)
     for number, (kind, rows) in enumerate(zip(kinds, own, strict=True)):
         colour = _COLOURS[number % len(_COLOURS)]
         middle.scatter(*shown[rows].T, s=12, color=colour, alpha=0.6, lw=0, label=kind)

@@ -23,7 +23,7 @@ def open_folder(folder: Path, settings: dict[str, Any], overwrite: bool) -> dict
         UserError: another study, or other things, lie there.
     """
     others = [p for p in folder.iterdir() if not p.name.startswith(".")]
-    if overwrite:
+    if overwrite and (folder / "study.json").is_file():
         for path in others:
             if path.name in _OWN:
                 shutil.rmtree(path)

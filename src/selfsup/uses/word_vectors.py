@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -149,6 +150,20 @@ def word_vectors(
         raise no_numbers(str(pretrained.path), "vectors")
     table = np.array(where, np.int64).reshape(-1, 3)
     return WordVectors(table[:, 0], table[:, 1:], layers)
+
+
+def likeness(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Cosines of all pairs, (places, places), of vectors (places, width) less their mean.
+
+    Vectors of a network have much in common that says nothing (Ethayarajh 2019); without the mean it does
+    not hide where they differ.  Vectors that do not differ are like none.
+    """
+    exact = vectors.astype(np.float64)
+    common = np.linalg.norm(exact, axis=1).mean() if len(exact) else 0.0
+    own = exact - exact.mean(axis=0)
+    unit = own / np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-6 * common + 1e-12)
+    found: NDArray[np.float64] = unit @ unit.T
+    return found
 
 
 def _readings(
