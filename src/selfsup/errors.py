@@ -30,10 +30,13 @@ class BadInput(UserError, ValueError):
         return cls(error.what, where=error.where or where, mend=error.mend)
 
 
-def no_numbers(where: str, what: str = "logits") -> UserError:
+def no_numbers(where: str, what: str = "logits", mend: str = "check its weights") -> UserError:
     """What is said of a model that computes NaN or infinite numbers."""
-    said = f"the model gives NaN or infinite {what}: nothing can be told by them"
-    return UserError(said, where=where, mend="check its weights, or try --precision fp32")
+    return UserError(
+        f"the model gives NaN or infinite {what}: nothing can be told by them",
+        where=where,
+        mend=mend,
+    )
 
 
 class NonFiniteLoss(UserError):

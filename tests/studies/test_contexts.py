@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def test_numbers_figure_and_tables(encoder: Path, tmp_path: Path, capsys: Captur
     result = json.loads(capsys.readouterr().out)
     assert result == json.loads((out / "result.json").read_text())
     assert result["texts"] == {"bad": 20, "good": 20}
-    assert (result["places"], result["chance"], result["control"]) == (40, 0.5, "is")
+    assert (result["chance"], result["control"], result["texts with the control"]) == (
+        0.5,
+        "is",
+        40,
+    )
     assert {name: len(rows) for name, rows in result["layers"].items()} == {
         "word": 3,
         "control": 3,
@@ -95,6 +100,57 @@ def test_copies_of_a_text_are_no_neighbours(encoder: Path, tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["layers"] == plain["layers"]
 
 
+def test_texts_count_once_and_not_with_two_labels(
+    encoder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    data = write_senses(tmp_path / "senses.tsv", 12)
+    assert study(encoder, data, tmp_path / "plain", "film", "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    with open(data, "a") as lines:
+        lines.write("the film is the film\tgood\nthe film is the film\tbad\n")
+    assert study(encoder, data, tmp_path / "both", "film", "--json") == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["notes"] == ["1 text stands there with more than one label: left out"]
+    for key in ("layers", "words around", "texts"):
+        assert both[key] == plain[key]
+
+
+def test_a_word_that_the_tokenizer_drops(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = tmp_path / "marks.tsv"
+    rows = [f"a \u200d b {n}\t{'good' if n % 2 else 'bad'}" for n in range(8)]
+    data.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    assert study(encoder, data, tmp_path / "out", "\u200d") == 2
+    assert "stands in none of the texts" in capsys.readouterr().err
+
+
+def test_a_control_stands_in_texts_of_every_sense(
+    encoder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    data = tmp_path / "three.tsv"
+    rows = [
+        f"the film is {how} {'and' if sense != 'c' else 'or'} {number}\t{sense}"
+        for number, (sense, how) in enumerate(zip("abcabcabc", [*GOOD, *BAD], strict=False))
+    ]
+    data.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    assert study(encoder, data, tmp_path / "out", "film", "--control", "and") == 2
+    assert "'and' stands in 0 texts labelled 'c'" in capsys.readouterr().err
+    assert study(encoder, data, tmp_path / "out", "film", "--control", "film") == 2
+    assert "hold one another" in capsys.readouterr().err
+
+
+def test_labels_of_any_kind_are_drawn(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
+    names = ["$\\bad{$", "_hidden", "x" * 90, "果", *(f"sense {n}" for n in range(20))]
+    rows = [f"the film is {how}\t{name}" for name in names for how in (GOOD[0], BAD[0])]
+    data = tmp_path / "odd.tsv"
+    lines = [row.replace("is", f"is {n}") for n, row in enumerate(rows)]
+    data.write_text("text\tlabel\n" + "\n".join(lines) + "\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert study(encoder, data, tmp_path / "out", "film") == 0
+    assert (tmp_path / "out" / "figures" / "contexts.png").is_file()
+    assert len(json.loads((tmp_path / "out" / "result.json").read_text())["texts"]) == 24
+
+
 def test_bad_input(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
     data = write_senses(tmp_path / "senses.tsv")
     cases = [
@@ -116,7 +172,7 @@ def test_bad_input(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
     few = tmp_path / "few.tsv"
     few.write_text("text\tlabel\nthe film is dull\tbad\nthe film is warm\tgood\nthe film\tgood\n")
     assert study(encoder, few, tmp_path / "refused", "film") == 2
-    assert "stands in a single text labelled 'bad'" in capsys.readouterr().err
+    assert "stands in 1 text labelled 'bad', 2 at least are needed" in capsys.readouterr().err
 
 
 def test_without_a_common_word_there_is_no_control(
@@ -129,7 +185,7 @@ def test_without_a_common_word_there_is_no_control(
     assert study(encoder, data, tmp_path / "out", "film", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["control"], set(result["layers"])) == ("", {"word", "random weights"})
-    assert "there is no control" in result["finding"]
+    assert "No control word was found" in result["finding"]
 
 
 def test_nearest_accuracy_is_a_mean_over_senses() -> None:

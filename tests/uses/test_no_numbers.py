@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,17 @@ def test_decoders(tmp_path: Path, capsys: Capture) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("one two three\n")
     refused(capsys, "evaluate", str(folder), "--data", str(texts))
+    task = tmp_path / "task.jsonl"
+    task.write_text(
+        '{"choices": ["good", "bad"]}\n'
+        + '{"input": "fox", "output": "good"}\n{"input": "dog", "output": "bad"}\n' * 3
+    )
+    flags = ["--shots", "0", "--out", str(tmp_path / "shots"), "--quiet"]
+    refused(capsys, "fewshot", str(folder), "--task", str(task), *flags)
+    rows = '{"query": "the fox", "choices": ["jumps", "writes"], "gold": 0}\n' * 3
+    (tmp_path / "copa.jsonl").write_text(rows)
+    flags = ["--tasks", "copa", "--data", str(tmp_path), "--own"]
+    refused(capsys, "judge", str(folder), *flags)
 
 
 def test_a_look_while_training_takes_them_and_the_model_goes_on_training(tmp_path: Path) -> None:
@@ -81,5 +93,5 @@ def test_a_look_while_training_takes_them_and_the_model_goes_on_training(tmp_pat
     with pytest.raises(Exception, match="NaN or infinite logits"):
         read_answers(model, part, device, precision)
     assert model.training
-    assert Judge(part).evaluator(8, device, precision)(model)["loss"] != 0
+    assert math.isnan(Judge(part).evaluator(8, device, precision)(model)["loss"])
     assert model.training

@@ -33,6 +33,9 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Pretrained:
         ("un naïve naïvement", "naïve", ["naïve"]),
         ("New York, new york city, New Yorker", "new york", ["New York", "new york"]),
         ("ab", "a.", []),
+        ("哈哈哈", "哈哈", ["哈哈", "哈哈"]),
+        ("xa a a", "a a", ["a a"]),
+        ("新しいｱｯﾌﾟﾙの本", "ｱｯﾌﾟﾙ", ["ｱｯﾌﾟﾙ"]),
         ("リンゴの木とリンゴ", "リンゴ", ["リンゴ", "リンゴ"]),
         ("사과는 사과", "사과", ["사과"]),
     ],
@@ -57,6 +60,13 @@ def test_vectors_are_the_means_of_its_tokens_in_every_layer(encoder: Pretrained)
                 batch = Sequences.from_lists([np.array(inner.ids)])
                 hidden = encoder.encoder(batch, layers=True)[:, own].mean(1)
             np.testing.assert_allclose(found.layers[:, place], hidden, atol=1e-5)
+
+
+def test_the_first_place_alone(encoder: Pretrained) -> None:
+    texts = ["it was", "the house is warm and the house is grey", "the house"]
+    whole, first = (word_vectors(encoder, texts, "house", first=f) for f in (False, True))
+    assert (whole.texts.tolist(), first.texts.tolist()) == ([1, 1, 2], [1, 2])
+    np.testing.assert_allclose(first.layers, whole.layers[:, [0, 2]], atol=1e-6)
 
 
 def test_vectors_do_not_depend_on_batches_or_other_texts(encoder: Pretrained) -> None:

@@ -10,7 +10,17 @@ from typing import Annotated
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import DeviceName, Json, Out, Overwrite, PrecisionName, Quiet, numbers, words
+from selfsup.cli.flags import (
+    DeviceName,
+    Json,
+    Model,
+    Out,
+    Overwrite,
+    PrecisionName,
+    Quiet,
+    numbers,
+    words,
+)
 from selfsup.cli.task_commands import (
     FineFlags,
     LayoutFlags,
@@ -139,7 +149,7 @@ def alphabets(
 
 
 def contexts(
-    model: ModelOrFile = None,
+    model: Model,
     /,
     *,
     data: Annotated[
@@ -169,6 +179,8 @@ def contexts(
     Beside it: random weights, the words around (TF-IDF), and a control
     word of the same texts, which shows what is the kind of text alone.
     """
+    if not data:
+        raise UserError("no file", where="--data", mend="name a table of texts and senses")
     config = what_to_learn(model, TaskFlags(task="classify", train=data), layout, None)
     from selfsup.studies import contexts as study
 

@@ -74,7 +74,7 @@ def weights_laid_out(
         yield
     finally:
         for layer in changed:
-            vars(layer).pop("forward", None)
+            delattr(layer, "forward")
 
 
 def _linear_layers(model: nn.Module) -> Iterator[nn.Linear]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from selfsup.errors import UserError
+from selfsup.errors import UserError, counted
 from selfsup.finetune_config import LabelledConfig
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.transformer import MaskedLanguageModel
@@ -43,19 +43,11 @@ _FEWEST = 2
 
 @dataclass(frozen=True)
 class _Places:
-    """A word's places, their vectors, and the sense that each place's text names."""
+    """A word's first place in each text, its vectors, and the sense that the text names."""
 
     found: WordVectors
     senses: list[str]
     texts: list[str]
-
-    @property
-    def apart(self) -> NDArray[np.bool_]:
-        """(places, places) whether two stand in different texts; copies of a text are one."""
-        numbers = {text: number for number, text in enumerate(self.texts)}
-        own = np.array([numbers[text] for text in self.texts])
-        different: NDArray[np.bool_] = own[:, None] != own[None]
-        return different
 
 
 def run(
@@ -70,10 +62,10 @@ def run(
 ) -> dict[str, Any]:
     """Look at a word in labelled contexts: is what lies nearest to it used in the same sense?
 
-    At each layer, for each place of the word, the nearest place in another text (by `likeness`) is
-    looked up.  Labels often go together with the kind of text, so three floors stand beside it: the same
-    network with random weights, the words around (TF-IDF of the texts without the word), and a control
-    word that stands in the same texts and has no such senses.
+    A text counts once, with the word's first place in it.  At each layer, for each of these places, the
+    nearest other (by `likeness`, in float32) is looked up.  Labels often go together with the kind of
+    text, so three floors stand beside it: the same network with random weights, the words around (TF-IDF
+    of the texts without the word), and a control word that stands in the same texts and has no such senses.
 
     Args:
         model: an encoder.
@@ -89,17 +81,19 @@ def run(
         a sentence.
 
     Raises:
-        UserError: the word stands in no text, or in fewer than two texts of a sense, or in texts of
-            one sense only; a control word that does not stand in texts of two.
+        UserError: the word stands in no text, in texts of one sense only, or in fewer than two of a sense;
+            a control word in fewer than two of a sense that the word has, or one that overlaps it.
     """
     word, control = check_word(word), control and check_word(control, "--control")
+    if control and _overlap(control, word):
+        what = f"'{control}' and '{word}' hold one another"
+        raise UserError(what, where="--control", mend="name a word that has no such senses")
     pretrained, notes = load_encoder(model), Notes()
     examples = read_examples(data.train, data, "classify", notes, numeric=False, role="train")
-    rows = [(e.text, str(e.label)) for e in examples if isinstance(e, TextExample)]
-    holding = _holding(rows, word, data.train, "--word")
+    rows = _once([e for e in examples if isinstance(e, TextExample)], notes)
+    holding = _holding(rows, word)
+    senses = _check_senses(Counter(holding.values()), word, data.train)
     other = control or _control_word(pretrained, holding, word)
-    if other:
-        _holding(holding, other, data.train, "--control")
     folder = Path(out)
     with locked(folder):
         kept = {
@@ -111,67 +105,82 @@ def run(
             "data": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
         }
         open_folder(folder, kept, overwrite)
-        write_json(folder / "study.json", kept)
-        random = _random_weights(pretrained, seed)
-        own = _places(pretrained, holding, word)
-        series = {"word": own, "random weights": _places(random, holding, word)}
+        own = _places(pretrained, holding, word, senses, data.train)
+        series = {"word": own}
         if other:
-            series["control"] = _places(pretrained, holding, other, once=True)
-        senses = Counter(sense for _, sense in holding)
-        tables = {name: _judged(one) for name, one in series.items()}
+            texts = _holding(holding, other)
+            series["control"] = _places(pretrained, texts, other, senses, data.train)
+        random = _random_weights(pretrained, seed)
+        series["random weights"] = _places(random, holding, word, senses, data.train)
         result: dict[str, Any] = {
             "kind": "study-contexts",
             "word": word,
             "control": other,
-            "texts": dict(sorted(senses.items())),
-            "places": len(own.senses),
+            "texts": dict(sorted(Counter(own.senses).items())),
+            "texts with the control": len(series["control"].senses) if other else 0,
             "chance": 1 / len(senses),
             "words around": _words_around(holding, word),
-            "layers": tables,
+            "layers": {name: _judged(one) for name, one in series.items()},
             "notes": notes.lines,
         }
         result["finding"] = _finding(result)
-        result["figure"] = str(
-            draw_contexts(folder, result, own.found, own.senses, own.texts, own.apart)
-        )
+        result["figure"] = str(draw_contexts(folder, result, own.found, own.senses, own.texts))
+        write_json(folder / "study.json", kept)
         write_json(folder / "result.json", result)
     return result
 
 
-def _holding(
-    rows: Sequence[tuple[str, str]], word: str, path: str, flag: str
-) -> list[tuple[str, str]]:
-    """The texts with the word, and their senses; a text that is there again counts once.
+def _once(examples: Sequence[TextExample], notes: Notes) -> dict[str, str]:
+    """Each text once, with its sense; those with two senses are left out."""
+    senses: dict[str, set[str]] = {}
+    for example in examples:
+        senses.setdefault(example.text, set()).add(str(example.label))
+    if unclear := sum(len(found) > 1 for found in senses.values()):
+        verb = "text stands" if unclear == 1 else "texts stand"
+        notes.add(f"{unclear} {verb} there with more than one label: left out")
+    return {text: next(iter(found)) for text, found in senses.items() if len(found) == 1}
+
+
+def _holding(rows: Mapping[str, str], word: str) -> dict[str, str]:
+    return {text: sense for text, sense in rows.items() if find_word(text, word)}
+
+
+def _check_senses(
+    counts: Mapping[str, int], word: str, path: str, wanted: Collection[str] = ()
+) -> list[str]:
+    """The senses that texts with a word have.
 
     Raises:
-        UserError: there is none, or too few of a sense.
+        UserError: there is none or one, a single text of one, or none of a sense that is wanted.
     """
-    holding = [row for row in dict.fromkeys(rows) if find_word(row[0], word)]
-    counts = Counter(sense for _, sense in holding)
     if not counts:
         mend = "is it written otherwise there?  Upper and lower case are one"
         raise UserError(f"'{word}' stands in none of the texts", where=path, mend=mend)
     if len(counts) < 2:
-        what = f"'{word}' stands in texts of one label alone, '{holding[0][1]}'"
-        raise UserError(what, where=path, mend=f"name another {flag}, or the column of its senses")
-    rare = min(counts, key=lambda sense: (counts[sense], sense))
-    if counts[rare] < _FEWEST:
-        what = f"'{word}' stands in a single text labelled '{rare}': no other could be near to it"
-        raise UserError(what, where=path, mend="add texts, or leave that label out")
-    return holding
+        what = f"'{word}' stands in texts of one label alone, '{next(iter(counts))}'"
+        raise UserError(what, where=path, mend="name another word, or the column of its senses")
+    senses = sorted(wanted or counts)
+    rare = min(senses, key=lambda sense: counts.get(sense, 0))
+    if counts.get(rare, 0) < _FEWEST:
+        number = counted(counts.get(rare, 0), "text")
+        what = f"'{word}' stands in {number} labelled '{rare}', {_FEWEST} at least are needed"
+        raise UserError(what, where=path, mend="add texts, leave that label out, or another word")
+    return senses
 
 
 def _places(
-    pretrained: Pretrained, holding: Sequence[tuple[str, str]], word: str, once: bool = False
+    pretrained: Pretrained, texts: Mapping[str, str], word: str, senses: list[str], path: str
 ) -> _Places:
-    """A word's places; with `once`, the first of each text."""
-    texts = [text for text, _ in holding]
-    found = word_vectors(pretrained, texts, word, precision="auto")
-    if once:
-        first = np.unique(found.texts, return_index=True)[1]
-        found = WordVectors(found.texts[first], found.spans[first], found.layers[:, first])
-    numbers = found.texts.tolist()
-    return _Places(found, [holding[n][1] for n in numbers], [texts[n] for n in numbers])
+    """The word's first place in each text.
+
+    Raises:
+        UserError: the tokenizer knows it in too few texts.
+    """
+    given = list(texts)
+    found = word_vectors(pretrained, given, word, first=True)
+    own = [given[number] for number in found.texts.tolist()]
+    _check_senses(Counter(texts[text] for text in own), word, path, senses)
+    return _Places(found, [texts[text] for text in own], own)
 
 
 def _random_weights(pretrained: Pretrained, seed: int) -> Pretrained:
@@ -182,16 +191,16 @@ def _random_weights(pretrained: Pretrained, seed: int) -> Pretrained:
     return replace(pretrained, model=model.eval().to(device))
 
 
-def _control_word(pretrained: Pretrained, holding: Sequence[tuple[str, str]], word: str) -> str:
+def _control_word(pretrained: Pretrained, holding: Mapping[str, str], word: str) -> str:
     """A token of letters that stands as a word in many texts of every sense; empty: there is none.
 
     The one whose share of a sense's texts is largest in the sense where it is smallest.
     """
     tokenizer = pretrained.tokenizer
-    senses = Counter(sense for _, sense in holding)
+    senses = Counter(holding.values())
     shares: dict[int, Counter[str]] = {}
-    rows = tokenizer.encode_batch([text for text, _ in holding], special=False)
-    for ids, (_, sense) in zip(rows, holding, strict=True):
+    rows = tokenizer.encode_batch(list(holding), special=False)
+    for ids, sense in zip(rows, holding.values(), strict=True):
         for id in np.unique(ids).tolist():
             shares.setdefault(id, Counter())[sense] += 1
 
@@ -204,7 +213,7 @@ def _control_word(pretrained: Pretrained, holding: Sequence[tuple[str, str]], wo
         text = tokenizer.decode([id]).strip()
         if not text.isalpha() or _overlap(text, word):
             continue
-        counts = Counter(sense for body, sense in holding if find_word(body, text))
+        counts = Counter(_holding(holding, text).values())
         if min(counts[sense] for sense in senses) >= _FEWEST and least(counts) > most:
             best, most = text, least(counts)
     return best
@@ -218,15 +227,15 @@ def _overlap(a: str, b: str) -> bool:
 def _judged(places: _Places) -> list[dict[str, float]]:
     """For each layer, how well nearest places tell the sense, and mean likeness within and between senses."""
     senses = np.unique(places.senses, return_inverse=True)[1]
-    apart, same = places.apart, senses[:, None] == senses[None]
+    others, same = ~np.eye(len(senses), dtype=bool), senses[:, None] == senses[None]
     rows = []
     for vectors in places.found.layers:
         near = likeness(vectors)
         rows.append(
             {
-                "accuracy": nearest_accuracy(np.where(apart, near, -np.inf), senses),
-                "within": float(near[apart & same].mean()),
-                "between": float(near[apart & ~same].mean()),
+                "accuracy": nearest_accuracy(near, senses),
+                "within": float(near[others & same].mean()),
+                "between": float(near[~same].mean()),
             }
         )
     return rows
@@ -236,18 +245,19 @@ def nearest_accuracy(near: NDArray[np.float64], senses: NDArray[Any]) -> float:
     """The share of places whose nearest other has their sense: the mean over senses.
 
     Args:
-        near: (places, places) likeness; minus infinity where a place may not be the nearest.
+        near: (places, places) likeness; that with itself does not count.
         senses: (places,).
     """
-    right = senses[near.argmax(1)] == senses
+    others = np.where(np.eye(len(near), dtype=bool), -np.inf, near)
+    right = senses[others.argmax(1)] == senses
     return float(np.mean([right[senses == sense].mean() for sense in np.unique(senses)]))
 
 
-def _words_around(holding: Sequence[tuple[str, str]], word: str) -> float:
+def _words_around(holding: Mapping[str, str], word: str) -> float:
     """The same question to TF-IDF of the texts, from which the word is cut."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    rest = [_without(text, word) for text, _ in holding]
+    rest = [_without(text, word) for text in holding]
     parts = choose_analyzer(rest)
     vectorizer = TfidfVectorizer(
         analyzer=parts,
@@ -255,14 +265,12 @@ def _words_around(holding: Sequence[tuple[str, str]], word: str) -> float:
         token_pattern=r"(?u)\w+" if parts == "word" else None,
         sublinear_tf=True,
     )
-    senses = np.array([sense for _, sense in holding])
+    senses = np.array(list(holding.values()))
     try:
         features = vectorizer.fit_transform(rest)
     except ValueError:  # nothing but the word
         return 1 / len(set(senses.tolist()))
-    near = np.asarray((features @ features.T).todense())
-    np.fill_diagonal(near, -np.inf)
-    return nearest_accuracy(near, senses)
+    return nearest_accuracy(np.asarray((features @ features.T).todense()), senses)
 
 
 def _without(text: str, word: str) -> str:
@@ -284,7 +292,7 @@ def _finding(result: dict[str, Any]) -> str:
         f"{result['words around']:.0%})."
     )
     if "control" not in shares:
-        return f"{said} No other word stands in texts of every sense, so there is no control."
+        return f"{said} No control word was found: none of the frequent ones stands in texts of every sense."
     control = shares["control"]
     ahead = [own - other for own, other in zip(word, control, strict=True)]
     widest = int(np.argmax(ahead))

@@ -95,7 +95,7 @@ def read_answers(
         with precision.autocast(device):
             answers = objective.answers(model, batch)
         if finite and not bool(answers.isfinite().all()):
-            raise no_numbers("")
+            raise no_numbers("", mend="check its weights, or try --precision fp32")
         if not with_loss:
             return batch, answers.float().cpu(), None
         score = objective.loss_of(answers, batch)

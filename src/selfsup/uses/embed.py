@@ -73,7 +73,9 @@ def embed(
         for rows, found in read_texts(read, lengths, pretrained.model, numbers.dtype, batch_tokens):
             vectors[first + rows] = found
     if not np.isfinite(vectors).all():
-        raise no_numbers(str(pretrained.path), "vectors")
+        raise no_numbers(
+            str(pretrained.path), "vectors", "check its weights, or try --precision fp32"
+        )
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors

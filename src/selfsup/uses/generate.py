@@ -340,7 +340,8 @@ class Writer:
         return logits[:, : self.pretrained.tokenizer.vocab_size]
 
     def _no_numbers(self) -> UserError:
-        return no_numbers(str(self.pretrained.path))
+        mend = "check its weights, or try --precision fp32 without --int8"
+        return no_numbers(str(self.pretrained.path), mend=mend)
 
     def _seen(self, rows: list[_Row], logits: Tensor) -> Tensor:
         seen = torch.zeros(logits.shape, dtype=torch.bool)

@@ -39,14 +39,24 @@ def save_figure(figure: Any, path: Path) -> None:
         words = label.get_text()
         if not words.isascii():
             label.set_fontfamily(list(_fonts()))
-            known = _characters()
-            shown = (c if ord(c) in known or c == "\n" else f"<U+{ord(c):04X}>" for c in words)
-            label.set_text("".join(shown))
+            label.set_text(_with_known(words))
     with warnings.catch_warnings():
         # names at an axis are written anew while it is drawn
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(path, dpi=130)
     pyplot().close(figure)
+
+
+def drawable(name: str) -> str:
+    """A name of somebody else's as a label: `$` is no mathematics, and unknown characters are numbers."""
+    return _with_known(name).replace("$", r"\$")
+
+
+def _with_known(words: str) -> str:
+    if words.isascii():
+        return words
+    known = _characters()
+    return "".join(c if ord(c) in known or c == "\n" else f"<U+{ord(c):04X}>" for c in words)
 
 
 @cache

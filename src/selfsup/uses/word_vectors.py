@@ -22,8 +22,18 @@ from selfsup.nn.side_by_side import read_texts
 from selfsup.tasks.encoding import frame_tokens
 from selfsup.uses.embed import reading_precision
 
-_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-"""Scripts, by the first word of their letters' names, that put no space between words."""
+_UNSPACED = (
+    "CJK",
+    "HIRAGANA",
+    "KATAKANA",
+    "HALFWIDTH KATAKANA",
+    "THAI",
+    "LAO",
+    "KHMER",
+    "MYANMAR",
+    "TIBETAN",
+)
+"""Scripts that put no space between words, by how their letters' names begin."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,8 @@ def find_word(text: str, word: str) -> list[tuple[int, int]]:
     Thai) every place where its characters stand is.
     """
     found = []
-    for match in re.finditer(re.escape(word), text, re.IGNORECASE):
-        begin, end = match.span()
+    for match in re.finditer(f"(?=({re.escape(word)}))", text, re.IGNORECASE):
+        begin, end = match.span(1)
         if begin and _goes_on(text[begin - 1]) and _goes_on(text[begin]):
             continue
         if end < len(text) and _goes_on(text[end]) and _goes_on(text[end - 1]):
@@ -95,6 +105,7 @@ def word_vectors(
     texts: Iterable[str],
     word: str,
     *,
+    first: bool = False,
     batch_tokens: int = 2048,
     precision: str = "fp32",
 ) -> WordVectors:
@@ -108,6 +119,7 @@ def word_vectors(
         pretrained: from `selfsup.load`, or what that takes.
         texts: the contexts.
         word: one, or several with spaces between them.
+        first: the first place in each text alone.
         batch_tokens: tokens of a batch.
         precision: see `embed`.
 
@@ -121,7 +133,7 @@ def word_vectors(
     if device.type == "cpu":
         keep_freed_memory()
     numbers = reading_precision(precision, device)
-    where, readings = _readings(pretrained, texts, word)
+    where, readings = _readings(pretrained, texts, word, first)
     config = pretrained.config
     layers = np.zeros((config.num_layers + 1, len(where), config.hidden_size), np.float32)
 
@@ -167,7 +179,7 @@ def likeness(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 
 
 def _readings(
-    pretrained: Pretrained, texts: Sequence[str], word: str
+    pretrained: Pretrained, texts: Sequence[str], word: str, only_first: bool
 ) -> tuple[list[tuple[int, int, int]], list[_Reading]]:
     """Each place (text, first character, end), and what is read for them."""
     cls, sep = frame_tokens(pretrained.tokenizer)
@@ -188,6 +200,8 @@ def _readings(
                 places.append(len(where))
                 tokens.append((int(touched[0]), int(touched[-1]) + 1))
                 where.append((number, begin, end))
+                if only_first:
+                    break
         for part, cut, own in _windows(len(ids), places, tokens, room):
             framed = np.concatenate([[cls], ids[cut : cut + room], [sep]])
             readings.append(_Reading(framed, part, own))
