@@ -396,7 +396,7 @@ def test_truth_values_are_the_same_in_all_files(tmp_path: Path) -> None:
 def test_an_id_is_copied_beside_each_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = table(100, 0) | {"id": [f"p{i}" for i in range(100)]}
+    rows = table(100, 0) | {"id": [f"2024-01-01 05:00:{i % 60:02}" for i in range(100)]}
     data, det = write(tmp_path / "a.csv", rows), str(tmp_path / "det")
     assert main(["detect", "fit", "-d", data, "--ignore", "id,truth", "--out", det]) == 0
     score = ["detect", "score", det, "-d", data, "-o", str(tmp_path / "s.csv")]

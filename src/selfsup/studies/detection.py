@@ -234,7 +234,12 @@ def _names(observations: Observations, id_column: str) -> dict[str, Sequence[Any
         raise UserError(what, where="--id-column", mend="leave it out")
     if id_column not in observations.values:
         raise no_such_column(id_column, list(observations.values), observations.where)
-    return {id_column: ["" if x is None else x for x in as_texts(observations.values[id_column])]}
+    column = observations.values[id_column]  # its texts stay as they are written, also moments
+    called = [
+        raw if isinstance(raw, str) else text
+        for raw, text in zip(column, as_texts(column), strict=True)
+    ]
+    return {id_column: [text or "" for text in called]}
 
 
 def _write_scores(
