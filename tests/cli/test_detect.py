@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from selfsup.autoencoder_config import ObservationConfig
 from selfsup.cli.app import main
+from selfsup.data.observations import read_observations
+from selfsup.studies import detection
+from selfsup.uses.detection.folder import load_detector
 
 
 def write(path: Path, columns: dict[str, Any]) -> str:
@@ -62,6 +66,37 @@ def test_fit_and_score_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert Path(data).read_bytes() == before
     assert main([*command, "-o", str(tmp_path / "scores.npy")]) == 2
     assert "must end in .csv" in capsys.readouterr().err
+
+
+def test_shares_are_of_all_rows_where_floors_see_a_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = write(tmp_path / "train.csv", table(300, 0))
+    data = write(tmp_path / "new.csv", table(120, 1, strange=50))
+    det, out = str(tmp_path / "det"), tmp_path / "scores.csv"
+    monkeypatch.setattr(detection, "_REPORTED", 40)
+    fit = ["detect", "fit", "-d", train, "--label-column", "truth", "--out", det, "--json"]
+    assert main(fit) == 0
+    result = json.loads(capsys.readouterr().out)
+    rows = read_observations(ObservationConfig(path=train, labels="truth")).values
+    share = (load_detector(det).predict(rows) == -1).mean()
+    assert (result["rows"], result["measured_on"]) == (300, 40)
+    assert result["flagged_share"] == share
+    score = ["detect", "score", det, "-d", data, "--label-column", "truth", "-o", str(out)]
+    assert main([*score, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    with open(out) as file:
+        lines = list(csv.DictReader(file))
+    assert result["flagged_share"] == sum(int(line["flag"]) for line in lines) / 120
+    assert (result["rows"], result["measured_on"]) == (120, 40)
+    page = Path(result["report"]).read_text()
+    assert "of 120 rows are flagged" in page
+    assert "measured on 40 of the rows, drawn at random" in page
+    strangest = max(lines, key=lambda line: float(line["score"]))
+    assert f'<td class="number">{strangest["row"]}</td>' in page.split("strangest rows")[1]
+    monkeypatch.undo()
+    assert main([*score, "--json", "--overwrite"]) == 0
+    assert "measured_on" not in json.loads(capsys.readouterr().out)
 
 
 def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
