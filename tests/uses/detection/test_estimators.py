@@ -238,6 +238,25 @@ def test_constant_empty_and_infinite_columns() -> None:
         AutoEncoderDetector(steps=10).fit(odd)
 
 
+@pytest.mark.parametrize("measure", ["default", "reconstruction"])
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.05])
+def test_a_rare_gap_alone_is_not_strange(rate: float, measure: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    wide = np.hstack([random.normal(size=(3500, 3)), rows(3500)])
+    whole = {str(i): column for i, column in enumerate(wide.T)}
+    train = {name: column[:1500].copy() for name, column in whole.items()}
+    train["2"][: int(1500 * rate)] = np.nan
+    new = {name: column[1500:] for name, column in whole.items()}
+    gaps = new | {"2": np.full(2000, np.nan)}
+    detector = AutoEncoderDetector(measure, missing="impute").fit(train)
+    usual, gap = ((detector.predict(part) == -1).mean() for part in (new, gaps))
+    assert usual == pytest.approx(0.04, abs=0.03)
+    assert gap < 0.1  # before, all or most of them
+    save_detector(tmp_path, detector)
+    opened = load_detector(tmp_path).partial_fit(train)
+    assert (opened.predict(gaps) == -1).mean() < 0.1
+
+
 def test_numbers_that_float32_cannot_hold_are_infinite() -> None:
     new = TRAIN[:20].copy()
     new[4, 1] = -1.797e308

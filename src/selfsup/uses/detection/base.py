@@ -205,13 +205,20 @@ class AutoEncoderEstimator(
         if self.table_ is not None and self.scaling == "columns":
             words = [block for block in self.table_.blocks if block.kind == "category"]
             self.scale_ = self.scale_.of_words(slice(block.start, block.stop) for block in words)
+            self.scale_ = self.scale_.of_gaps(gap_marks(self.table_), rows)
         scaled = self.scale_.transform(rows)
-        self.engine_ = Engine(self._plan(len(rows), rows.shape[1]), rows.shape[1])
-        self.engine_.learn(scaled)
+        self.engine_ = self._learned(scaled)
         self._n_features_out = self.engine_.plan.members * self.engine_.plan.code_size
         for note in self._notes:
             warnings.warn(note.text(), ColumnWarning, stacklevel=3)
         return scaled
+
+    def _learned(self, scaled: NDArray[np.float64]) -> Engine:
+        """A new engine that has learned scaled rows."""
+        engine = Engine(self._plan(*scaled.shape), scaled.shape[1])
+        engine.marks = gap_marks(self.table_)
+        engine.learn(scaled)
+        return engine
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from rows; see the class."""
@@ -277,6 +284,12 @@ class AutoEncoderEstimator(
         tags.input_tags.allow_nan = self.missing == "impute"
         tags.transformer_tags.preserves_dtype = ["float64"]
         return tags
+
+
+def gap_marks(table: FeatureTable | None) -> tuple[int, ...]:
+    """The places of the marks of gaps in a table's matrix."""
+    blocks = () if table is None else table.blocks
+    return tuple(block.start for block in blocks if block.kind == "gap")
 
 
 def _has_words(X: Any) -> bool:

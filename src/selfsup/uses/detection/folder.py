@@ -19,6 +19,7 @@ from selfsup.data.files import whole_file
 from selfsup.errors import BadInput, UserError
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
+from selfsup.uses.detection.base import gap_marks
 from selfsup.uses.detection.engine import Engine, Plan
 from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.scaling import RangeScale
@@ -144,6 +145,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
     for name in _OWN:
         setattr(engine, name, tensors[name].numpy())
     engine.code_weight, engine.seen = float(settings["code_weight"]), int(settings["seen"])
+    engine.marks = gap_marks(detector.table_)
     detector.engine_ = engine
     # folders of before the power was kept had half of the light taken out of pixels
     power = settings.get("power", 0.5 if detector.scaling == "pixels" else 0.0)
