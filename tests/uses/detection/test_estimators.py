@@ -321,6 +321,35 @@ def test_frames_with_words_follow_the_rule_of_frames_of_numbers() -> None:
             detector.predict(Frame(wrong))
 
 
+class NumberFrame:
+    """A data frame of numbers, as far as names go."""
+
+    def __init__(self, values: Any, columns: list[Any]) -> None:
+        self.values, self.columns = values, columns
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.values, dtype)
+
+
+@pytest.mark.parametrize(
+    "names", [list(range(6)), [("u", "a"), ("u", "b"), ("v", "a"), ("v", "b"), ("w", "a"), "c"]]
+)
+def test_names_that_are_no_texts_are_compared(names: list[Any], tmp_path: Path) -> None:
+    detector = AutoEncoderDetector(steps=5).fit(NumberFrame(TRAIN, names))
+    assert detector.column_names() == [str(name) for name in names]
+    save_detector(tmp_path, detector)
+    for judge in (detector, load_detector(tmp_path)):
+        wanted = judge.score_samples(NEW)
+        np.testing.assert_array_equal(judge.score_samples(NumberFrame(NEW, names)), wanted)
+        swapped = [names[1], names[0], *names[2:]]
+        with pytest.raises(BadInput, match="another order than in training"):
+            judge.predict(NumberFrame(NEW[:, [1, 0, 2, 3, 4, 5]], swapped))
+        with pytest.raises(BadInput, match="there is no column .* which training had"):
+            judge.predict(NumberFrame(NEW, [*names[:5], "other"]))
+    again = detector.fit(TRAIN)  # the names are those of the last fit
+    assert again.predict(NumberFrame(NEW, names[::-1])).shape == (150,)
+
+
 def dated(count: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
     """Two columns that belong together, of 20 rows shifted apart, and a day for nearly each row."""
     random = np.random.default_rng(seed)

@@ -39,6 +39,7 @@ class AutoEncoderEstimator(
 
     table_: FeatureTable | None
     _notes: list[ColumnNote]
+    _other_names: list[str] | None
 
     # ---- from data to matrices -----------------------------------------------------------------
 
@@ -46,9 +47,9 @@ class AutoEncoderEstimator(
         """Rows (rows, width) in float64, gaps filled, not yet scaled."""
         try:
             if hasattr(X, "columns"):
-                refuse_twins([str(name) for name in X.columns])
+                refuse_twins(_column_texts(X))
             if reset:
-                self._notes = []
+                self._notes, self._other_names = [], None
                 self.table_ = self._learn_table(X) if _is_mapping(X) or _has_words(X) else None
             if self.table_ is not None:
                 return self._encoded(X, self.table_, reset)
@@ -84,14 +85,9 @@ class AutoEncoderEstimator(
     def _encoded(self, X: Any, table: FeatureTable, reset: bool) -> NDArray[np.float64]:
         """A mapping or a data frame as `table` encodes it."""
         if _is_mapping(X):
-            self._check_names([str(name) for name in X], table.names)
+            self._check_names([str(name) for name in X], table.names, self.feature_names_in_)
         elif hasattr(X, "columns"):
-            names = [str(name) for name in self.feature_names_in_]
-            given = [str(name) for name in X.columns]
-            self._check_names(given, names)
-            if given != names:
-                what = "the columns of the data frame are in another order than in training"
-                raise BadInput(what, mend=f"the order was {listed(names)}")
+            self._check_order(_column_texts(X), [str(name) for name in self.feature_names_in_])
         matrix = table.transform(X).astype(np.float64)
         if reset and self._false_alarms():
             names = [number.name for number in table.numbers]
@@ -103,9 +99,18 @@ class AutoEncoderEstimator(
         """How many rows may be called strange that are not; None where no row is called that."""
         return None
 
-    def _check_names(self, given: Sequence[str], needed: Sequence[str]) -> None:
+    def _check_order(self, given: list[str], names: list[str]) -> None:
+        """Refuse a data frame with other columns than those of training, or in another order."""
+        self._check_names(given, names, names)
+        if given != names:
+            what = "the columns of the data frame are in another order than in training"
+            raise BadInput(what, mend=f"the order was {listed(names)}")
+
+    def _check_names(
+        self, given: Sequence[str], needed: Sequence[str], known_names: Sequence[str]
+    ) -> None:
         """Refuse rows without a column that is needed, and columns that training had not."""
-        there, known = set(given), set(self.feature_names_in_)
+        there, known = set(given), set(known_names)
         missing = [name for name in needed if name not in there]
         unknown = [name for name in given if name not in known]
         if missing:
@@ -124,6 +129,7 @@ class AutoEncoderEstimator(
         matrix = validate_data(
             self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=False, **least
         )
+        self._follow_other_names(X, reset)
         gaps = np.isnan(matrix) | too_large(matrix)
         if refuse and gaps.any():
             raise self._no_number(matrix, gaps)
@@ -144,10 +150,18 @@ class AutoEncoderEstimator(
                 self._notes += plain_notes({str(names[i]): matrix[:, i] for i in kept})
         return np.asarray(matrix)
 
+    def _follow_other_names(self, X: Any, reset: bool) -> None:
+        """Keep and compare, as text, names of columns that are no texts: scikit-learn passes over them."""
+        given = _column_texts(X) if hasattr(X, "columns") else None
+        if reset:
+            self._other_names = None if hasattr(self, "feature_names_in_") else given
+        elif given is not None and (names := getattr(self, "_other_names", None)) is not None:
+            self._check_order(given, names)
+
     def _no_number(self, matrix: NDArray[np.float64], gaps: NDArray[np.bool_]) -> BadInput:
         """The error for rows with `gaps`."""
         place = int(gaps.any(axis=0).argmax())
-        name = str(getattr(self, "feature_names_in_", range(matrix.shape[1]))[place])
+        name = self._names_of_numbers()[place]
         try:
             refuse_large(matrix[:, place], name)
             refuse_gaps(gaps[:, place], name)
@@ -276,7 +290,11 @@ class AutoEncoderEstimator(
         check_is_fitted(self, "engine_")
         if self.table_ is not None:
             return list(self.table_.names)
-        names = getattr(self, "feature_names_in_", None)
+        return self._names_of_numbers()
+
+    def _names_of_numbers(self) -> list[str]:
+        """The columns' names as text; of an array their numbers."""
+        names = getattr(self, "feature_names_in_", getattr(self, "_other_names", None))
         return [str(n) for n in (range(self.n_features_in_) if names is None else names)]
 
     def __sklearn_tags__(self) -> Any:
@@ -297,6 +315,11 @@ def _has_words(X: Any) -> bool:
     if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
         return False
     return any(np.asarray(X[name]).dtype.kind not in "fiub" for name in X.columns)
+
+
+def _column_texts(X: Any) -> list[str]:
+    """The names of a data frame's columns, whatever they are, as text."""
+    return [str(name) for name in X.columns]
 
 
 def _steps(given: int | str, rows: int, batch_size: int) -> int:

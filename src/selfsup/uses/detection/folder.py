@@ -75,6 +75,7 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         "power": detector.scale_.power,
         "n_features_in": detector.n_features_in_,
         "feature_names_in": None if names is None else [str(n) for n in names],
+        "other_names": getattr(detector, "_other_names", None),
         "table": None if detector.table_ is None else detector.table_.state(),
     }
     if taken := sorted(settings.keys() & extra.keys()):
@@ -162,6 +163,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         names = [*detector.table_.names, *detector.table_.dropped]
     if names is not None:
         detector.feature_names_in_ = np.array(names, object)
+    detector._other_names = settings.get("other_names")
     detector._n_features_out = plan.members * plan.code_size
     return detector, settings
 
