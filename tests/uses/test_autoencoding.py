@@ -25,6 +25,7 @@ from selfsup.data.keys import Key
 from selfsup.data.observations import read_observations
 from selfsup.data.sampler import Examples
 from selfsup.errors import UserError
+from selfsup.models.autoencoder import build
 from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.objectives.corruption import corrupt
 from selfsup.training.metrics import read_metrics
@@ -558,6 +559,31 @@ def test_load_opens_an_auto_encoder(digits: Path, tmp_path: Path) -> None:
 
     selfsup.pretrain(tiny(digits), tmp_path / "run", quiet=True)
     assert isinstance(selfsup.load(tmp_path / "run"), selfsup.AutoEncoder)
+
+
+@pytest.mark.parametrize("recipe", ["vae", "one-hot-autoencoder", "vq-autoencoder"])
+@pytest.mark.parametrize("default", ["float64", "meta"])
+def test_torchs_defaults_change_no_model(
+    recipe: str, default: str, digits: Path, tmp_path: Path
+) -> None:
+    train_autoencoder(tiny(digits, recipe), tmp_path / "run", quiet=True)
+    model = load_autoencoder(tmp_path / "run")
+    x = codes.inputs(model, read_array(digits, "images")[:3])
+    wanted, fresh = codes.reconstruct(model, x), build(model.config, model.spec, 5).state_dict()
+    torch.set_default_device("meta" if default == "meta" else None)
+    torch.set_default_dtype(torch.float64 if default == "float64" else torch.float32)
+    try:
+        found = codes.reconstruct(load_autoencoder(tmp_path / "run"), x)
+        again = build(model.config, model.spec, 5).state_dict()
+        assert torch.get_default_dtype() == getattr(torch, default, torch.float32)
+        assert torch.get_default_device().type == ("meta" if default == "meta" else "cpu")
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(found, wanted)
+    for name, tensor in fresh.items():
+        assert again[name].dtype == tensor.dtype
+        assert torch.equal(again[name], tensor)
 
 
 def test_likelihood_by_importance_sampling_meets_the_integral(digits: Path) -> None:

@@ -344,7 +344,7 @@ def test_names_that_are_no_texts_are_compared(names: list[Any], tmp_path: Path) 
         swapped = [names[1], names[0], *names[2:]]
         with pytest.raises(BadInput, match="another order than in training"):
             judge.predict(NumberFrame(NEW[:, [1, 0, 2, 3, 4, 5]], swapped))
-        with pytest.raises(BadInput, match="there is no column .* which training had"):
+        with pytest.raises(BadInput, match=r"there is no column .* which training had"):
             judge.predict(NumberFrame(NEW, [*names[:5], "other"]))
     again = detector.fit(TRAIN)  # the names are those of the last fit
     assert again.predict(NumberFrame(NEW, names[::-1])).shape == (150,)
