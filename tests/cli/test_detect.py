@@ -300,6 +300,23 @@ def test_gaps_are_refused_or_imputed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*fit, "--missing", "impute"]) == 0
 
 
+def test_names_that_json_leaves_out_are_gaps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"size": float(x), "more": float(x * x)} for x in np.linspace(-1, 1, 80)]
+    del rows[4]["more"]
+    data, det = tmp_path / "rows.jsonl", str(tmp_path / "det")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ["detect", "fit", "-d", str(data), "--out", det]
+    assert main(fit) == 2
+    error = capsys.readouterr().err
+    assert "column 'more', row 5: the value is missing" in error
+    assert "--missing impute" in error
+    assert main([*fit, "--missing", "impute"]) == 0
+    score = ["detect", "score", det, "-d", str(data), "-o", str(tmp_path / "s.csv")]
+    assert main(score) == 0
+
+
 def test_study_capacity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     kinds = np.repeat(["a", "b", "c", "d"], 60)

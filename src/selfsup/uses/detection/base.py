@@ -85,7 +85,8 @@ class AutoEncoderEstimator(
     def _encoded(self, X: Any, table: FeatureTable, reset: bool) -> NDArray[np.float64]:
         """A mapping or a data frame as `table` encodes it."""
         if _is_mapping(X):
-            self._check_names([str(name) for name in X], table.names, self.feature_names_in_)
+            known = [str(name) for name in self.feature_names_in_]
+            self._check_names([str(name) for name in X], table.names, known)
         elif hasattr(X, "columns"):
             self._check_order(_column_texts(X), [str(name) for name in self.feature_names_in_])
         matrix = table.transform(X).astype(np.float64)
