@@ -398,6 +398,53 @@ def test_codes_of_arrays_in_memory(digits: Path) -> None:
         codes.sample(model, 2, prior="mixture", codes=z[:, :3])
 
 
+def test_counts_of_pictures_are_refused_in_one_line(digits: Path) -> None:
+    model = prepare(tiny(digits)).model
+    x = codes.inputs(model, np.load(digits)["images"][:4])
+    for count in ({"dimensions": -1}, {"dimensions": 2.5}, {"steps": 0}):
+        with pytest.raises(UserError, match=f"^{next(iter(count))}: must be"):
+            codes.traverse(model, x, **count)
+    for steps in (0, 1, 2.5):
+        with pytest.raises(UserError, match=r"^steps: must be"):
+            codes.interpolate(model, x, steps)
+    with pytest.raises(UserError, match="interpolation needs two examples"):
+        codes.interpolate(model, x[:1], 3)
+
+
+def test_traversals_look_at_the_whole_of_a_sorted_file(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("PIL.Image")
+    run, seen = str(tmp_path / "run"), []
+    train_autoencoder(tiny(digits, "vae"), run, quiet=True)
+    known = codes.traverse
+    monkeypatch.setattr(codes, "traverse", lambda m, x, **how: seen.append(x) or known(m, x, **how))
+    images = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 100)[:, None, None]
+    np.save(tmp_path / "sorted.npy", np.broadcast_to(images, (2500, 8, 8)))
+    data = ["--data", str(tmp_path / "sorted.npy"), "-o", str(tmp_path / "t.png")]
+    assert main(["traverse", run, *data]) == 0
+    assert len(seen[0]) == 2000
+    assert len(np.unique(seen[0][:, 0, 0, 0])) == 25
+
+
+def test_decoded_images_keep_to_the_range_of_training(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    changes = {"objective": {"likelihood": "squared"}}
+    train_autoencoder(tiny(digits, "one-hot-autoencoder", **changes), run, quiet=True)
+    data = ["--data", str(digits), "--key", "images", "-o", str(tmp_path / "c.npy")]
+    assert main(["encode", run, *data]) == 0
+    assert "style" not in capsys.readouterr().err
+    code = np.load(tmp_path / "c.npy")
+    np.save(tmp_path / "far.npy", 50 * code)
+    assert main(["decode", run, str(tmp_path / "far.npy"), "-o", str(tmp_path / "b.npy")]) == 0
+    back = np.load(tmp_path / "b.npy")
+    assert (back.min(), back.max()) == (0, 255)
+    assert main(["encode", run, *data, "--indices", "--overwrite"]) == 0
+    assert "the style is not in the indices" in capsys.readouterr().err
+
+
 def test_a_constant_column_is_decoded_as_it_was(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     lines = ["a,const", *(f"{a:.3f},7" for a in random.normal(size=60))]

@@ -350,6 +350,23 @@ def test_names_that_are_no_texts_are_compared(names: list[Any], tmp_path: Path) 
     assert again.predict(NumberFrame(NEW, names[::-1])).shape == (150,)
 
 
+def test_masked_entries_are_gaps() -> None:
+    masked = np.ma.masked_greater(TRAIN, 2)
+    gaps = masked.filled(np.nan)
+    found, wanted = (
+        AutoEncoderDetector(steps=5, missing="impute").fit(train) for train in (masked, gaps)
+    )
+    np.testing.assert_array_equal(found.score_samples(masked), wanted.score_samples(gaps))
+    with pytest.raises(BadInput, match="the value is missing"):
+        AutoEncoderDetector(steps=5).fit(masked)
+
+
+def test_frames_without_rows_yet_are_refused() -> None:
+    lazy = type("LazyFrame", (Frame,), {})
+    with pytest.raises(BadInput, match=r"a LazyFrame has no rows yet; give its \.collect\(\)"):
+        AutoEncoderDetector().fit(lazy({"a": [1.0, 2.0]}))
+
+
 def dated(count: int, seed: int, shift: float = 0.0) -> dict[str, Any]:
     """Two columns that belong together, of 20 rows shifted apart, and a day for nearly each row."""
     random = np.random.default_rng(seed)

@@ -45,6 +45,10 @@ class AutoEncoderEstimator(
 
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
         """Rows (rows, width) in float64, gaps filled, not yet scaled."""
+        if isinstance(X, np.ma.MaskedArray):
+            X = X.astype(np.float64).filled(np.nan)
+        if type(X).__name__ == "LazyFrame":  # of polars; there are no rows yet
+            raise BadInput("a LazyFrame has no rows yet", mend="give its .collect()")
         try:
             if hasattr(X, "columns"):
                 refuse_twins(_column_texts(X))
