@@ -160,7 +160,7 @@ def encode(
         found = code_indices(opened, x) if indices else codes.encode(opened, x)
         save_array(found, output)
         result["code"] = list(found.shape[1:])
-    if (indices or output.suffix == ".txt") and getattr(opened.config.bottleneck, "style", 0):
+    if (indices or output.suffix == ".txt") and getattr(opened.config.bottleneck, "style", False):
         render.note("the style is not in the indices: `decode` takes zeros for it")
     render.show(result, as_json=as_json)
 

@@ -46,7 +46,7 @@ class AutoEncoderEstimator(
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
         """Rows (rows, width) in float64, gaps filled, not yet scaled."""
         if isinstance(X, np.ma.MaskedArray):
-            X = X.astype(np.float64).filled(np.nan)
+            X = np.ma.filled(X.astype(np.float64), np.nan)
         if type(X).__name__ == "LazyFrame":  # of polars; there are no rows yet
             raise BadInput("a LazyFrame has no rows yet", mend="give its .collect()")
         try:
