@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from selfsup.autoencoder_config import ObservationConfig
 from selfsup.cli.app import main
+from selfsup.data.observations import read_observations
+from selfsup.studies import detection
+from selfsup.uses.detection.folder import load_detector
 
 
 def write(path: Path, columns: dict[str, Any]) -> str:
@@ -62,6 +66,37 @@ def test_fit_and_score_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert Path(data).read_bytes() == before
     assert main([*command, "-o", str(tmp_path / "scores.npy")]) == 2
     assert "must end in .csv" in capsys.readouterr().err
+
+
+def test_shares_are_of_all_rows_where_floors_see_a_sample(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = write(tmp_path / "train.csv", table(300, 0))
+    data = write(tmp_path / "new.csv", table(120, 1, strange=50))
+    det, out = str(tmp_path / "det"), tmp_path / "scores.csv"
+    monkeypatch.setattr(detection, "_REPORTED", 40)
+    fit = ["detect", "fit", "-d", train, "--label-column", "truth", "--out", det, "--json"]
+    assert main(fit) == 0
+    result = json.loads(capsys.readouterr().out)
+    rows = read_observations(ObservationConfig(path=train, labels="truth")).values
+    share = (load_detector(det).predict(rows) == -1).mean()
+    assert (result["rows"], result["measured_on"]) == (300, 40)
+    assert result["flagged_share"] == share
+    score = ["detect", "score", det, "-d", data, "--label-column", "truth", "-o", str(out)]
+    assert main([*score, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    with open(out) as file:
+        lines = list(csv.DictReader(file))
+    assert result["flagged_share"] == sum(int(line["flag"]) for line in lines) / 120
+    assert (result["rows"], result["measured_on"]) == (120, 40)
+    page = Path(result["report"]).read_text()
+    assert "of 120 rows are flagged" in page
+    assert "measured on 40 of the rows, drawn at random" in page
+    strangest = max(lines, key=lambda line: float(line["score"]))
+    assert f'<td class="number">{strangest["row"]}</td>' in page.split("strangest rows")[1]
+    monkeypatch.undo()
+    assert main([*score, "--json", "--overwrite"]) == 0
+    assert "measured_on" not in json.loads(capsys.readouterr().out)
 
 
 def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,6 +300,23 @@ def test_gaps_are_refused_or_imputed(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*fit, "--missing", "impute"]) == 0
 
 
+def test_names_that_json_leaves_out_are_gaps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"size": float(x), "more": float(x * x)} for x in np.linspace(-1, 1, 80)]
+    del rows[4]["more"]
+    data, det = tmp_path / "rows.jsonl", str(tmp_path / "det")
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fit = ["detect", "fit", "-d", str(data), "--out", det]
+    assert main(fit) == 2
+    error = capsys.readouterr().err
+    assert "column 'more', row 5: the value is missing" in error
+    assert "--missing impute" in error
+    assert main([*fit, "--missing", "impute"]) == 0
+    score = ["detect", "score", det, "-d", str(data), "-o", str(tmp_path / "s.csv")]
+    assert main(score) == 0
+
+
 def test_study_capacity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     random = np.random.default_rng(0)
     kinds = np.repeat(["a", "b", "c", "d"], 60)
@@ -396,7 +448,7 @@ def test_truth_values_are_the_same_in_all_files(tmp_path: Path) -> None:
 def test_an_id_is_copied_beside_each_score(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = table(100, 0) | {"id": [f"p{i}" for i in range(100)]}
+    rows = table(100, 0) | {"id": [f"2024-01-01 05:00:{i % 60:02}" for i in range(100)]}
     data, det = write(tmp_path / "a.csv", rows), str(tmp_path / "det")
     assert main(["detect", "fit", "-d", data, "--ignore", "id,truth", "--out", det]) == 0
     score = ["detect", "score", det, "-d", data, "-o", str(tmp_path / "s.csv")]

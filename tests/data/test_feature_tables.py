@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from datetime import UTC, datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -229,6 +230,78 @@ def test_dates_are_words_and_spans_of_time_are_numbers() -> None:
     assert spans is not None
     np.testing.assert_array_equal(spans, [5400, np.nan])
     assert as_numbers(np.array([1 + 2j])) is None
+
+
+SECONDS = datetime(2024, 1, 1, 5)
+
+
+@pytest.mark.parametrize(
+    ("word", "ways"),
+    [
+        (
+            "2024-01-01T05:00:00",
+            [SECONDS, "2024-01-01 05:00:00", "2024-01-01T05:00", " 2024-01-01 05:00:00.000 "],
+        ),
+        (
+            "2024-01-01",
+            [datetime(2024, 1, 1), "2024-01-01 00:00:00", "2024-01-01T00:00:00", "2024-01-01"],
+        ),
+        (
+            "2024-01-01T05:00:00.5",
+            [
+                SECONDS.replace(microsecond=500_000),
+                "2024-01-01 05:00:00.500",
+                "2024-01-01 05:00:00,5",
+            ],
+        ),
+        (
+            "2024-01-01T05:00:00.123456789",
+            [np.datetime64("2024-01-01T05:00:00.123456789"), "2024-01-01 05:00:00.123456789"],
+        ),
+        (
+            "2024-01-01T00:00:00+00:00",
+            [
+                datetime(2024, 1, 1, tzinfo=UTC),
+                datetime(2024, 1, 1, 5, 30, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+                "2024-01-01 00:00:00+00",
+                "2024-01-01T00:00:00Z",
+                "2024-01-01 00:00:00 UTC",
+                "2024-01-01 02:00:00.000+02:00",
+                "2023-12-31 20:30:00-0330",
+            ],
+        ),
+    ],
+)
+def test_a_moment_is_one_word_however_it_is_written(word: str, ways: list[object]) -> None:
+    assert as_texts(np.array(ways, object)) == [word] * len(ways)
+    assert as_texts([word]) == [word]
+    known = FeatureTable().fit({"when": np.array(["2020-01-01", "x", str(ways[-1])], object)})
+    state = known.state()
+    state["categories"][0]["categories"] = ["2020-01-01", str(ways[-1])]  # as before 2026-11-27
+    old = FeatureTable.from_state(state)
+    for table in (known, old):
+        assert not table.transform({"when": np.array(ways, object)})[:, 0].any()
+
+
+def test_texts_that_are_no_whole_moment_stay_as_they_are() -> None:
+    others = [
+        "2024-13-01 05:00:00",
+        "2024-01-01 25:00:00",
+        "2024-01-01 at 05:00:00",
+        "05:00:00",
+        "2024-01-01 05",
+        "2024-01-01 05:00.5",
+        "0001-01-01 00:00:00+14:00",
+        "from 2024-01-01 05:00:00",
+    ]
+    assert as_texts(others) == others
+
+
+def test_spans_of_time_in_files_are_seconds_as_those_of_numpy() -> None:
+    spans: list[object] = [timedelta(hours=1), np.timedelta64(90, "m"), None, np.timedelta64("NaT")]
+    found = as_numbers(np.array(spans, object))
+    assert found is not None
+    np.testing.assert_array_equal(found, [3600, 5400, np.nan, np.nan])
 
 
 class Frame:

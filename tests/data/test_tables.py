@@ -179,3 +179,17 @@ def test_a_whole_table_leaves_no_row_out_and_offers_no_flag(tmp_path: Path) -> N
     file.write_text("a,b\n1,2\n3\n")
     with pytest.raises(UserError, match=r"t.csv:3: .*quote fields with delimiters$"):
         read_table(file)
+
+
+def test_a_whole_table_has_gaps_where_json_leaves_a_name_out(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"a": 1, "b": "x"}\n\n{"b": "y", "c": true}\n{"a": 2}\n')
+    found = {name: column.tolist() for name, column in read_table(file).items()}
+    assert found == {"a": [1, None, 2], "b": ["x", "y", None], "c": [None, True, None]}
+    assert "t.jsonl:3: no column 'a'" in _message(file, ["a"])  # of chosen ones
+    file.write_text('{"a": 1}\n[2]\n')
+    with pytest.raises(UserError, match=r"t.jsonl:2: a JSON object is expected"):
+        read_table(file)
+    file.write_text("\n")
+    with pytest.raises(UserError, match="the table has no rows"):
+        read_table(file)

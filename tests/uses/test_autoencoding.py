@@ -25,6 +25,7 @@ from selfsup.data.keys import Key
 from selfsup.data.observations import read_observations
 from selfsup.data.sampler import Examples
 from selfsup.errors import UserError
+from selfsup.models.autoencoder import build
 from selfsup.models.autoencoder_hub import load_autoencoder
 from selfsup.objectives.corruption import corrupt
 from selfsup.training.metrics import read_metrics
@@ -397,6 +398,53 @@ def test_codes_of_arrays_in_memory(digits: Path) -> None:
         codes.sample(model, 2, prior="mixture", codes=z[:, :3])
 
 
+def test_counts_of_pictures_are_refused_in_one_line(digits: Path) -> None:
+    model = prepare(tiny(digits)).model
+    x = codes.inputs(model, np.load(digits)["images"][:4])
+    for count in ({"dimensions": -1}, {"dimensions": 2.5}, {"steps": 0}):
+        with pytest.raises(UserError, match=f"^{next(iter(count))}: must be"):
+            codes.traverse(model, x, **count)
+    for steps in (0, 1, 2.5):
+        with pytest.raises(UserError, match=r"^steps: must be"):
+            codes.interpolate(model, x, steps)
+    with pytest.raises(UserError, match="interpolation needs two examples"):
+        codes.interpolate(model, x[:1], 3)
+
+
+def test_traversals_look_at_the_whole_of_a_sorted_file(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("PIL.Image")
+    run, seen = str(tmp_path / "run"), []
+    train_autoencoder(tiny(digits, "vae"), run, quiet=True)
+    known = codes.traverse
+    monkeypatch.setattr(codes, "traverse", lambda m, x, **how: seen.append(x) or known(m, x, **how))
+    images = np.repeat(np.arange(0, 250, 10, dtype=np.uint8), 100)[:, None, None]
+    np.save(tmp_path / "sorted.npy", np.broadcast_to(images, (2500, 8, 8)))
+    data = ["--data", str(tmp_path / "sorted.npy"), "-o", str(tmp_path / "t.png")]
+    assert main(["traverse", run, *data]) == 0
+    assert len(seen[0]) == 2000
+    assert len(np.unique(seen[0][:, 0, 0, 0])) == 25
+
+
+def test_decoded_images_keep_to_the_range_of_training(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    changes = {"objective": {"likelihood": "squared"}}
+    train_autoencoder(tiny(digits, "one-hot-autoencoder", **changes), run, quiet=True)
+    data = ["--data", str(digits), "--key", "images", "-o", str(tmp_path / "c.npy")]
+    assert main(["encode", run, *data]) == 0
+    assert "style" not in capsys.readouterr().err
+    code = np.load(tmp_path / "c.npy")
+    np.save(tmp_path / "far.npy", 50 * code)
+    assert main(["decode", run, str(tmp_path / "far.npy"), "-o", str(tmp_path / "b.npy")]) == 0
+    back = np.load(tmp_path / "b.npy")
+    assert (back.min(), back.max()) == (0, 255)
+    assert main(["encode", run, *data, "--indices", "--overwrite"]) == 0
+    assert "the style is not in the indices" in capsys.readouterr().err
+
+
 def test_a_constant_column_is_decoded_as_it_was(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     lines = ["a,const", *(f"{a:.3f},7" for a in random.normal(size=60))]
@@ -558,6 +606,31 @@ def test_load_opens_an_auto_encoder(digits: Path, tmp_path: Path) -> None:
 
     selfsup.pretrain(tiny(digits), tmp_path / "run", quiet=True)
     assert isinstance(selfsup.load(tmp_path / "run"), selfsup.AutoEncoder)
+
+
+@pytest.mark.parametrize("recipe", ["vae", "one-hot-autoencoder", "vq-autoencoder"])
+@pytest.mark.parametrize("default", ["float64", "meta"])
+def test_torchs_defaults_change_no_model(
+    recipe: str, default: str, digits: Path, tmp_path: Path
+) -> None:
+    train_autoencoder(tiny(digits, recipe), tmp_path / "run", quiet=True)
+    model = load_autoencoder(tmp_path / "run")
+    x = codes.inputs(model, read_array(digits, "images")[:3])
+    wanted, fresh = codes.reconstruct(model, x), build(model.config, model.spec, 5).state_dict()
+    torch.set_default_device("meta" if default == "meta" else None)
+    torch.set_default_dtype(torch.float64 if default == "float64" else torch.float32)
+    try:
+        found = codes.reconstruct(load_autoencoder(tmp_path / "run"), x)
+        again = build(model.config, model.spec, 5).state_dict()
+        assert torch.get_default_dtype() == getattr(torch, default, torch.float32)
+        assert torch.get_default_device().type == ("meta" if default == "meta" else "cpu")
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(found, wanted)
+    for name, tensor in fresh.items():
+        assert again[name].dtype == tensor.dtype
+        assert torch.equal(again[name], tensor)
 
 
 def test_likelihood_by_importance_sampling_meets_the_integral(digits: Path) -> None:

@@ -25,6 +25,7 @@ Examples = Annotated[
         name=["--data", "-d"], help="An array, a table or a folder of pictures, as in training."
     ),
 ]
+_TRAVERSED = 2000
 _READING = Group("Reading", sort_key=1)
 Output = Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")]
 
@@ -99,6 +100,17 @@ def _open(
     return opened, inputs(opened, _read(data, reading, rows=rows))
 
 
+def _some(given: Observations) -> Observations:
+    """At most 2,000 examples, drawn over the whole: a file may be sorted."""
+    import numpy as np
+
+    if len(given) <= _TRAVERSED:
+        return given
+    return given.take(
+        np.sort(np.random.default_rng(0).choice(len(given), _TRAVERSED, replace=False))
+    )
+
+
 def _images(model: AutoEncoder) -> None:
     if len(model.input_shape) != 3:
         what = "pictures need a model of images, this one's are rows of a table"
@@ -148,6 +160,8 @@ def encode(
         found = code_indices(opened, x) if indices else codes.encode(opened, x)
         save_array(found, output)
         result["code"] = list(found.shape[1:])
+    if (indices or output.suffix == ".txt") and getattr(opened.config.bottleneck, "style", False):
+        render.note("the style is not in the indices: `decode` takes zeros for it")
     render.show(result, as_json=as_json)
 
 
@@ -176,7 +190,8 @@ def decode(
     except UserError as error:
         raise UserError(error.what, where=error.where or str(codes), mend=error.mend) from None
     if isinstance(opened.spec, ImageSpec):
-        save_array(opened.spec.inverse(decoded), output)
+        spec = opened.spec  # nothing holds a network's output in the range of the images
+        save_array(spec.inverse(decoded).clip(spec.low, spec.high), output)
     else:
         table = opened.spec.inverse(decoded)
         _write_csv(output, list(table), zip(*table.values(), strict=True))
@@ -296,14 +311,19 @@ def traverse(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Draw what each number of a code changes, a PNG."""
+    """Draw what each number of a code changes, a PNG.
+
+    It moves over the middle 98 % of what it is on the data, of more than 2,000 examples on 2,000 drawn
+    at random.
+    """
     check_output(output, ".png", overwrite)
     from selfsup.uses import codes
     from selfsup.uses.galleries import save_gallery
 
     at_least(1, dimensions, "--dimensions")
-    opened, x = _open(model, data, device, reading, rows=2000)
+    opened = _load(model, device)
     _images(opened)
+    x = codes.inputs(opened, _some(_read(data, reading)))
     rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
     save_gallery(output, rows)
     _fewer(dimensions, len(chosen), "rows", "the code's numbers are")

@@ -6,7 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,11 @@ _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 
 _COMMA = re.compile(r"[+-]?\d+,\d+")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+_MOMENT = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))? ?(Z|UTC|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII | re.IGNORECASE,
+)
+"""A date, its time, and what may follow: seconds, a fraction of them, a zone."""
 
 
 def as_columns(table: Any, where: str = "") -> dict[str, NDArray[Any]]:
@@ -96,9 +101,13 @@ def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
 
 
 def _float(value: Any) -> float | None:
-    """A number of a cell, also an infinite one; None when it is none."""
+    """A number of a cell, also an infinite one; None when it is none.  A span of time is its seconds."""
     if isinstance(value, str) and "_" in value:
         return None  # float() takes 1_000
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, np.timedelta64):
+        return float(value / np.timedelta64(1, "s"))
     try:
         return float(value)
     except OverflowError:  # a whole number of more than 308 digits
@@ -223,19 +232,49 @@ def _word(value: Any) -> str:
         return _moment(value)
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
-    return str(value).strip()
+    text = str(value).strip()
+    return _one_way(text) if isinstance(value, str) else text
 
 
 def _moment(value: np.datetime64 | date) -> str:
     """A date, with its time where it has one: `2020-01-05`, `2020-01-05T13:30:00.5`."""
-    if isinstance(value, np.datetime64):
-        coarse = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D", "h", "m")
-        text = str(value.astype("datetime64[s]") if coarse else value)
-    else:
-        text = value.isoformat()
-    if "." in text and "+" not in text:
-        text = text.rstrip("0").rstrip(".")
-    return text.removesuffix("T00:00:00")
+    if not isinstance(value, np.datetime64):
+        return _one_way(value.isoformat())
+    coarse = np.datetime_data(value.dtype)[0] in ("Y", "M", "W", "D", "h", "m")
+    return _one_way(str(value.astype("datetime64[s]") if coarse else value))
+
+
+def _one_way(text: str) -> str:
+    """A text that is a whole moment in the one way to write it, any other as it is.
+
+    pandas, databases and JSON part date and time by a space or by `T`, and write a zone as `Z`, `+00`,
+    `+0000` or `+00:00`: with a zone it is the moment in UTC, `2020-01-05T13:30:00+00:00`; midnight
+    without a zone is the date.
+    """
+    found = _MOMENT.fullmatch(text)
+    if found is None:
+        return text
+    day, minute, second, fraction, zone = found.groups()
+    if fraction and not second:
+        return text
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute}{second or ':00'}")
+        if zone:
+            moment -= _ahead(zone)
+    except (ValueError, OverflowError):  # no such day or hour, or before the year 1
+        return text
+    written = moment.isoformat()
+    if fraction := (fraction or "").rstrip("0"):
+        written += f".{fraction}"
+    return f"{written}+00:00" if zone else written.removesuffix("T00:00:00")
+
+
+def _ahead(zone: str) -> timedelta:
+    """How far a zone's clocks are ahead of UTC: `Z`, `UTC`, `+02`, `-0330`, `-03:30`."""
+    if zone[0] not in "+-":
+        return timedelta()
+    ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:].removeprefix(":") or 0))
+    return -ahead if zone[0] == "-" else ahead
 
 
 def is_missing(value: Any) -> bool:
@@ -244,7 +283,7 @@ def is_missing(value: Any) -> bool:
         return True
     if isinstance(value, str):
         return value.strip().lower() in _MISSING
-    if isinstance(value, (float, np.floating, np.datetime64)):
+    if isinstance(value, (float, np.floating, np.datetime64, np.timedelta64)):
         return bool(np.isnan(value))
     return type(value).__name__ in _NO_VALUE
 

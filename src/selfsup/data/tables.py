@@ -157,6 +157,8 @@ def _field_rows(
 def read_table(path: Path) -> dict[str, NDArray[Any]]:
     """All columns of a table with a header, by name, in their order; values as `read_rows` gives them.
 
+    A line of JSON that leaves out a name has a gap there (None); all names that occur are columns.
+
     Raises:
         UserError: with file and line, for what cannot be read, and for a header that is none.
     """
@@ -164,33 +166,45 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
 
     from selfsup.data.columns import refuse_twins
 
-    names = _header(path)
-    refuse_twins(names, str(path))
-    columns: list[list[Any]] = [[] for _ in names]
-    for row in read_rows(path, names, report=ReadReport(may_skip=False)):
-        for column, value in zip(columns, row.values, strict=True):
-            column.append(value)
-    if not columns or not columns[0]:
+    if _table_suffix(path) in JSON_SUFFIXES:
+        columns = _json_columns(path)
+    else:
+        names = _header(path)
+        refuse_twins(names, str(path))
+        columns = {name: [] for name in names}
+        for row in read_rows(path, names, report=ReadReport(may_skip=False)):
+            for column, value in zip(columns.values(), row.values, strict=True):
+                column.append(value)
+    if not any(columns.values()):
         raise UserError("the table has no rows", where=str(path), mend="name a file with rows")
-    return {n: np.array(c, object) for n, c in zip(names, columns, strict=True)}
+    return {name: np.array(column, object) for name, column in columns.items()}
+
+
+def _json_columns(path: Path) -> dict[str, list[Any]]:
+    """All names of JSON lines, with their values; None where a line has no such name."""
+    columns: dict[str, list[Any]] = {}
+    report, rows = ReadReport(may_skip=False), 0
+    for number, text, problem in read_lines(path, report):
+        if text is not None and (not text or text.isspace()):
+            continue
+        row = problem if text is None else json_object(text, f"{path}:{number}")
+        if not isinstance(row, dict):
+            assert row is not None
+            bad_row("stop", report, row)
+            continue
+        for name in row:
+            columns.setdefault(name, [None] * rows)
+        for name, column in columns.items():
+            column.append(row.get(name))
+        rows += 1
+    return columns
 
 
 def _header(path: Path) -> list[str]:
-    """The columns' names."""
-    suffix = _table_suffix(path)
-    if suffix == ".parquet":
+    """The columns' names, of CSV, TSV or parquet."""
+    if _table_suffix(path) == ".parquet":
         with Parquet(path) as table:
             return table.names
-    if suffix in JSON_SUFFIXES:
-        for number, text, problem in read_lines(path, ReadReport()):
-            if problem is not None:
-                raise problem
-            if text and not text.isspace():
-                row = json_object(text, f"{path}:{number}")
-                if isinstance(row, UserError):
-                    raise row
-                return list(row)
-        return []
     first = next(read_delimited(path, "auto", ReadReport()).rows, None)
     if first is None:
         raise UserError("the file is empty", where=str(path), mend="name a file with rows")

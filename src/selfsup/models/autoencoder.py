@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -148,8 +151,20 @@ def _network(spec: Spec, code_map: bool) -> DenseConfig | ConvolutionalConfig:
     return DenseConfig(widths=(wide, wide // 2))
 
 
+@contextmanager
+def _float32_on_the_cpu() -> Iterator[None]:
+    """Make tensors so, whatever defaults are set; these stay as they are."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
 def build(config: AutoEncoderModelConfig, spec: Spec, seed: int) -> AutoEncoder:
-    """A model with random weights, a function of the seed alone."""
-    with torch.random.fork_rng(devices=[]):
+    """A model with random weights, in float32 on the CPU, a function of the seed alone."""
+    with torch.random.fork_rng(devices=[]), _float32_on_the_cpu():
         torch.manual_seed(seed)
         return AutoEncoder(config, spec)

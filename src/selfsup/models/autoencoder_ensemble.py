@@ -16,7 +16,8 @@ from selfsup.nn.bottlenecks import Code
 
 
 class AutoEncoderEnsemble(nn.Module):
-    """Members of one shape, each encoder -> narrow code -> decoder with one hidden layer; made in float32.
+    """Members of one shape, each encoder -> narrow code -> decoder with one hidden layer; made in
+    float32 on the CPU.
 
     Args:
         members: auto-encoders.
@@ -35,11 +36,12 @@ class AutoEncoderEnsemble(nn.Module):
 
         def weight(inputs: int, outputs: int, gain: float) -> nn.Parameter:
             shape = (members, inputs, outputs)
-            drawn = torch.randn(shape, generator=generator, dtype=torch.float32)
+            drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
             return nn.Parameter(drawn * gain / math.sqrt(inputs))
 
         def bias(outputs: int) -> nn.Parameter:
-            return nn.Parameter(torch.zeros(members, 1, outputs, dtype=torch.float32))
+            zeros = torch.zeros(members, 1, outputs, dtype=torch.float32, device="cpu")
+            return nn.Parameter(zeros)
 
         self.encoder_weight, self.encoder_bias = weight(width, hidden, 1.4), bias(hidden)
         self.code_weight, self.code_bias = weight(hidden, code_size, 1.0), bias(code_size)

@@ -37,7 +37,7 @@ from selfsup.uses.detection.folder import open_detector, save_detector
 from selfsup.uses.run_folder import write_json
 
 _REPORTED = 20_000
-"""Rows that floors and figures look at; of more, a random sample."""
+"""Rows that floors and the figure of scores look at; of more, a random sample."""
 _TOP = 3
 
 
@@ -49,15 +49,13 @@ class Found(NamedTuple):
     flagged: NDArray[np.bool_]
 
 
-class Part(NamedTuple):
-    """What a report shows: of many rows a sample."""
+class Compared(NamedTuple):
+    """The detector beside its floors: of many rows on a sample."""
 
-    total: int
-    """Rows that there are."""
     places: NDArray[np.int64]
-    rows: Any
-    found: Found
+    """The rows that were compared."""
     truth: NDArray[np.int64] | None
+    """Of these; None where nothing can be measured."""
     table: list[dict[str, Any]]
     """The detector and its floors."""
 
@@ -101,9 +99,10 @@ def fit(
         if spec is not None and color == "auto":  # settled, whatever the pictures to score are
             color = "grey" if spec.shape[0] == 1 else "rgb"
         reading = {"key": data.key, "size": data.size, "color": color}
-        part = _compare(detector, rows, observations)
+        found = _judge(detector, rows)
+        compared = _compare(detector, rows, found, observations)
         save_detector(out, detector, images=spec_state, reading=reading)
-        result = _report(out, detector, part, spec, f"A detector from {data.path}")
+        result = _report(out, detector, rows, found, compared, spec, f"A detector from {data.path}")
         remarks += on_threshold(detector, result["threshold"])
         result = {"detector": str(out), "warnings": remarks, **result}
         write_json(out / "result.json", result)
@@ -154,9 +153,9 @@ def score(
         rows = {name: column for name, column in rows.items() if name in learned}
     with _about(observations.where):
         found = _judge(detector, rows)
-    part = _compare(detector, rows, observations)
+    compared = _compare(detector, rows, found, observations)
     _write_scores(output, detector, rows, found, names, images=spec is not None)
-    result = _report(place, detector, part, spec, f"Scores of {data}")
+    result = _report(place, detector, rows, found, compared, spec, f"Scores of {data}")
     notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
     notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]
     result = {"scores": str(output), **result, **({"notes": notes} if notes else {})}
@@ -234,7 +233,12 @@ def _names(observations: Observations, id_column: str) -> dict[str, Sequence[Any
         raise UserError(what, where="--id-column", mend="leave it out")
     if id_column not in observations.values:
         raise no_such_column(id_column, list(observations.values), observations.where)
-    return {id_column: ["" if x is None else x for x in as_texts(observations.values[id_column])]}
+    column = observations.values[id_column]  # its texts stay as they are written, also moments
+    called = [
+        raw if isinstance(raw, str) else text
+        for raw, text in zip(column, as_texts(column), strict=True)
+    ]
+    return {id_column: [text or "" for text in called]}
 
 
 def _write_scores(
@@ -265,35 +269,40 @@ def _write_scores(
                 table.writerow([*line, int(found.flagged[row]), *said])
 
 
-def _compare(detector: AutoEncoderDetector, rows: Any, observations: Observations) -> Part:
+def _compare(
+    detector: AutoEncoderDetector, rows: Any, found: Found, observations: Observations
+) -> Compared:
     """The detector beside its floors on the same rows; nothing is written before they have answered."""
     total = len(observations)
     places = np.arange(total)
     if total > _REPORTED:
         places = np.sort(np.random.default_rng(0).choice(total, _REPORTED, replace=False))
-    part = _take(rows, places)
-    found = _judge(detector, part)
-    scaled = detector._scaled(part)
+    scaled, ours = detector._scaled(_take(rows, places)), found.strange[places]
     others = baseline_scores(detector.engine_.references, scaled)  # scaled as ours are
     truth = truth_of(observations.labels)
     truth = None if truth is None else truth[places]
     if truth is not None and not 0 < truth.sum() < len(truth):
         truth = None
-    table = [
-        _line(n, s, found.strange, truth) for n, s in {"ours": found.strange, **others}.items()
-    ]
-    return Part(total, places, part, found, truth, table)
+    table = [_line(n, s, ours, truth) for n, s in {"ours": ours, **others}.items()]
+    return Compared(places, truth, table)
 
 
 def _report(
-    folder: Path, detector: AutoEncoderDetector, part: Part, spec: ImageSpec | None, title: str
+    folder: Path,
+    detector: AutoEncoderDetector,
+    rows: Any,
+    found: Found,
+    compared: Compared,
+    spec: ImageSpec | None,
+    title: str,
 ) -> dict[str, Any]:
     """The figures and the page."""
-    found, places, truth, table = part.found, part.places, part.truth, part.table
+    places, truth, table = compared
+    total, measured = len(found.strange), len(places)
     threshold = -detector.offset_ if -detector.offset_ < np.finfo(np.float64).max else None
-    figure = draw_scores(folder, found.strange, threshold, truth)
+    figure = draw_scores(folder, found.strange[places], threshold, truth)
     share = float(found.flagged.mean())
-    lead = f"{share:.1%} of {len(places):,} rows are flagged."
+    lead = f"{share:.1%} of {total:,} rows are flagged."
     if threshold is None:
         rate = detector.false_alarm_rate
         lead = (
@@ -305,17 +314,21 @@ def _report(
     page = Page(title, lead)
     page.image(figure, "How strange the rows are; the line, where there is one, is the threshold.")
     page.heading("Beside the floors")
-    page.text(
+    about = (
         "PCA, nearest neighbours and isolation forest learn from the detector's reference rows. "
         "'agreement' is the rank correlation with the detector; AUROC and AP need labels."
     )
+    if measured < total:
+        about += f" All are measured on {measured:,} of the rows, drawn at random."
+    page.text(about)
     page.table(table)
-    _show_strangest(page, folder, detector, part.rows, found, places, spec)
+    _show_strangest(page, folder, detector, rows, found, spec)
     page.write(folder / "report.html")
     return {
-        "rows": part.total,
+        "rows": total,
         "flagged_share": share,
         "threshold": threshold,
+        **({"measured_on": measured} if measured < total else {}),
         "table": table,
         "report": str(folder / "report.html"),
     }
@@ -342,21 +355,20 @@ def _show_strangest(
     page: Page,
     folder: Path,
     detector: AutoEncoderDetector,
-    part: Any,
+    rows: Any,
     found: Found,
-    places: NDArray[np.int64],
     spec: ImageSpec | None,
 ) -> None:
     """The strangest rows with the columns that made them, or images with heat maps."""
     page.heading("The strangest rows")
     top = np.argsort(-found.strange)[:12]
-    shares = detector.explain(_take(part, top))
+    shares = detector.explain(_take(rows, top))
     if spec is None:
-        page.table(_strangest(detector, found, shares, places, top))
+        page.table(_strangest(detector, found, shares, top))
         return
-    images = _take(part, top).reshape(len(top), *spec.shape)
+    images = _take(rows, top).reshape(len(top), *spec.shape)
     heat = shares.reshape(len(top), *spec.shape).sum(axis=1)
-    picture = draw_heat_maps(folder, images, heat, places[top], found.strange[top])
+    picture = draw_heat_maps(folder, images, heat, top, found.strange[top])
     page.image(picture, "Above the image, below where it is strange.")
 
 
@@ -364,7 +376,6 @@ def _strangest(
     detector: AutoEncoderDetector,
     found: Found,
     shares: NDArray[np.float64],
-    places: NDArray[np.int64],
     top: NDArray[np.int64],
 ) -> list[dict[str, Any]]:
     names = detector.column_names()
@@ -373,7 +384,7 @@ def _strangest(
         most = np.argsort(-shares[i])[:_TOP]
         lines.append(
             {
-                "row": int(places[place]) + 1,
+                "row": int(place) + 1,
                 "score": float(found.strange[place]),
                 "p-value": float(found.p[place]),
                 "columns": "; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in most),

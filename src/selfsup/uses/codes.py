@@ -262,8 +262,9 @@ def log_likelihood(
 
 def interpolate(model: AutoEncoder, x: Floats, steps: int) -> Floats:
     """(pairs, steps, *input_shape) between neighbouring examples 0-1, 2-3, …, along straight lines."""
-    if len(x) < 2 or steps < 2:
-        raise UserError("interpolation needs two examples and two steps at least")
+    check_count(2, steps, "steps")
+    if len(x) < 2:
+        raise UserError("interpolation needs two examples at least")
     if model.bottleneck.sizes:
         raise UserError("discrete codes have nothing between them", mend="use a continuous code")
     codes = encode(model, x[: len(x) // 2 * 2])
@@ -278,12 +279,17 @@ def traverse(
 ) -> tuple[Floats, NDArray[np.int64]]:
     """One number of the mean code at a time, moved over the middle 98 % of what it is on x.
 
+    Raises:
+        UserError: discrete codes or a map of them, or a count out of range.
+
     Returns:
         (dimensions, steps, *input_shape), and the dimensions, those that vary most first.
     """
     if model.bottleneck.sizes or len(model.code_shape) != 1:
         what = "traversals need one vector of real numbers as code"
         raise UserError(what, mend="use an autoencoder or a vae")
+    check_count(1, steps, "steps")
+    check_count(1, dimensions, "dimensions")
     codes = encode(model, x)
     chosen = np.argsort(-codes.var(0))[:dimensions]
     grid = np.repeat(codes.mean(0)[None], len(chosen) * steps, 0).reshape(len(chosen), steps, -1)

@@ -238,6 +238,25 @@ def test_constant_empty_and_infinite_columns() -> None:
         AutoEncoderDetector(steps=10).fit(odd)
 
 
+@pytest.mark.parametrize("measure", ["default", "reconstruction"])
+@pytest.mark.parametrize("rate", [0.002, 0.01, 0.05])
+def test_a_rare_gap_alone_is_not_strange(rate: float, measure: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    wide = np.hstack([random.normal(size=(3500, 3)), rows(3500)])
+    whole = {str(i): column for i, column in enumerate(wide.T)}
+    train = {name: column[:1500].copy() for name, column in whole.items()}
+    train["2"][: int(1500 * rate)] = np.nan
+    new = {name: column[1500:] for name, column in whole.items()}
+    gaps = new | {"2": np.full(2000, np.nan)}
+    detector = AutoEncoderDetector(measure, missing="impute").fit(train)
+    usual, gap = ((detector.predict(part) == -1).mean() for part in (new, gaps))
+    assert usual == pytest.approx(0.04, abs=0.03)
+    assert gap < 0.1  # before, all or most of them
+    save_detector(tmp_path, detector)
+    opened = load_detector(tmp_path).partial_fit(train)
+    assert (opened.predict(gaps) == -1).mean() < 0.1
+
+
 def test_numbers_that_float32_cannot_hold_are_infinite() -> None:
     new = TRAIN[:20].copy()
     new[4, 1] = -1.797e308
@@ -300,6 +319,52 @@ def test_frames_with_words_follow_the_rule_of_frames_of_numbers() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             detector.predict(Frame(wrong))
+
+
+class NumberFrame:
+    """A data frame of numbers, as far as names go."""
+
+    def __init__(self, values: Any, columns: list[Any]) -> None:
+        self.values, self.columns = values, columns
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.values, dtype)
+
+
+@pytest.mark.parametrize(
+    "names", [list(range(6)), [("u", "a"), ("u", "b"), ("v", "a"), ("v", "b"), ("w", "a"), "c"]]
+)
+def test_names_that_are_no_texts_are_compared(names: list[Any], tmp_path: Path) -> None:
+    detector = AutoEncoderDetector(steps=5).fit(NumberFrame(TRAIN, names))
+    assert detector.column_names() == [str(name) for name in names]
+    save_detector(tmp_path, detector)
+    for judge in (detector, load_detector(tmp_path)):
+        wanted = judge.score_samples(NEW)
+        np.testing.assert_array_equal(judge.score_samples(NumberFrame(NEW, names)), wanted)
+        swapped = [names[1], names[0], *names[2:]]
+        with pytest.raises(BadInput, match="another order than in training"):
+            judge.predict(NumberFrame(NEW[:, [1, 0, 2, 3, 4, 5]], swapped))
+        with pytest.raises(BadInput, match=r"there is no column .* which training had"):
+            judge.predict(NumberFrame(NEW, [*names[:5], "other"]))
+    again = detector.fit(TRAIN)  # the names are those of the last fit
+    assert again.predict(NumberFrame(NEW, names[::-1])).shape == (150,)
+
+
+def test_masked_entries_are_gaps() -> None:
+    masked = np.ma.masked_greater(TRAIN, 2)
+    gaps = masked.filled(np.nan)
+    found, wanted = (
+        AutoEncoderDetector(steps=5, missing="impute").fit(train) for train in (masked, gaps)
+    )
+    np.testing.assert_array_equal(found.score_samples(masked), wanted.score_samples(gaps))
+    with pytest.raises(BadInput, match="the value is missing"):
+        AutoEncoderDetector(steps=5).fit(masked)
+
+
+def test_frames_without_rows_yet_are_refused() -> None:
+    lazy = type("LazyFrame", (Frame,), {})
+    with pytest.raises(BadInput, match=r"a LazyFrame has no rows yet; give its \.collect\(\)"):
+        AutoEncoderDetector().fit(lazy({"a": [1.0, 2.0]}))
 
 
 def dated(count: int, seed: int, shift: float = 0.0) -> dict[str, Any]:

@@ -86,6 +86,20 @@ def test_the_default_type_changes_nothing(kind: Any, default: torch.dtype, tmp_p
 
 
 @pytest.mark.parametrize("measure", MEASURES)
+def test_the_default_device_changes_nothing(measure: str, tmp_path: Path) -> None:
+    wanted = AutoEncoderDetector(measure, steps=10).fit(TRAIN).score_samples(NEW)
+    torch.set_default_device("meta")
+    try:
+        found = AutoEncoderDetector(measure, steps=10).fit(TRAIN)
+        save_detector(tmp_path, found)
+        for judge in (found, load_detector(tmp_path)):
+            assert np.array_equal(judge.score_samples(NEW), wanted)
+        found.partial_fit(NEW)
+    finally:
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
 @pytest.mark.parametrize("train_data", ["clean", "contaminated"])
 def test_a_detector_in_files_that_are_only_read_learns_on(
     measure: str, train_data: str, tmp_path: Path

@@ -39,16 +39,21 @@ class AutoEncoderEstimator(
 
     table_: FeatureTable | None
     _notes: list[ColumnNote]
+    _other_names: list[str] | None
 
     # ---- from data to matrices -----------------------------------------------------------------
 
     def _rows(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
         """Rows (rows, width) in float64, gaps filled, not yet scaled."""
+        if isinstance(X, np.ma.MaskedArray):
+            X = np.ma.filled(X.astype(np.float64), np.nan)
+        if type(X).__name__ == "LazyFrame":  # of polars; there are no rows yet
+            raise BadInput("a LazyFrame has no rows yet", mend="give its .collect()")
         try:
             if hasattr(X, "columns"):
-                refuse_twins([str(name) for name in X.columns])
+                refuse_twins(_column_texts(X))
             if reset:
-                self._notes = []
+                self._notes, self._other_names = [], None
                 self.table_ = self._learn_table(X) if _is_mapping(X) or _has_words(X) else None
             if self.table_ is not None:
                 return self._encoded(X, self.table_, reset)
@@ -84,14 +89,10 @@ class AutoEncoderEstimator(
     def _encoded(self, X: Any, table: FeatureTable, reset: bool) -> NDArray[np.float64]:
         """A mapping or a data frame as `table` encodes it."""
         if _is_mapping(X):
-            self._check_names([str(name) for name in X], table.names)
+            known = [str(name) for name in self.feature_names_in_]
+            self._check_names([str(name) for name in X], table.names, known)
         elif hasattr(X, "columns"):
-            names = [str(name) for name in self.feature_names_in_]
-            given = [str(name) for name in X.columns]
-            self._check_names(given, names)
-            if given != names:
-                what = "the columns of the data frame are in another order than in training"
-                raise BadInput(what, mend=f"the order was {listed(names)}")
+            self._check_order(_column_texts(X), [str(name) for name in self.feature_names_in_])
         matrix = table.transform(X).astype(np.float64)
         if reset and self._false_alarms():
             names = [number.name for number in table.numbers]
@@ -103,9 +104,18 @@ class AutoEncoderEstimator(
         """How many rows may be called strange that are not; None where no row is called that."""
         return None
 
-    def _check_names(self, given: Sequence[str], needed: Sequence[str]) -> None:
+    def _check_order(self, given: list[str], names: list[str]) -> None:
+        """Refuse a data frame with other columns than those of training, or in another order."""
+        self._check_names(given, names, names)
+        if given != names:
+            what = "the columns of the data frame are in another order than in training"
+            raise BadInput(what, mend=f"the order was {listed(names)}")
+
+    def _check_names(
+        self, given: Sequence[str], needed: Sequence[str], known_names: Sequence[str]
+    ) -> None:
         """Refuse rows without a column that is needed, and columns that training had not."""
-        there, known = set(given), set(self.feature_names_in_)
+        there, known = set(given), set(known_names)
         missing = [name for name in needed if name not in there]
         unknown = [name for name in given if name not in known]
         if missing:
@@ -124,6 +134,7 @@ class AutoEncoderEstimator(
         matrix = validate_data(
             self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=False, **least
         )
+        self._follow_other_names(X, reset)
         gaps = np.isnan(matrix) | too_large(matrix)
         if refuse and gaps.any():
             raise self._no_number(matrix, gaps)
@@ -144,10 +155,18 @@ class AutoEncoderEstimator(
                 self._notes += plain_notes({str(names[i]): matrix[:, i] for i in kept})
         return np.asarray(matrix)
 
+    def _follow_other_names(self, X: Any, reset: bool) -> None:
+        """Keep and compare, as text, names of columns that are no texts: scikit-learn passes over them."""
+        given = _column_texts(X) if hasattr(X, "columns") else None
+        if reset:
+            self._other_names = None if hasattr(self, "feature_names_in_") else given
+        elif given is not None and (names := getattr(self, "_other_names", None)) is not None:
+            self._check_order(given, names)
+
     def _no_number(self, matrix: NDArray[np.float64], gaps: NDArray[np.bool_]) -> BadInput:
         """The error for rows with `gaps`."""
         place = int(gaps.any(axis=0).argmax())
-        name = str(getattr(self, "feature_names_in_", range(matrix.shape[1]))[place])
+        name = self._names_of_numbers()[place]
         try:
             refuse_large(matrix[:, place], name)
             refuse_gaps(gaps[:, place], name)
@@ -205,13 +224,20 @@ class AutoEncoderEstimator(
         if self.table_ is not None and self.scaling == "columns":
             words = [block for block in self.table_.blocks if block.kind == "category"]
             self.scale_ = self.scale_.of_words(slice(block.start, block.stop) for block in words)
+            self.scale_ = self.scale_.of_gaps(gap_marks(self.table_), rows)
         scaled = self.scale_.transform(rows)
-        self.engine_ = Engine(self._plan(len(rows), rows.shape[1]), rows.shape[1])
-        self.engine_.learn(scaled)
+        self.engine_ = self._learned(scaled)
         self._n_features_out = self.engine_.plan.members * self.engine_.plan.code_size
         for note in self._notes:
             warnings.warn(note.text(), ColumnWarning, stacklevel=3)
         return scaled
+
+    def _learned(self, scaled: NDArray[np.float64]) -> Engine:
+        """A new engine that has learned scaled rows."""
+        engine = Engine(self._plan(*scaled.shape), scaled.shape[1])
+        engine.marks = gap_marks(self.table_)
+        engine.learn(scaled)
+        return engine
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn from rows; see the class."""
@@ -269,7 +295,11 @@ class AutoEncoderEstimator(
         check_is_fitted(self, "engine_")
         if self.table_ is not None:
             return list(self.table_.names)
-        names = getattr(self, "feature_names_in_", None)
+        return self._names_of_numbers()
+
+    def _names_of_numbers(self) -> list[str]:
+        """The columns' names as text; of an array their numbers."""
+        names = getattr(self, "feature_names_in_", getattr(self, "_other_names", None))
         return [str(n) for n in (range(self.n_features_in_) if names is None else names)]
 
     def __sklearn_tags__(self) -> Any:
@@ -279,11 +309,22 @@ class AutoEncoderEstimator(
         return tags
 
 
+def gap_marks(table: FeatureTable | None) -> tuple[int, ...]:
+    """The places of the marks of gaps in a table's matrix."""
+    blocks = () if table is None else table.blocks
+    return tuple(block.start for block in blocks if block.kind == "gap")
+
+
 def _has_words(X: Any) -> bool:
     """Whether X is a data frame with a column that is not numeric."""
     if not hasattr(X, "columns") or not hasattr(X, "dtypes"):
         return False
     return any(np.asarray(X[name]).dtype.kind not in "fiub" for name in X.columns)
+
+
+def _column_texts(X: Any) -> list[str]:
+    """The names of a data frame's columns, whatever they are, as text."""
+    return [str(name) for name in X.columns]
 
 
 def _steps(given: int | str, rows: int, batch_size: int) -> int:

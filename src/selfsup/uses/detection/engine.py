@@ -32,6 +32,9 @@ _PLACES = 1 << 21
 _GROUPS, _ROUNDS = 4, 2
 """Masked features: columns are hidden in so many groups, in so many random groupings."""
 
+_MARK_ERROR = 0.5
+"""Errors in marks of gaps are divided by this share of a mark at least."""
+
 Rows = NDArray[np.float64]
 
 
@@ -76,6 +79,8 @@ class Engine:
         self.code_scale = np.ones((plan.members, plan.code_size))
         self.code_weight = 0.0
         self.error_scale = np.ones((plan.members, width))
+        self.marks: tuple[int, ...] = ()
+        """Columns that mark gaps: 0, or for those rows one other number."""
         self.seen = 0
 
     # ---- learning ------------------------------------------------------------------------------
@@ -151,6 +156,12 @@ class Engine:
             mine = own[member] if own[member].sum() > 1 else slice(None)
             scales.append(errors[member, mine].clip(max=_FAR).mean(axis=0) + 1e-3)
         self.error_scale = np.stack(scales)
+        marks = list(getattr(self, "marks", ()))  # pickles of before 2026-11-27 have none
+        if (
+            marks
+        ):  # a mark that is rare is hardly ever wrong, and would be all that counts where it is
+            least = _MARK_ERROR * np.ptp(self.references[:, marks], axis=0)
+            self.error_scale[:, marks] = np.maximum(self.error_scale[:, marks], least)
 
     # ---- reading -------------------------------------------------------------------------------
 

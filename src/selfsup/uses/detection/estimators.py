@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from selfsup.errors import BadInput
 from selfsup.uses.detection.base import AutoEncoderEstimator
-from selfsup.uses.detection.engine import MEASURES, Engine
+from selfsup.uses.detection.engine import MEASURES
 from selfsup.uses.detection.settings import check_choice, check_number, check_whole
 
 _SUBSETS = {"clean": (16, 512), "contaminated": (192, 8)}
@@ -174,8 +174,7 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             strange = self.engine_.total(scaled)
             usual = strange <= np.quantile(strange, 1 - self.trimming)
             kept = scaled[usual]
-            self.engine_ = Engine(self._plan(len(kept), kept.shape[1]), kept.shape[1])
-            self.engine_.learn(kept)
+            self.engine_ = self._learned(kept)
             self.engine_.set_aside(scaled[~usual])  # new rows are like all, not like the kept ones
         self._calibrate(scaled)
         return self

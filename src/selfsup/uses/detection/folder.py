@@ -19,6 +19,7 @@ from selfsup.data.files import whole_file
 from selfsup.errors import BadInput, UserError
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
+from selfsup.uses.detection.base import gap_marks
 from selfsup.uses.detection.engine import Engine, Plan
 from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.scaling import RangeScale
@@ -74,6 +75,7 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
         "power": detector.scale_.power,
         "n_features_in": detector.n_features_in_,
         "feature_names_in": None if names is None else [str(n) for n in names],
+        "other_names": getattr(detector, "_other_names", None),
         "table": None if detector.table_ is None else detector.table_.state(),
     }
     if taken := sorted(settings.keys() & extra.keys()):
@@ -144,6 +146,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
     for name in _OWN:
         setattr(engine, name, tensors[name].numpy())
     engine.code_weight, engine.seen = float(settings["code_weight"]), int(settings["seen"])
+    engine.marks = gap_marks(detector.table_)
     detector.engine_ = engine
     # folders of before the power was kept had half of the light taken out of pixels
     power = settings.get("power", 0.5 if detector.scaling == "pixels" else 0.0)
@@ -160,6 +163,7 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         names = [*detector.table_.names, *detector.table_.dropped]
     if names is not None:
         detector.feature_names_in_ = np.array(names, object)
+    detector._other_names = settings.get("other_names")
     detector._n_features_out = plan.members * plan.code_size
     return detector, settings
 

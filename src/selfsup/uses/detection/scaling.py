@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ _SPAN = 3.0
 """The inner 99 % of a column's values span this much."""
 WORD_WIDTH = 1 / _SPAN
 """Of the places of words, which are 0 or 1: that of a word in at least one row of 200."""
+USUAL_GAPS = 0.2
+"""The share of rows with a gap from which on a mark of one weighs as a word does."""
 LIGHT = 0.45
 """How much of an image's light is taken out; the best of six powers on training images of MNIST and
 Fashion-MNIST together (docs/log.md)."""
@@ -104,6 +106,22 @@ class RangeScale:
         width = self.width.copy()
         for place in places:
             width[place] = WORD_WIDTH
+        return replace(self, width=width)
+
+    def of_gaps(self, marks: Sequence[int], rows: NDArray[np.float64]) -> RangeScale:
+        """The same, but with marks of gaps that weigh as words where `USUAL_GAPS` of the rows have one.
+
+        Of rarer marks each weighs less, in proportion: a row with a gap has few others to lie next to,
+        and would else be strange for the gap alone.  The same holds for what hardly any row lacks.
+
+        Args:
+            marks: their places, which are 0 or 1.
+            rows: of training (rows, width).
+        """
+        width = self.width.copy()
+        share = rows[:, list(marks)].mean(axis=0)
+        rarer = np.maximum(np.minimum(share, 1 - share), 1 / len(rows))
+        width[list(marks)] = WORD_WIDTH * np.maximum(USUAL_GAPS / rarer, 1.0)
         return replace(self, width=width)
 
     def transform(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,6 +6,8 @@ which the loop's bookkeeping would be most (docs/decisions/0009-detection.md).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,25 +48,25 @@ def train_ensemble(
         NonFiniteLoss: training diverged.
     """
     device = model.encoder_weight.device
+    draw: dict[str, Any] = {"generator": generator, "device": "cpu"}  # whatever default is set
     data = torch.from_numpy(np.clip(rows, -CLIP, CLIP).astype(np.float32))
     seen = [np.flatnonzero(folds != m) for m in range(model.members)]
-    counts = torch.tensor([len(s) for s in seen], dtype=torch.float64)
-    table = torch.zeros(model.members, max(len(s) for s in seen), dtype=torch.int64)
+    counts = torch.tensor([len(s) for s in seen], dtype=torch.float64, device="cpu")
+    longest = max(len(s) for s in seen)
+    table = torch.zeros(model.members, longest, dtype=torch.int64, device="cpu")
     for member, own in enumerate(seen):
         table[member, : len(own)] = torch.from_numpy(own)
     size = min(batch_size, table.shape[1])
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
-    loss = torch.zeros((), dtype=torch.float32)
+    loss = torch.zeros((), dtype=torch.float32, device="cpu")
     model.train()
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
-        drawn = torch.rand(model.members, size, generator=generator, dtype=torch.float64)
+        drawn = torch.rand(model.members, size, **draw, dtype=torch.float64)
         x = data[table.gather(1, (drawn * counts[:, None]).long())]
-        share = torch.rand((*x.shape[:2], 1), generator=generator, dtype=x.dtype)
-        kept = (
-            torch.rand(x.shape, generator=generator, dtype=x.dtype) >= share * MASKED * corruption
-        )
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        share = torch.rand((*x.shape[:2], 1), **draw, dtype=x.dtype)
+        kept = torch.rand(x.shape, **draw, dtype=x.dtype) >= share * MASKED * corruption
+        noise = torch.randn(x.shape, **draw, dtype=x.dtype)
         noisy = torch.add(x, noise, alpha=corruption * NOISE).mul_(kept)
         loss = model.differentiate(noisy.to(device), x.to(device))
         optimizer.step()
