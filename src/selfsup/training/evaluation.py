@@ -100,7 +100,9 @@ class Evaluator:
                 parts = {"loss": Ratio(score.loss_sum, score.count), **score.metrics}
                 for name, ratio in parts.items():
                     pair = torch.stack([ratio.total, ratio.count]).double().cpu()
-                    sums[name] = sums.get(name, torch.zeros(2, dtype=torch.float64)) + pair
+                    sums[name] = (
+                        sums.get(name, torch.zeros(2, dtype=torch.float64, device="cpu")) + pair
+                    )
         model.train(training)
         names = sorted(sums)
         joined = distributed.add_up(torch.stack([sums[n] for n in names]))

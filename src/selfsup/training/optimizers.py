@@ -156,7 +156,7 @@ def take_step(optimizer: torch.optim.Optimizer, factor: float) -> None:
     fused = isinstance(optimizer, torch.optim.AdamW)
     if fused and all(grad.device.type == "cpu" for grad in grads):
         # it divides by this within its one pass over the numbers, as for torch's GradScaler
-        setattr(optimizer, "grad_scale", torch.tensor(1 / factor))  # noqa: B010
+        setattr(optimizer, "grad_scale", torch.tensor(1 / factor, dtype=torch.float32))  # noqa: B010
         optimizer.step()
         delattr(optimizer, "grad_scale")
     else:
