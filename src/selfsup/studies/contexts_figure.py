@@ -17,6 +17,8 @@ from selfsup.uses.word_vectors import WordVectors, likeness
 _SHOWN = 40
 """Places of a sense in the table of likenesses."""
 _LONGEST = 22
+_FEW = 3
+"""Senses up to which their names fit beside the table lengthwise."""
 _COLOURS = (BLUE, AMBER, GREEN, RED, "#6b4c9a", "#2a9d8f", "#a05a2c", GREY)
 
 
@@ -60,8 +62,12 @@ def draw_contexts(
         left.axhline(edge - 0.5, color="white", lw=1.2)
         left.axvline(edge - 0.5, color="white", lw=1.2)
     middles = (np.concatenate([[0], edges[:-1]]) + edges - 1) / 2
-    left.set_xticks(middles, names)
-    left.set_yticks(middles, names, rotation=90, va="center")
+    if len(names) <= _FEW:
+        left.set_xticks(middles, names)
+        left.set_yticks(middles, names, rotation=90, va="center")
+    else:
+        left.set_xticks(middles, names, rotation=40, ha="right", fontsize=8)
+        left.set_yticks(middles, names, fontsize=8)
     left.tick_params(length=0)
     left.set_title("Cosine of its vectors less their mean, last layer", loc="left", fontsize=10.5)
     figure.colorbar(image, ax=left, shrink=0.85)
