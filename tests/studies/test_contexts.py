@@ -15,6 +15,7 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
 from selfsup.cli.app import main
+from selfsup.studies import contexts
 from selfsup.studies.contexts import _finding, nearest_accuracy
 from selfsup.uses.word_vectors import likeness
 from tests.tasks.toy import BAD, GOOD, THINGS, write_encoder
@@ -113,6 +114,19 @@ def test_texts_count_once_and_not_with_two_labels(
     assert both["notes"] == ["1 text stands there with more than one label: left out"]
     for key in ("layers", "words around", "texts"):
         assert both[key] == plain[key]
+
+
+def test_of_many_texts_some_are_drawn(
+    encoder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contexts, "_MOST", 12)
+    data = write_senses(tmp_path / "senses.tsv", 60)
+    lines = data.read_text().splitlines()
+    data.write_text("\n".join([*lines, "the film was\trare", "film was the\trare"]) + "\n")
+    assert study(encoder, data, tmp_path / "out", "film", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["texts"] == {"bad": 4, "good": 4, "rare": 2}
+    assert result["notes"] == ["10 of the texts with 'film' are compared, drawn at random"]
 
 
 def test_a_word_that_the_tokenizer_drops(encoder: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -33,6 +33,8 @@ from selfsup.uses.word_vectors import (
     word_vectors,
 )
 
+_MOST = 4000
+"""Texts that are compared, each with each."""
 _TRIED = 40
 """Frequent tokens that are looked at to find a control word."""
 _CLEAR = 0.05
@@ -73,7 +75,7 @@ def run(
         word: see `find_word`.
         out: the study's folder.
         control: a word that stands in texts of all senses; empty: the one that stands in most.
-        seed: of the random weights.
+        seed: of the random weights, and of what is drawn of more than 4,000 texts.
         overwrite: whether an older study in the folder goes.
 
     Returns:
@@ -93,6 +95,9 @@ def run(
     rows = _once([e for e in examples if isinstance(e, TextExample)], notes)
     holding = _holding(rows, word)
     senses = _check_senses(Counter(holding.values()), word, data.train)
+    if len(holding) > _MOST:
+        holding = _some(holding, _MOST // len(senses), seed)
+        notes.add(f"{len(holding):,} of the texts with '{word}' are compared, drawn at random")
     other = control or _control_word(pretrained, holding, word)
     folder = Path(out)
     with locked(folder):
@@ -143,6 +148,17 @@ def _once(examples: Sequence[TextExample], notes: Notes) -> dict[str, str]:
 
 def _holding(rows: Mapping[str, str], word: str) -> dict[str, str]:
     return {text: sense for text, sense in rows.items() if find_word(text, word)}
+
+
+def _some(holding: Mapping[str, str], most: int, seed: int) -> dict[str, str]:
+    """At most so many texts of each sense, but two at least, drawn at random."""
+    left = dict.fromkeys(holding.values(), max(most, _FEWEST))
+    texts, drawn = list(holding), set()
+    for number in np.random.default_rng(seed).permutation(len(texts)).tolist():
+        if left[holding[texts[number]]]:
+            left[holding[texts[number]]] -= 1
+            drawn.add(texts[number])
+    return {text: sense for text, sense in holding.items() if text in drawn}
 
 
 def _check_senses(
