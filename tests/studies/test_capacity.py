@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def test_a_training_alone_is_that_of_the_study(table: Path, tmp_path: Path) -> N
     assert one == both[1]
 
 
+@pytest.fixture
+def listening() -> Iterator[None]:
+    """Ctrl-C counts also where the tests were started in the background, which lets it be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("listening")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_it_keeps_what_has_finished_and_says_how_to_go_on(
     number: int, table: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
