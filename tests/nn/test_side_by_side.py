@@ -27,6 +27,12 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(was)
 
 
+def encoder() -> Transformer:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "intermediate_size": 64}
+    return Transformer(TransformerConfig(vocab_size=50, max_length=96, **shape)).eval()
+
+
 def test_keeps_the_order_whoever_is_first() -> None:
     def slow_first(number: int) -> int:
         time.sleep(0.02 if number == 0 else 0.0)

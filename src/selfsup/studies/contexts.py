@@ -20,7 +20,7 @@ from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.transformer import MaskedLanguageModel
 from selfsup.studies.contexts_figure import draw_contexts
 from selfsup.studies.study_folder import open_folder
-from selfsup.tasks.baselines import choose_analyzer
+from selfsup.tasks.baselines import ngram_weights
 from selfsup.tasks.labelled import TextExample
 from selfsup.tasks.reading import Notes, read_examples
 from selfsup.training.lock import locked
@@ -30,6 +30,7 @@ from selfsup.uses.word_vectors import (
     check_word,
     find_word,
     likeness,
+    nearest_others,
     word_vectors,
 )
 
@@ -98,41 +99,49 @@ def run(
     if len(holding) > _MOST:
         holding = _some(holding, _MOST // len(senses), seed)
         notes.add(f"{len(holding):,} of the texts with '{word}' are compared, drawn at random")
-    other = control or _control_word(pretrained, holding, word)
     folder = Path(out)
+    kept = {
+        "study": "contexts",
+        "word": word,
+        "control": control,
+        "seed": seed,
+        "model": pretrained.digest,
+        "data": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
+    }
     with locked(folder):
-        kept = {
-            "study": "contexts",
-            "word": word,
-            "control": control,
-            "seed": seed,
-            "model": pretrained.digest,
-            "data": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16],
-        }
         open_folder(folder, kept, overwrite)
+        other = control or _control_word(pretrained, holding, word)
+        random = _random_weights(pretrained, seed)
         own = _places(pretrained, holding, word, senses, data.train)
         series = {"word": own}
         if other:
             texts = _holding(holding, other)
             series["control"] = _places(pretrained, texts, other, senses, data.train)
-        random = _random_weights(pretrained, seed)
         series["random weights"] = _places(random, holding, word, senses, data.train)
-        result: dict[str, Any] = {
-            "kind": "study-contexts",
-            "word": word,
-            "control": other,
-            "texts": dict(sorted(Counter(own.senses).items())),
-            "texts with the control": len(series["control"].senses) if other else 0,
-            "chance": 1 / len(senses),
-            "words around": _words_around(holding, word),
-            "layers": {name: _judged(one) for name, one in series.items()},
-            "notes": notes.lines,
-        }
-        result["finding"] = _finding(result)
-        result["figure"] = str(draw_contexts(folder, result, own.found, own.senses, own.texts))
+        result = _result(series, word, other, _words_around(holding, word), notes)
         write_json(folder / "study.json", kept)
+        result["figure"] = str(draw_contexts(folder, result, own.found, own.senses, own.texts))
         write_json(folder / "result.json", result)
     return result
+
+
+def _result(
+    series: Mapping[str, _Places], word: str, control: str, around: float, notes: Notes
+) -> dict[str, Any]:
+    """What `result.json` holds, but for the figure."""
+    texts = Counter(series["word"].senses)
+    result: dict[str, Any] = {
+        "kind": "study-contexts",
+        "word": word,
+        "control": control,
+        "texts": dict(sorted(texts.items())),
+        "texts with the control": len(series["control"].senses) if control else 0,
+        "chance": 1 / len(texts),
+        "words around": around,
+        "layers": {name: _judged(one) for name, one in series.items()},
+        "notes": notes.lines,
+    }
+    return {**result, "finding": _finding(result)}
 
 
 def _once(examples: Sequence[TextExample], notes: Notes) -> dict[str, str]:
@@ -264,26 +273,16 @@ def nearest_accuracy(near: NDArray[np.float64], senses: NDArray[Any]) -> float:
         near: (places, places) likeness; that with itself does not count.
         senses: (places,).
     """
-    others = np.where(np.eye(len(near), dtype=bool), -np.inf, near)
-    right = senses[others.argmax(1)] == senses
+    right = senses[nearest_others(near)] == senses
     return float(np.mean([right[senses == sense].mean() for sense in np.unique(senses)]))
 
 
 def _words_around(holding: Mapping[str, str], word: str) -> float:
     """The same question to TF-IDF of the texts, from which the word is cut."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     rest = [_without(text, word) for text in holding]
-    parts = choose_analyzer(rest)
-    vectorizer = TfidfVectorizer(
-        analyzer=parts,
-        ngram_range=(1, 2) if parts == "word" else (1, 3),
-        token_pattern=r"(?u)\w+" if parts == "word" else None,
-        sublinear_tf=True,
-    )
     senses = np.array(list(holding.values()))
     try:
-        features = vectorizer.fit_transform(rest)
+        features = ngram_weights(rest).fit_transform(rest)
     except ValueError:  # nothing but the word
         return 1 / len(set(senses.tolist()))
     return nearest_accuracy(np.asarray((features @ features.T).todense()), senses)

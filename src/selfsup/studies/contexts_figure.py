@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy, write_csv
 from selfsup.uses.plotting import drawable, pyplot
-from selfsup.uses.word_vectors import WordVectors, likeness
+from selfsup.uses.word_vectors import WordVectors, likeness, nearest_others
+
+Places = NDArray[np.int64]
 
 _SHOWN = 40
 """Places of a sense in the table of likenesses."""
@@ -38,68 +40,19 @@ def draw_contexts(
         senses: (places,) of each.
         texts: (places,) in which each stands.
     """
-    from sklearn.decomposition import PCA
-
     (out / "figures").mkdir(exist_ok=True)
     kinds = sorted(name for name, _ in Counter(senses).most_common(len(_COLOURS)))
-    more = len(set(senses)) - len(kinds)
-    names = [_short(kind) for kind in kinds]
-    word, control = _short(result["word"]), _short(result["control"])
-    named = np.array(senses)
-    own = [np.flatnonzero(named == kind) for kind in kinds]
+    named, near = np.array(senses), likeness(found.last)
+    own = {_short(kind): np.flatnonzero(named == kind) for kind in kinds}
     figure, (left, middle, right) = pyplot().subplots(
         1, 3, figsize=(15.5, 4.6), layout="constrained", width_ratios=(1.1, 1, 1.15)
     )
-    near = likeness(found.last)
-    chosen = np.concatenate([rows[:_SHOWN] for rows in own])
-    part = near[np.ix_(chosen, chosen)]
-    others = part[~np.eye(len(part), dtype=bool)]
-    image = left.imshow(
-        part, cmap="viridis", vmin=float(others.min()), vmax=float(np.quantile(others, 0.995))
-    )
-    edges = np.cumsum([min(_SHOWN, len(rows)) for rows in own])
-    for edge in edges[:-1]:
-        left.axhline(edge - 0.5, color="white", lw=1.2)
-        left.axvline(edge - 0.5, color="white", lw=1.2)
-    middles = (np.concatenate([[0], edges[:-1]]) + edges - 1) / 2
-    if len(names) <= _FEW:
-        left.set_xticks(middles, names)
-        left.set_yticks(middles, names, rotation=90, va="center")
-    else:
-        left.set_xticks(middles, names, rotation=40, ha="right", fontsize=8)
-        left.set_yticks(middles, names, fontsize=8)
-    left.tick_params(length=0)
-    left.set_title("Cosine of its vectors less their mean, last layer", loc="left", fontsize=10.5)
-    figure.colorbar(image, ax=left, shrink=0.85)
-
-    with np.errstate(invalid="ignore", divide="ignore"):  # vectors that do not differ
-        shown = PCA(2, random_state=0).fit_transform(found.last)
-    for name, rows, colour in zip(names, own, _COLOURS, strict=False):
-        middle.scatter(*shown[rows].T, s=12, color=colour, alpha=0.6, lw=0, label=name)
-    only = f", {len(kinds)} of {len(set(senses))} labels" if more else ""
-    _tidy(middle, f"'{word}': two principal components{only}", "first", "second")
-    middle.set_xticks([])
-    middle.set_yticks([])
-    middle.legend(frameon=False, fontsize=9)
-
-    styles = {
-        "word": (f"'{word}'", BLUE, "-"),
-        "control": (f"control: '{control}'", AMBER, "-"),
-        "random weights": ("random weights", GREY, "--"),
-    }
-    for name, rows in result["layers"].items():
-        label, colour, line = styles[name]
-        values = [row["accuracy"] for row in rows]
-        right.plot(values, color=colour, ls=line, marker="o", ms=4, label=label)
-    right.axhline(result["words around"], color=RED, ls=":", label="words around (TF-IDF)")
-    right.axhline(result["chance"], color=GREY, ls=":", lw=1, label="chance")
-    last = len(result["layers"]["word"]) - 1
-    right.set_xticks(range(last + 1), ["before", *map(str, range(1, last + 1))])
-    lowest = min(row["accuracy"] for rows in result["layers"].values() for row in rows)
-    right.set_ylim(min(0.4, result["chance"] - 0.1, lowest - 0.03), 1.02)
-    _tidy(right, "Is the nearest place of the same sense?", "layer", "accuracy, mean over senses")
-    right.legend(frameon=False, loc="best", fontsize=9)
-
+    figure.colorbar(_draw_likeness(left, near, own), ax=left, shrink=0.85)
+    count = len(set(senses))
+    only = f", {len(kinds)} of {count} labels" if count > len(kinds) else ""
+    title = f"'{_short(result['word'])}': two principal components{only}"
+    _draw_components(middle, found, own, title)
+    _draw_layers(right, result)
     table = [
         (name, layer, row["accuracy"], row["within"], row["between"])
         for name, rows in result["layers"].items()
@@ -109,6 +62,66 @@ def draw_contexts(
     path = _saved(figure, out, "contexts", header, table)
     write_csv(path.parent / "places.csv", *_nearest(near, found, senses, texts))
     return path
+
+
+def _draw_likeness(axes: Any, near: NDArray[np.float64], own: Mapping[str, Places]) -> Any:
+    """Some places of each sense, each with each; the image, for its scale."""
+    parts = [rows[:_SHOWN] for rows in own.values()]
+    chosen = np.concatenate(parts)
+    part = near[np.ix_(chosen, chosen)]
+    others = part[~np.eye(len(part), dtype=bool)]
+    image = axes.imshow(
+        part, cmap="viridis", vmin=float(others.min()), vmax=float(np.quantile(others, 0.995))
+    )
+    edges = np.cumsum([len(rows) for rows in parts])
+    for edge in edges[:-1]:
+        axes.axhline(edge - 0.5, color="white", lw=1.2)
+        axes.axvline(edge - 0.5, color="white", lw=1.2)
+    middles = (np.concatenate([[0], edges[:-1]]) + edges - 1) / 2
+    if len(own) <= _FEW:
+        axes.set_xticks(middles, own)
+        axes.set_yticks(middles, own, rotation=90, va="center")
+    else:
+        axes.set_xticks(middles, own, rotation=40, ha="right", fontsize=8)
+        axes.set_yticks(middles, own, fontsize=8)
+    axes.tick_params(length=0)
+    axes.set_title("Cosine of its vectors less their mean, last layer", loc="left", fontsize=10.5)
+    return image
+
+
+def _draw_components(axes: Any, found: WordVectors, own: Mapping[str, Places], title: str) -> None:
+    from sklearn.decomposition import PCA
+
+    with np.errstate(invalid="ignore", divide="ignore"):  # vectors that do not differ
+        shown = PCA(2, random_state=0).fit_transform(found.last)
+    for (name, rows), colour in zip(own.items(), _COLOURS, strict=False):
+        axes.scatter(*shown[rows].T, s=12, color=colour, alpha=0.6, lw=0, label=name)
+    _tidy(axes, title, "first", "second")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_layers(axes: Any, result: Mapping[str, Any]) -> None:
+    """Accuracy by layer, of the word and of what stands beside it."""
+    styles = {
+        "word": (f"'{_short(result['word'])}'", BLUE, "-"),
+        "control": (f"control: '{_short(result['control'])}'", AMBER, "-"),
+        "random weights": ("random weights", GREY, "--"),
+    }
+    lowest = min(0.4, result["chance"] - 0.1)
+    for name, rows in result["layers"].items():
+        label, colour, line = styles[name]
+        values = [row["accuracy"] for row in rows]
+        lowest = min(lowest, *(value - 0.03 for value in values))
+        axes.plot(values, color=colour, ls=line, marker="o", ms=4, label=label)
+    axes.axhline(result["words around"], color=RED, ls=":", label="words around (TF-IDF)")
+    axes.axhline(result["chance"], color=GREY, ls=":", lw=1, label="chance")
+    last = len(result["layers"]["word"]) - 1
+    axes.set_xticks(range(last + 1), ["before", *map(str, range(1, last + 1))])
+    axes.set_ylim(lowest, 1.02)
+    _tidy(axes, "Is the nearest place of the same sense?", "layer", "accuracy, mean over senses")
+    axes.legend(frameon=False, loc="best", fontsize=9)
 
 
 def _short(name: str) -> str:
@@ -121,7 +134,7 @@ def _nearest(
     near: NDArray[np.float64], found: WordVectors, senses: Sequence[str], texts: Sequence[str]
 ) -> tuple[list[str], list[tuple[object, ...]]]:
     """Each place with the one that is nearest to it, for people who want to look."""
-    places = np.where(np.eye(len(near), dtype=bool), -np.inf, near).argmax(1)
+    places = nearest_others(near)
     rows = [
         (
             texts[i],

@@ -93,18 +93,7 @@ def tfidf_baseline(
     Raises:
         UserError: there is but one class, or no text holds a part to count.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    parts = choose_analyzer(train_texts) if analyzer == "auto" else analyzer
-    vectorizer = TfidfVectorizer(
-        analyzer=parts,
-        ngram_range=(1, 2) if parts == "word" else (1, _longest(train_texts)),
-        token_pattern=r"(?u)\w+" if parts == "word" else None,
-        sublinear_tf=True,
-        min_df=2 if len(train_texts) > _MANY else 1,
-        max_features=_FEATURES,
-        dtype=np.float32,
-    )
+    vectorizer = ngram_weights(train_texts, analyzer)
     try:
         features = vectorizer.fit_transform(train_texts)
     except ValueError as error:  # its own words: empty vocabulary
@@ -117,6 +106,22 @@ def tfidf_baseline(
     model = _chosen(features, labels, is_class, seed)
     answers: Answers = model.predict(vectorizer.transform(test_texts)).tolist()
     return answers
+
+
+def ngram_weights(texts: Sequence[str], analyzer: Analyzer = "auto") -> Any:
+    """A scikit-learn vectorizer of TF-IDF weights as `tfidf_baseline` has them, not fitted yet."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    parts = choose_analyzer(texts) if analyzer == "auto" else analyzer
+    return TfidfVectorizer(
+        analyzer=parts,
+        ngram_range=(1, 2) if parts == "word" else (1, _longest(texts)),
+        token_pattern=r"(?u)\w+" if parts == "word" else None,
+        sublinear_tf=True,
+        min_df=2 if len(texts) > _MANY else 1,
+        max_features=_FEATURES,
+        dtype=np.float32,
+    )
 
 
 def choose_analyzer(texts: Sequence[str]) -> Literal["word", "char"]:

@@ -178,6 +178,13 @@ def likeness(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return found
 
 
+def nearest_others(near: NDArray[np.float64]) -> NDArray[np.int64]:
+    """For each place, which other is nearest: (places,) of likenesses (places, places)."""
+    others = np.where(np.eye(len(near), dtype=bool), -np.inf, near)
+    found: NDArray[np.int64] = others.argmax(axis=1)
+    return found
+
+
 def _readings(
     pretrained: Pretrained, texts: Sequence[str], word: str, only_first: bool
 ) -> tuple[list[tuple[int, int, int]], list[_Reading]]:

@@ -157,9 +157,8 @@ class Engine:
             scales.append(errors[member, mine].clip(max=_FAR).mean(axis=0) + 1e-3)
         self.error_scale = np.stack(scales)
         marks = list(getattr(self, "marks", ()))  # pickles of before 2026-11-27 have none
-        if (
-            marks
-        ):  # a mark that is rare is hardly ever wrong, and would be all that counts where it is
+        if marks:
+            # a mark that is rare is hardly ever wrong, and would be all that counts where it is
             least = _MARK_ERROR * np.ptp(self.references[:, marks], axis=0)
             self.error_scale[:, marks] = np.maximum(self.error_scale[:, marks], least)
 
