@@ -13,7 +13,7 @@ import torch
 
 from selfsup import recipes
 from selfsup.config import PretrainConfig
-from selfsup.data.rows import assemble
+from selfsup.data.rows import Parts, assemble
 from selfsup.training.progress import Progress
 from selfsup.uses.preparing import Prepared, prepare
 
@@ -56,8 +56,10 @@ class Rows(torch.utils.data.Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         rows = self.ready.train
-        layout = [[[(p.begin, p.end)] for p in rows.row(int(self.order[index]))]]
-        text = assemble(rows.split, layout, rows.length, self.ready.tokenizer)
+        pieces = rows.pieces_of(self.order[index : index + 1])
+        whole = np.zeros(len(pieces.rows), bool)
+        parts = Parts(pieces.begins, pieces.ends, pieces.rows, whole)
+        text = assemble(rows.split, parts, 1, rows.length, self.ready.tokenizer)
         return {"input_ids": text.tokens[0].tolist()}
 
 

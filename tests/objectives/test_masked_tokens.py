@@ -65,9 +65,9 @@ def test_rows_hold_every_token_once(needed: int) -> None:
     assert (covered == 1).all()
     assert sum(rows.counts) == len(rows)
     for index in range(len(rows)):
-        pieces = rows.row(index)
-        assert sum(p.end - p.begin + needed for p in pieces) <= 32
-        assert len({int(split.sources[p.document]) for p in pieces}) == 1
+        pieces = rows.pieces_of(np.array([index]))
+        assert (pieces.ends - pieces.begins + needed).sum() <= 32
+        assert len(set(split.sources[pieces.documents])) == 1
     assert rows.fill() > 0.85  # rows this short lose up to 10 of 32 places at a document's end
 
 
@@ -161,13 +161,11 @@ def test_negatives_are_never_from_the_same_document(tokenizer: Tokenizer) -> Non
 def test_sentence_order_swaps_within_the_document(tokenizer: Tokenizer) -> None:
     rows, labels, cut = pairs(tokenizer, "sentence-order")
     assert 0.35 < labels.mean() < 0.65
-    pieces = [rows.row(i) for i in range(len(rows))]
-    flat = [p for row in pieces for p in row]
-    for piece, label, tokens in zip(flat, labels, cut, strict=True):
+    for (begin, end, _), label, tokens in zip(rows.pieces, labels, cut, strict=True):
         middle = int(np.flatnonzero(tokens == tokenizer.sep_id)[0])
         first, second = tokens[1:middle], tokens[middle + 1 : -1]
         joined = np.concatenate([second, first] if label else [first, second])
-        assert np.array_equal(joined, rows.split.tokens[piece.begin : piece.end])
+        assert np.array_equal(joined, rows.split.tokens[begin:end])
 
 
 def test_single_document_gives_no_false_negatives(tokenizer: Tokenizer) -> None:

@@ -62,11 +62,12 @@ def test_halves_make_up_the_pieces(tmp_path: Path) -> None:
     assert batch.halves is not None
     starts, tokens = batch.sequences.starts, batch.sequences.tokens.clone()
     tokens[batch.scored] = batch.targets
-    pieces = [p for row in rows for p in prepared.train.row(int(row))]
-    assert len(batch.halves.places) == len(pieces)
-    for (one, two), piece in zip(batch.halves.places.tolist(), pieces, strict=True):
+    pieces = prepared.train.pieces_of(rows)
+    stretches = list(zip(pieces.begins, pieces.ends, strict=True))
+    assert len(batch.halves.places) == len(stretches)
+    for (one, two), (begin, end) in zip(batch.halves.places.tolist(), stretches, strict=True):
         halves = [tokens[starts[i] + 1 : starts[i + 1] - 1] for i in (one, two)]
-        whole = np.asarray(prepared.train.split.tokens[piece.begin : piece.end])
+        whole = np.asarray(prepared.train.split.tokens[begin:end])
         assert torch.cat(halves).tolist() == whole.tolist()
     scored = batch.halves.weights.sum()
     assert 0 < float(scored) <= float(batch.weights.sum())

@@ -6,7 +6,7 @@ to the next.  So every row is full of real tokens and all shapes are static.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, repeat
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.corpus import Split
 from selfsup.data.keys import uniform
+from selfsup.data.stretches import places
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 
@@ -26,16 +27,17 @@ SHORTEST_SEQUENCE = 16
 _DRAWN_AT_ONCE = 4096
 _SHORT = 0x5407
 
-Span = tuple[int, int]
-"""A stretch of the token stream: (begin, end)."""
 
+class Pieces(NamedTuple):
+    """Stretches of documents in some rows, as columns: (pieces,) each."""
 
-class Piece(NamedTuple):
-    """A stretch of one document."""
-
-    begin: int
-    end: int
-    document: int
+    begins: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    """Which of the rows asked for, ascending."""
+    numbers: NDArray[np.int64]
+    """Which piece of its row."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,19 @@ class PackedRows:
     def __len__(self) -> int:
         return len(self.first_piece) - 1
 
-    def row(self, index: int) -> list[Piece]:
-        """The pieces of one row."""
-        low, high = self.first_piece[index], self.first_piece[index + 1]
-        return [Piece(*map(int, piece)) for piece in self.pieces[low:high]]
+    def pieces_of(self, rows: NDArray[np.int64]) -> Pieces:
+        """The pieces of several rows, in the order of the rows."""
+        first = self.first_piece[rows]
+        counts = self.first_piece[np.asarray(rows) + 1] - first
+        chosen = places(first, counts)
+        begins, ends, documents = self.pieces[chosen].T
+        owner = np.repeat(np.arange(len(counts)), counts)
+        return Pieces(begins, ends, documents, owner, chosen - first[owner])
 
     def documents(self, rows: NDArray[np.int64]) -> list[int]:
         """The documents that rows are made of, for messages."""
-        return sorted({piece.document for row in rows for piece in self.row(int(row))})
+        found: list[int] = np.unique(self.pieces_of(rows).documents).tolist()
+        return found
 
     def fill(self) -> float:
         """Share of the rows' places that hold tokens (special ones included)."""
@@ -140,6 +147,67 @@ def check_enough(rows: PackedRows, needed: int, what: str) -> None:
         )
 
 
+class Layout(NamedTuple):
+    """Where things lie in rows that were filled from the left."""
+
+    at: NDArray[np.int64]
+    """(things,) where each begins in the flattened rows."""
+    used: NDArray[np.int64]
+    """(rows,) places that are filled."""
+
+    def sequences(
+        self, opens: NDArray[np.bool_], length: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Where the sequences start, and which are no fillers.
+
+        Args:
+            opens: (things,) whether each begins a sequence.
+            length: places in a row; what is left of one is a filler, a sequence of its own.
+
+        Returns:
+            (sequences + 1,) starts in the flattened rows, the last one their end; (sequences,).
+        """
+        first = np.arange(len(self.used)) * length
+        rest = (first + self.used)[self.used < length]
+        starts = np.concatenate([self.at[opens], rest])
+        order = np.argsort(starts, kind="stable")
+        end = len(self.used) * length
+        return np.append(starts[order], end), order < len(starts) - len(rest)
+
+
+def lay_out(rows: NDArray[np.int64], widths: NDArray[np.int64], count: int, length: int) -> Layout:
+    """Put things into rows, one behind the other.
+
+    Args:
+        rows: (things,) the row of each, ascending.
+        widths: (things,) places that each takes.
+        count: rows.
+        length: places in a row.
+    """
+    used = np.bincount(rows, widths, count).astype(np.int64)
+    before = np.arange(count) * length - (np.cumsum(used) - used)
+    return Layout(np.cumsum(widths) - widths + before[rows], used)
+
+
+def positions_of(starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(starts[-1],) the place of each token in its sequence."""
+    positions: NDArray[np.int64] = np.arange(starts[-1]) - np.repeat(starts[:-1], np.diff(starts))
+    return positions
+
+
+class Parts(NamedTuple):
+    """What rows are written from: a sequence is one part, or the two of a pair."""
+
+    begins: NDArray[np.int64]
+    """(parts,) in the token stream."""
+    ends: NDArray[np.int64]
+    """(parts,)"""
+    rows: NDArray[np.int64]
+    """(parts,) the row of each, ascending."""
+    second: NDArray[np.bool_]
+    """(parts,) whether it is a pair's second part."""
+
+
 class Assembled(NamedTuple):
     """Rows of tokens, ready to be masked."""
 
@@ -158,16 +226,14 @@ class Assembled(NamedTuple):
 
 
 def assemble(
-    split: Split,
-    layout: Sequence[Sequence[Sequence[Span]]],
-    length: int,
-    tokenizer: Tokenizer,
+    split: Split, parts: Parts, count: int, length: int, tokenizer: Tokenizer
 ) -> Assembled:
     """Write out rows.
 
     Args:
         split: where the tokens are.
-        layout: for each row its sequences, for each sequence its parts (one, or two for a pair).
+        parts: what stands in which row; they must fit.
+        count: rows.
         length: tokens in a row.
         tokenizer: for the special tokens; a rest of the row is filled with [PAD], as a sequence
             of its own that nothing looks at and nothing scores.
@@ -175,37 +241,30 @@ def assemble(
     assert tokenizer.pad_id is not None
     assert tokenizer.cls_id is not None
     assert tokenizer.sep_id is not None
-    rows = len(layout)
-    tokens = np.full((rows, length), tokenizer.pad_id, np.int64)
-    words = np.full((rows, length), -1, np.int32)
-    positions = np.zeros((rows, length), np.int64)
-    types = np.zeros((rows, length), np.int64)
-    starts: list[int] = []
-    real: list[bool] = []
-    for row, sequences in enumerate(layout):
-        at = word = 0
-        for parts in sequences:
-            start = at
-            starts.append(row * length + start)
-            real.append(True)
-            tokens[row, at] = tokenizer.cls_id
-            at += 1
-            for kind, (begin, end) in enumerate(parts):
-                stop = at + end - begin
-                tokens[row, at:stop] = split.tokens[begin:end]
-                beginnings = split.words[begin:end].astype(np.int32)
-                beginnings[:1] = 1  # a word cut by the piece's edge begins here
-                words[row, at:stop] = word + np.cumsum(beginnings) - 1
-                word += int(beginnings.sum())
-                tokens[row, stop] = tokenizer.sep_id
-                types[row, at : stop + 1] = kind
-                at = stop + 1
-            positions[row, start:at] = np.arange(at - start)
-        if at < length:
-            starts.append(row * length + at)
-            real.append(False)
-            positions[row, at:] = np.arange(length - at)
-    starts.append(rows * length)
+    opens = ~parts.second
+    sizes = parts.ends - parts.begins
+    widths = sizes + 1 + opens  # [CLS] before a sequence, [SEP] behind each part
+    layout = lay_out(parts.rows, widths, count, length)
+    texts, inside = places(parts.begins, sizes), places(layout.at + opens, sizes)
+    tokens = np.full(count * length, tokenizer.pad_id, np.int64)
+    tokens[inside] = split.tokens[texts]
+    tokens[layout.at[opens]] = tokenizer.cls_id
+    tokens[layout.at + widths - 1] = tokenizer.sep_id
+    types = np.zeros(count * length, np.int64)
+    types[places(layout.at[parts.second], widths[parts.second])] = 1
+    beginnings = split.words[texts].astype(np.int32)
+    beginnings[(np.cumsum(sizes) - sizes)[sizes > 0]] = 1  # cut by a part's edge, it begins here
+    row = np.repeat(parts.rows, sizes)
+    in_row = np.bincount(row, beginnings, count).astype(np.int64)
+    words = np.full(count * length, -1, np.int32)
+    words[inside] = np.cumsum(beginnings) - 1 - (np.cumsum(in_row) - in_row)[row]
+    starts, real = layout.sequences(opens, length)
+    shape = count, length
     return Assembled(
-        tokens, words, positions, types, np.array(starts, np.int64), np.array(real, bool)
+        tokens.reshape(shape),
+        words.reshape(shape),
+        positions_of(starts).reshape(shape),
+        types.reshape(shape),
+        starts,
+        real,
     )

@@ -8,19 +8,20 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from selfsup.config import MaskedTokensConfig
 from selfsup.data.keys import Key
 from selfsup.data.masking import Masking
-from selfsup.data.rows import PackedRows, Span, assemble
+from selfsup.data.rows import PackedRows, Parts, Pieces, assemble
 from selfsup.data.sampler import Examples
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.transformer import MaskedLanguageModel
 from selfsup.nn.cross_entropy import at_least_float32, linear_cross_entropy
 from selfsup.nn.sequences import Sequences
-from selfsup.objectives.next_sentence import make_pair, split_point
+from selfsup.objectives.next_sentence import make_pairs, split_points
 from selfsup.objectives.protocol import Ratio, Score
 from selfsup.objectives.same_text import Halves, make_halves, same_text_loss
 
@@ -103,31 +104,16 @@ class MaskedTokens:
 
     def batch(self, examples: Examples, key: Key) -> MaskedBatch:
         """Cut, pair, write out and mask the rows."""
-        labels: list[int] = []
-        owners: list[int] = []
-        layout: list[list[list[Span]]] = []
-        split, kind = self.rows.split, self.config.pairs
-        for row, epoch in zip(examples.rows.tolist(), examples.epochs.tolist(), strict=True):
-            sequences: list[list[Span]] = []
-            for number, piece in enumerate(self.rows.row(row)):
-                if kind == "none":
-                    sequences.append([(piece.begin, piece.end)])
-                    continue
-                identity = (*key, 7, epoch, row, number)
-                if kind == "same-text":
-                    middle = split_point(split, piece, self.tokenizer.ends_sentence, identity)
-                    sequences += [[(piece.begin, middle)], [(middle, piece.end)]]
-                    owners.append(piece.document)
-                    continue
-                pair = make_pair(split, piece, self.tokenizer.ends_sentence, kind, identity)
-                sequences.append([pair.first, pair.second])
-                labels.append(pair.label)
-            layout.append(sequences)
-        text = assemble(split, layout, self.rows.length, self.tokenizer)
+        kind = self.config.pairs
+        pieces = self.rows.pieces_of(examples.rows)
+        parts, labels = self._parts(pieces, examples, key)
+        text = assemble(
+            self.rows.split, parts, len(examples.rows), self.rows.length, self.tokenizer
+        )
         # what the vocabulary does not hold is read, but no answer
         words = np.where(text.tokens == self.tokenizer.lost_id, -1, text.words)
         masked = self.masking.apply(text.tokens, words, key, examples.rows, examples.epochs)
-        flat = masked.positions + np.arange(len(layout))[:, None] * self.rows.length
+        flat = masked.positions + np.arange(len(masked.positions))[:, None] * self.rows.length
         sequences_ = Sequences(
             tokens=torch.from_numpy(masked.tokens.ravel()),
             positions=torch.from_numpy(text.positions.ravel()),
@@ -148,7 +134,7 @@ class MaskedTokens:
         owner = np.searchsorted(text.starts, flat.ravel(), side="right") - 1
         per_pair = np.bincount(owner, masked.weights.ravel(), minlength=len(sizes))
         if kind == "same-text":
-            halves = make_halves(np.flatnonzero(text.real), sizes, per_pair, owners)
+            halves = make_halves(np.flatnonzero(text.real), sizes, per_pair, pieces.documents)
             return replace(batch, halves=halves)
         all_labels = np.zeros(len(sizes), np.int64)
         all_labels[text.real] = labels
@@ -157,6 +143,29 @@ class MaskedTokens:
             pair_labels=torch.from_numpy(all_labels),
             pair_weights=torch.from_numpy((per_pair * text.real).astype(np.float32)),
         )
+
+    def _parts(
+        self, pieces: Pieces, examples: Examples, key: Key
+    ) -> tuple[Parts, NDArray[np.int64]]:
+        """What the rows are written from, and the label of each pair."""
+        split, kind = self.rows.split, self.config.pairs
+        nothing = np.zeros(0, np.int64)
+        if kind == "none":
+            whole = np.zeros(len(pieces.rows), bool)
+            return Parts(pieces.begins, pieces.ends, pieces.rows, whole), nothing
+        sentences, drawn = self.tokenizer.ends_sentence, np.empty((len(pieces.rows), 6), np.int64)
+        drawn[:, :3] = *key, 7
+        drawn[:, 3], drawn[:, 4] = examples.epochs[pieces.rows], examples.rows[pieces.rows]
+        drawn[:, 5] = pieces.numbers
+        rows = np.repeat(pieces.rows, 2)
+        if kind == "same-text":
+            middles = split_points(split, pieces, sentences, drawn)
+            begins = np.stack([pieces.begins, middles], 1).ravel()
+            ends = np.stack([middles, pieces.ends], 1).ravel()
+            return Parts(begins, ends, rows, np.zeros(len(rows), bool)), nothing
+        pairs = make_pairs(split, pieces, sentences, kind, drawn)
+        second = np.tile([False, True], len(pieces.rows))
+        return Parts(pairs.begins.ravel(), pairs.ends.ravel(), rows, second), pairs.labels
 
     def loss(self, model: MaskedLanguageModel, batch: MaskedBatch) -> Score:
         """Cross entropy at the scored places; with pairs, plus theirs.

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from selfsup.config import NextTokenConfig
 from selfsup.data.keys import Key
-from selfsup.data.rows import PackedRows
+from selfsup.data.rows import PackedRows, lay_out, positions_of
 from selfsup.data.sampler import Examples
+from selfsup.data.stretches import places
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.transformer import CausalLanguageModel
@@ -81,46 +82,38 @@ class NextToken:
     def batch(self, examples: Examples, key: Key) -> NextTokenBatch:
         """Write out the rows; nothing is drawn, so the key does not matter."""
         count, length = len(examples.rows), self.rows.length
-        split = self.rows.split
-        tokens = np.full((count, length), self.filler, np.int64)
-        targets = np.zeros((count, length), np.int64)
-        weights = np.zeros((count, length), np.float32)
-        positions = np.zeros((count, length), np.int64)
-        starts: list[int] = []
-        used = 0
-        for row, number in enumerate(examples.rows.tolist()):
-            at = 0
-            for begin, end, document in self.rows.row(number):
-                first, last = split.documents[document], split.documents[document + 1]
-                stop = at + end - begin
-                starts.append(row * length + at)
-                tokens[row, at] = self.begin if begin == first else split.tokens[begin - 1]
-                tokens[row, at + 1 : stop + 1] = split.tokens[begin:end]
-                targets[row, at:stop] = split.tokens[begin:end]
-                weights[row, at:stop] = split.tokens[begin:end] != self.tokenizer.lost_id
-                if end == last:
-                    targets[row, stop], weights[row, stop] = self.end, 1
-                positions[row, at : stop + 1] = np.arange(stop + 1 - at)
-                at = stop + 1
-            used += at
-            if at < length:
-                starts.append(row * length + at)
-                positions[row, at:] = np.arange(length - at)
+        split, pieces = self.rows.split, self.rows.pieces_of(examples.rows)
+        widths = pieces.ends - pieces.begins + OVERHEAD
+        layout = lay_out(pieces.rows, widths, count, length)
+        text = split.tokens[places(pieces.begins, widths - 1)]
+        whole = pieces.begins == split.documents[pieces.documents]  # from its first token on
+        before = split.tokens[np.maximum(pieces.begins - 1, 0)]
+        tokens = np.full(count * length, self.filler, np.int64)
+        tokens[layout.at] = np.where(whole, self.begin, before)
+        tokens[places(layout.at + 1, widths - 1)] = text
+        targets = np.zeros(count * length, np.int64)
+        weights = np.zeros(count * length, np.float32)
+        guessed = places(layout.at, widths - 1)
+        targets[guessed], weights[guessed] = text, text != self.tokenizer.lost_id
+        last = pieces.ends == split.documents[pieces.documents + 1]
+        final = (layout.at + widths - 1)[last]
+        targets[final], weights[final] = self.end, 1
         if self.config.cross_documents:
-            starts = list(range(0, count * length, length))
-            positions[:] = np.arange(length)
+            starts = np.arange(count + 1) * length
+        else:
+            starts, _ = layout.sequences(np.ones(len(widths), bool), length)
         sizes = self.tokenizer.byte_lengths
         sequences = Sequences(
-            tokens=torch.from_numpy(tokens.ravel()),
-            positions=torch.from_numpy(positions.ravel()),
-            starts=torch.tensor([*starts, count * length]),
+            tokens=torch.from_numpy(tokens),
+            positions=torch.from_numpy(positions_of(starts)),
+            starts=torch.from_numpy(starts),
             row_length=length,
         )
         return NextTokenBatch(
             sequences=sequences,
-            targets=torch.from_numpy(targets.ravel()),
-            weights=torch.from_numpy(weights.ravel()),
-            token_count=used,
+            targets=torch.from_numpy(targets),
+            weights=torch.from_numpy(weights),
+            token_count=int(layout.used.sum()),
             bytes=0.0 if sizes is None else float((sizes[targets] * weights).sum()),
         )
 

@@ -9,7 +9,6 @@ do not ask for.  It costs no second reading: the halves are those whose tokens a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +47,7 @@ def make_halves(
     real: NDArray[np.int64],
     sizes: NDArray[np.int64],
     scored: NDArray[Any],
-    documents: Sequence[int],
+    documents: NDArray[np.int64],
 ) -> Halves:
     """Pair the sequences of a batch.
 
@@ -64,7 +63,7 @@ def make_halves(
     return Halves(
         torch.from_numpy(places),
         torch.from_numpy(weights.astype(np.float32)),
-        torch.from_numpy(np.asarray(documents, np.int64)),
+        torch.from_numpy(np.ascontiguousarray(documents)),
     )
 
 
