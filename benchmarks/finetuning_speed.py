@@ -89,6 +89,7 @@ def work(system: str, data: Path, task: str, steps: int, met: str) -> None:
         from selfsup.uses.finetuning import start_model
 
         model = start_model(config, pretrained, sets.info, 0)
+        pretrained.model.to("meta")  # `selfsup finetune` does not keep what it copied
         model.train_met_rows([np.load(met)])
         sampler = Sampler([len(sets.train.objective.ids)], [1.0], 0)
         loop = Loop(model, sets.train.objective, sampler, train, seed=0, quiet=True)
@@ -106,6 +107,7 @@ def work(system: str, data: Path, task: str, steps: int, met: str) -> None:
         )
     else:
         peer, done = peer_model(sets, minilm()), 0
+        pretrained.model.to("meta")  # Trainer's users would not have it
         heard()
         started = time.perf_counter()
 

@@ -151,8 +151,6 @@ def fit(
 ) -> Fitted:
     """Train on a task's training part and keep the weights that the configuration asks for.
 
-    The one way to fine-tune: the command, the GLUE sweep and the studies call it.
-
     Args:
         config: settings; its `data` is not looked at.
         pretrained: where to start; it is left as it is.
@@ -162,11 +160,37 @@ def fit(
         fingerprint: what a checkpoint must have been made with.
         quiet, title: of the progress bar.
     """
-    model = start_model(config, pretrained, sets.info, seed)
+    return fit_model(
+        config,
+        start_model(config, pretrained, sets.info, seed),
+        sets,
+        seed=seed,
+        folder=folder,
+        fingerprint=fingerprint,
+        quiet=quiet,
+        title=title,
+    )
+
+
+def fit_model(
+    config: FinetuneConfig,
+    model: TaskModel,
+    sets: Sets,
+    *,
+    seed: int,
+    folder: Path | None = None,
+    fingerprint: str = "",
+    quiet: bool = True,
+    title: str = "finetune",
+) -> Fitted:
+    """What `fit` does with the model that `start_model` made.
+
+    The one way to fine-tune: the command, the GLUE sweep and the studies come here.
+    """
     texts = sets.train.objective.ids
     model.train_met_rows(texts)
     count = len(texts)
-    train = with_budget(config, count, pretrained.config.hidden_size)
+    train = with_budget(config, count, model.encoder.config.hidden_size)
     trained = sum(p.numel() for p in model.used_parameters().values() if p.requires_grad)
     loop = Loop(
         model,
@@ -272,9 +296,13 @@ def _finetune(
     if overwrite:
         clear_run_folder(folder)
     write_json(folder / "config.json", config.model_dump(mode="json"))
-    fitted = fit(
+    start = start_model(config, pretrained, sets.info, config.seed)
+    named = architecture(family(pretrained.config), start.spec, sets.info.answer)
+    tokenizer = pretrained.tokenizer
+    del pretrained  # its weights were copied, and would take their memory as long as training does
+    fitted = fit_model(
         config,
-        pretrained,
+        start,
         sets,
         seed=config.seed,
         folder=folder,
@@ -289,12 +317,11 @@ def _finetune(
     result = _result(config, sets, fitted) | test
     if notes := told(parts, sets):
         result["notes"] = notes
-    named = architecture(family(pretrained.config), model.spec, info.answer)
     with checkpoints.written_whole(folder / "model") as new:
         save_finetuned(
             new,
             model,
-            pretrained.tokenizer,
+            tokenizer,
             answer=info.answer,
             labels=info.labels,
             task=info.model_dump(mode="json"),
