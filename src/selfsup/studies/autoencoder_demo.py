@@ -20,7 +20,7 @@ from selfsup.uses import codes
 from selfsup.uses.autoencoding import prepare, train_autoencoder
 from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.galleries import save_gallery
-from selfsup.uses.run_folder import clear_run_folder, write_json
+from selfsup.uses.run_folder import check_may_go, clear_run_folder, write_json
 
 CODE = 8
 """Numbers in the code of a digit of 64 pixels."""
@@ -76,9 +76,11 @@ def _open(out: Path, images: NDArray[np.uint8], quick: bool, overwrite: bool) ->
     """
     settings = {"demo": "autoencoder", "quick": quick}
     if overwrite:  # all at once: stopped in the first, the others' old ones would be in the way
-        for folder in (out / recipe for recipe in RECIPES):
-            if folder.is_dir():
-                clear_run_folder(folder)
+        folders = [out / recipe for recipe in RECIPES]
+        for folder in folders:
+            check_may_go(folder)
+        for folder in folders:
+            clear_run_folder(folder)
         (out / "result.json").unlink(missing_ok=True)
     else:
         open_folder(out, settings, overwrite)

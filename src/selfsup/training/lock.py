@@ -24,6 +24,7 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: the folder cannot be made or written to.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
+    fresh = not (folder / ".lock").exists()
     try:
         handle = _take(folder)
     except OSError as error:
@@ -32,7 +33,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _unmake(folder, made)
+        _unmake(folder, made, fresh)
         raise
     finally:
         handle.close()
@@ -64,10 +65,10 @@ def _take(folder: Path) -> TextIO:
     return handle
 
 
-def _unmake(folder: Path, made: list[Path]) -> None:
-    """Remove our lock from a folder that holds nothing else, and the folders that were made for it."""
+def _unmake(folder: Path, made: list[Path], fresh: bool) -> None:
+    """Remove our lock from a folder that holds nothing else or had none, and the folders made for it."""
     with suppress(OSError):
-        if [place.name for place in folder.iterdir()] == [".lock"]:
+        if fresh or [place.name for place in folder.iterdir()] == [".lock"]:
             (folder / ".lock").unlink()
-            for place in made:
-                place.rmdir()
+        for place in made:
+            place.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import platform
@@ -27,6 +28,8 @@ from selfsup.uses.plotting import pyplot, save_figure
 FREE_SETTINGS = ("device", "processes", "keep", "save_every", "log_every", "tensorboard")
 """Settings of `train` that may change when a run is resumed."""
 _ANEW = "--overwrite starts anew, or choose another --out"
+_FILES = ("config.json", "environment.json", "metrics.jsonl", "result.json")
+_FOLDERS = ("checkpoints", "model", "figures", "tensorboard")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -90,12 +93,13 @@ def check_run_folder(folder: Path, config: Section, overwrite: bool) -> None:
         overwrite: whether an earlier run may go: `clear_run_folder`, once all else is known to be well.
 
     Raises:
-        UserError: another run lies here, or other things; the model to start from would go.
+        UserError: another run lies here, or other things; the model to start from, or the data, would go.
     """
     kept = folder / "config.json"
     others = [p.name for p in folder.iterdir() if not p.name.startswith(".")]
     if overwrite:
-        _check_start(folder, config)
+        check_may_go(folder)
+        _check_inputs(folder, config)
         return
     if not kept.is_file():
         if others:
@@ -137,22 +141,67 @@ def _take_free(settings: dict[str, Any]) -> None:
                 section.pop(key, None)
 
 
+def check_may_go(folder: Path) -> None:
+    """Refuse to clear a folder whose `config.json`, `model` and so on are not those of a run of ours.
+
+    Raises:
+        UserError: they are somebody's own.
+    """
+    there = [name for name in (*_FILES, *_FOLDERS) if (folder / name).exists()]
+    if there and not _is_run(folder):
+        what = f"'{there[0]}' here is not a run's, and would be deleted"
+        raise UserError(what, where=str(folder), mend="choose an empty or new --out")
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a training wrote what lies here; one of its two files may be damaged."""
+    for name, keys in (("config.json", {"train", "data"}), ("environment.json", {"versions"})):
+        with suppress(OSError, ValueError):
+            kept = json.loads((folder / name).read_text(encoding="utf-8"))
+            if isinstance(kept, dict) and keys <= kept.keys():
+                return True
+    return False
+
+
 def clear_run_folder(folder: Path) -> None:
     """Delete an earlier run; what is none of a run's stays."""
-    for name in ("config.json", "environment.json", "metrics.jsonl", "result.json"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("checkpoints", "model", "figures", "tensorboard"):
+    for name in _FOLDERS:
         if (folder / name).is_dir():
             shutil.rmtree(folder / name)
+    for name in reversed(_FILES):  # the configuration last: stopped before, it is a run still
+        (folder / name).unlink(missing_ok=True)
 
 
-def _check_start(folder: Path, config: Section) -> None:
-    """Refuse to delete the model that a run starts from: it could not go on after a stop."""
-    starts = [getattr(config, name, None) for name in ("init", "model")]
-    for start in (Path(s) for s in starts if s and isinstance(s, str | Path)):
-        if start.exists() and start.resolve().is_relative_to(folder.resolve()):
+def _check_inputs(folder: Path, config: Section) -> None:
+    """Refuse to delete the model that a run starts from or what it reads: it could not go on."""
+    start = getattr(config, "init", None) or getattr(config, "model", None)
+    if isinstance(start, str | Path):
+        place = _place(str(start))
+        if place.exists() and place.is_relative_to(folder.resolve()):
             what = "the model to start from lies in the folder that would be overwritten"
             raise UserError(what, where=str(start), mend="choose another --out")
+    for path in _paths_read(config.model_dump(mode="json")):
+        place = _place(path)
+        if any(place.is_relative_to((folder / name).resolve()) for name in (*_FILES, *_FOLDERS)):
+            what = "what is to be read lies in the run that would be overwritten"
+            raise UserError(what, where=path, mend="choose another --out")
+
+
+def _paths_read(settings: Mapping[str, Any]) -> Iterator[str]:
+    """The files and folders that a configuration names."""
+    data, tokenizer = settings.get("data") or {}, settings.get("tokenizer") or {}
+    sources = data.get("sources") or ()
+    for section, keys in ((data, ("path", "train", "dev", "test")), (tokenizer, ("path",))):
+        yield from (section[key] for key in keys if section.get(key))
+    yield from (source["path"] for source in sources)
+
+
+def _place(path: str) -> Path:
+    """Where a path leads, up to its first wildcard."""
+    known = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), Path(path).parts))
+    with suppress(RuntimeError):  # a `~name` of nobody; reading it says so
+        known = known.expanduser()
+    return known.resolve()
 
 
 def _told(old: Any, new: Any, key: str) -> str:
