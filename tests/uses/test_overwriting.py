@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.training.tiny import tiny_config, write_corpus
 
 from selfsup.config import PretrainConfig
 from selfsup.errors import UserError
 from selfsup.studies.autoencoder_demo import run_demo
 from selfsup.uses.pretraining import pretrain
 from selfsup.uses.run_folder import check_run_folder, clear_run_folder
+from tests.training.tiny import tiny_config, write_corpus
 
 
 @pytest.fixture(scope="module")
