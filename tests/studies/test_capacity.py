@@ -218,6 +218,7 @@ def test_four_rows_will_do(tmp_path: Path) -> None:
 
 
 def test_a_kind_that_is_named_twice_is_one(table: Path, tmp_path: Path) -> None:
-    words = ("--seen", "a,b,a", "--sizes", "1", "--seeds", "1", "--quiet")
-    assert study(table, tmp_path / "out", *words) == 0
-    assert json.loads((tmp_path / "out" / "result.json").read_text())["seen"] == ["a", "b"]
+    for kinds in ("a,b,a", "b,a"):  # in another order it is the same study
+        words = ("--seen", kinds, "--sizes", "1", "--seeds", "1", "--quiet")
+        assert study(table, tmp_path / "out", *words) == 0
+        assert json.loads((tmp_path / "out" / "result.json").read_text())["seen"] == ["a", "b"]

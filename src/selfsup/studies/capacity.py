@@ -104,7 +104,7 @@ def _chosen(kinds: NDArray[Any], seen: Sequence[str]) -> list[str]:
         )
         mend = f"name kinds that have {_LEAST} rows or more together"
         raise UserError(what, where="--seen", mend=mend)
-    return chosen
+    return sorted(chosen)  # the same kinds in another order are the same study
 
 
 def _fitting(sizes: Sequence[int] | None, known: int) -> tuple[list[int], list[str]]:

@@ -300,6 +300,8 @@ class Loop:
             gpus = self._generators()
             with torch.random.fork_rng(devices=gpus), stop_requests() as stop:
                 speed = self._steps(log, display, stop)
+            if not speed and self.state.seconds:  # all steps were taken before
+                speed = self.state.tokens / self.state.seconds
         finally:
             gc.unfreeze()
             display.close()
