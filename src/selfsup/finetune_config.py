@@ -86,8 +86,8 @@ class SpanConfig(Section):
     """Longer questions are cut."""
     max_answer: Annotated[int, Field(ge=1)] = 30
     """Tokens in the longest answer."""
-    language: Literal["en", "zh"] = "en"
-    """Whose rules compare answers: SQuAD's, or CMRC's (by character)."""
+    language: Literal["en", "zh", "characters"] = "en"
+    """Whose rules compare answers: SQuAD's, CMRC's (Chinese), or by character (Japanese, Thai and others)."""
 
 
 class FinetuneTrainConfig(TrainConfig):

@@ -221,6 +221,12 @@ def test_not_utf8_names_byte_and_line(tmp_path: Path) -> None:
     assert "GBK" not in _message(file)
 
 
+def test_columns_with_accents_apart(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "te\u0301xte\na\n"), ("a.jsonl", '{"te\u0301xte": "a"}\n')):
+        (tmp_path / name).write_text(text)
+        assert _texts(tmp_path / name, column="t\u00e9xte") == ["a"]
+
+
 def test_bad_json_rows(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     rows = {

@@ -112,6 +112,22 @@ def test_quotes_that_are_ordinary_characters_are_told(tmp_path: Path) -> None:
     assert not report.notes
 
 
+def test_a_column_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    whole, apart = "étiquette", "e\u0301tiquette"
+    files = {
+        "a.csv": f"{apart},text\nx,a\n",
+        "a.tsv": f"{apart}\ttext\nx\ta\n",
+        "a.jsonl": json.dumps({apart: "x", "text": "a"}) + "\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        assert _values(tmp_path / name, ["text", whole]) == [("a", "x")], name
+    (tmp_path / "b.csv").write_text(f"{apart},{whole}\nx,y\n")
+    assert _values(tmp_path / "b.csv", [whole, apart]) == [("y", "x")]
+    (tmp_path / "b.csv").write_text("e\u0323\u0302,e\u0302\u0323\nx,y\n")
+    assert "no column 'ệ'" in _message(tmp_path / "b.csv", ["\u1ec7"])
+
+
 def test_missing_columns_and_bad_rows(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("text,label\na,1\nb, and c,2\nd,1\n")

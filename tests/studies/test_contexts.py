@@ -17,6 +17,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from selfsup.cli.app import main
 from selfsup.studies import contexts
 from selfsup.studies.contexts import _finding, nearest_accuracy
+from selfsup.uses import plotting
 from selfsup.uses.word_vectors import likeness
 from tests.tasks.toy import BAD, GOOD, THINGS, write_encoder
 
@@ -163,6 +164,34 @@ def test_labels_of_any_kind_are_drawn(encoder: Path, tmp_path: Path, capsys: Cap
         assert study(encoder, data, tmp_path / "out", "film") == 0
     assert (tmp_path / "out" / "figures" / "contexts.png").is_file()
     assert len(json.loads((tmp_path / "out" / "result.json").read_text())["texts"]) == 24
+
+
+def test_a_control_has_its_vowel_signs(encoder: Path, tmp_path: Path, capsys: Capture) -> None:
+    rows = [f"घर में film {how} {n}\t{n % 2}" for n, how in enumerate([*GOOD, *BAD])]
+    data = tmp_path / "hindi.tsv"
+    data.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    assert read_with_control(encoder, data, tmp_path / "out", capsys) in ("में", "घर")
+
+
+def read_with_control(encoder: Path, data: Path, out: Path, capsys: Capture) -> str:
+    assert study(encoder, data, out, "film", "--json") == 0
+    return str(json.loads(capsys.readouterr().out)["control"])
+
+
+def test_names_that_no_font_has_are_told(
+    encoder: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plotting, "_characters", lambda: frozenset(range(0x250)))
+    rows = [
+        f"the film is {how} {n}\t{'अर्थ' if n % 2 else 'good'}" for n, how in enumerate(GOOD + BAD)
+    ]
+    data = tmp_path / "hindi.tsv"
+    data.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    assert study(encoder, data, tmp_path / "out", "film", "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["stand-ins"] == {"sense 2": "अर्थ"}
+    assert any("'sense 2' is 'अर्थ'" in line for line in result["notes"])
+    assert result["texts"] == {"good": 5, "अर्थ": 5}
 
 
 def test_bad_input(encoder: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -65,3 +65,14 @@ def test_lone_surrogates_do_not_stop_the_report(tmp_path: Path) -> None:
     page.text("a \ud800 b")
     page.write(tmp_path / "report.html")
     assert "a ? b" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_right_to_left_texts_are_laid_out_as_they_begin() -> None:
+    page = Page("t")
+    page.table([{"name": "שלום, world!", "count": 1}])
+    page.text("قال: ok")
+    page.text("ok")
+    html = page.html()
+    assert '<td dir="auto">שלום, world!</td>' in html
+    assert '<p dir="auto">قال: ok</p>' in html
+    assert "<p>ok</p>" in html

@@ -13,6 +13,7 @@ from selfsup.tasks.baselines import (
     example_texts,
     lookup_baseline,
     majority_baseline,
+    ngram_weights,
     tfidf_baseline,
 )
 from selfsup.tasks.labelled import TaggedSentence, TextExample, read_texts, read_uci_classes
@@ -103,6 +104,29 @@ def test_analyzer() -> None:
     assert choose_analyzer(["한국어 문장은 띄어 쓴다"]) == "word"
     assert choose_analyzer(["ACGT" * 20] * 50) == "char"
     assert choose_analyzer(["ACGT"] * 50) == "char"
+    for unspaced in (
+        "ภาษาไทย ไม่มี ช่องว่าง ระหว่าง คำ",
+        "ພາສາ ລາວ ບໍ່ມີ",
+        "ភាសា ខ្មែរ មិន",
+        "မြန်မာ ဘာသာ စကား",
+        "བོད་ སྐད་ ཡིག",
+    ):
+        assert choose_analyzer([unspaced]) == "char"
+
+
+def _features(*texts: str) -> list[str]:
+    found: list[str] = ngram_weights(texts, "word").fit(texts).get_feature_names_out().tolist()
+    return found
+
+
+def test_words_keep_their_marks() -> None:
+    assert _features("में हिन्दी") == ["में", "में हिन्दी", "हिन्दी"]
+    assert _features("cafe\u0301", "Café") == ["café"]
+    assert _features("ශ්\u200dරී") == ["ශ්\u200dරී"]
+    # as before, what goes with symbols is no word, nor part of one
+    assert _features("ok \u2764\ufe0f 1\ufe0f\u20e3 don't") == [
+        *("1", "1 don", "don", "don t", "ok", "ok 1", "t"),
+    ]
 
 
 def test_pairs_are_joined() -> None:

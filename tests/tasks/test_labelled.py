@@ -214,6 +214,41 @@ def test_columns(tmp_path: Path) -> None:
     assert "the file holds no sentences" in _message(read_tagged, file)
 
 
+def test_words_of_columns_keep_their_spaces(tmp_path: Path) -> None:
+    file = tmp_path / "a.conll"
+    file.write_text("New\u00a0York NNP B-LOC\nil\u202f! X  O\n")
+    assert read_tagged(file)[0].words == ("New\u00a0York", "il\u202f!")
+    file.write_text("in IN O\nNew York NNP B-LOC\n")
+    message = _message(read_tagged, file)
+    assert (
+        f"{file}:2: the line has 4 fields, the first of its sentence 3; part fields with" in message
+    )
+    slashed = tmp_path / "b.txt"
+    slashed.write_text("New\u00a0York/NNP  。/w\n　/w  好/a\n")
+    assert [s.words for s in read_tagged(slashed)] == [("New\u00a0York", "。"), ("　", "好")]
+    slashed.write_text("好/a　的/u\n")
+    assert "'好/a　的/u' is no word/tag; parts are separated by spaces" in _message(
+        read_tagged, slashed
+    )
+
+
+def test_a_space_as_a_word_is_one_in_all_kinds_of_files(tmp_path: Path) -> None:
+    written = {
+        "a.conllu": _conllu(("1", "{}", "X"), ("2", "a", "Y")),
+        "a.tsv": "{}\tX\na\tY\n",
+        "b.conll": "{} X\na Y\n",
+        "a.jsonl": '{{"words": ["{}", "a"], "labels": ["X", "Y"]}}\n',
+    }
+    for name, text in written.items():
+        file = tmp_path / name
+        for word in ("\u3000", "\u00a0"):
+            file.write_text(text.format(word))
+            assert [s.words for s in read_tagged(file)] == [(word, "a")], name
+        if name != "b.conll":
+            file.write_text(text.format(" "))
+            assert "word is empty" in _message(read_tagged, file), name
+
+
 def test_slashed(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text(

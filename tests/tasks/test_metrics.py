@@ -14,10 +14,9 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from selfsup.errors import UserError
+from selfsup.tasks.answer_rules import _by_character, _chinese, _english
 from selfsup.tasks.metrics import (
     Entity,
-    _chinese,
-    _english,
     answer_scores,
     class_scores,
     entity_scores,
@@ -269,6 +268,27 @@ def test_chinese_f1_is_of_the_longest_common_substring(left: str, right: str) ->
     wanted = 2 * max(lengths, default=0) / max(1, len(left) + len(right))
     f1 = question_scores([left], [ask("a", right)], "zh")[1][0]
     assert f1 == pytest.approx(wanted if left or right else 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("とても、良い「映画」", list("とても良い映画")),
+        ("ทั้งวัน 24 ชม.", [*"ทั้งวัน", "24", *"ชม"]),
+        ("Le Cafe\u0301 2.5 हिन्दी", ["le", "café", "25", "हिन्दी"]),
+        ("iPhone手机 $5", ["iphone", "手", "机", "$", "5"]),
+        ("ဘာ\u200bသာ", list("ဘာသာ")),
+    ],
+)
+def test_by_character(text: str, wanted: list[str]) -> None:
+    assert _by_character(text).words == wanted
+
+
+def test_answers_by_character() -> None:
+    asked = [ask("a", "1998年のこと")]
+    assert answer_scores(["1998年"], asked)["f1"] == 0
+    assert answer_scores(["1998年"], asked, "characters")["f1"] == pytest.approx(4 / 7)
+    assert answer_scores(["「1998 年のこと」"], asked, "characters")["exact_match"] == 1
 
 
 def test_what_cannot_be_scored() -> None:

@@ -11,8 +11,11 @@ import pytest
 
 from selfsup.errors import UserError
 from selfsup.finetune_config import LabelledConfig
+from selfsup.tasks.answer_rules import Language
+from selfsup.tasks.label_notes import answer_notes
 from selfsup.tasks.label_values import LabelColumn, label_text
 from selfsup.tasks.reading import Notes, Parts, Role, read_examples, read_parts
+from selfsup.tasks.squad import Answer, Question
 from tests.tasks.toy import toy_config
 
 
@@ -105,6 +108,17 @@ NOTED: list[tuple[str, list[str], str]] = [
         ["good", " Good ", "bad", "bad"],
         "differ only in case are different classes: 'good'",
     ),
+    (
+        "classify",
+        ["café", "cafe\u0301", "tea", "tea"],
+        "look the same are different classes: 'café', 'cafe<U+0301>'",
+    ),
+    (
+        "classify",
+        ["yes", "yes\u200f", "no", "no"],
+        "look the same are different classes: 'yes', 'yes<U+200F>'",
+    ),
+    ("classify", ["हिन्दी", "हिन्द", "no", "no"], ""),
     ("classify", ["a", "b", "NaN"], "'NaN' is learned as a class; leave a label empty"),
 ]
 
@@ -237,3 +251,20 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     file.symlink_to("gone.tsv")
     with pytest.raises(UserError, match=r"rows.tsv: the link leads nowhere \(to 'gone.tsv'\)"):
         read_examples(str(file), LabelledConfig(), "classify", Notes(), numeric=False, role="train")
+
+
+@pytest.mark.parametrize(
+    ("answer", "noted"),
+    [
+        ("1998年のこと", ["en", "zh"]),
+        ("北京大学", ["en"]),
+        ("ทั้งวัน", ["en", "zh"]),
+        ("a film", []),
+        ("हिन्दी", []),
+        ("1998", []),
+    ],
+)
+def test_answers_that_are_one_word_to_the_rule_are_noted(answer: str, noted: list[str]) -> None:
+    asked = [Question("a", "?", answer, (Answer(answer, 0),), False, "here")]
+    rules: tuple[Language, ...] = ("en", "zh", "characters")
+    assert [rule for rule in rules if answer_notes(asked, rule)] == noted

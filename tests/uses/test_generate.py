@@ -153,6 +153,18 @@ def test_broken_bytes_do_not_hold_the_rest() -> None:
     assert "".join(parts) + text.finish() == "a你b"
 
 
+def test_the_replacement_character_is_one_like_others() -> None:
+    known = tokenizer()
+    words = "x\ufffdy \ufffd\ufffd 你\ufffd"
+    parts, rest, _ = text_of(words)
+    assert "".join(parts) + rest == words
+    half = known.encode("🦄", special=False).ids.tolist()[:1]
+    ids = known.encode("\ufffd", special=False).ids.tolist()
+    text = TokenText(known, [], ())
+    parts = [text.add(id) for id in (*half, *ids, *half, *ids, *ids[:-1])]
+    assert "".join(parts) + text.finish() == "\ufffd\ufffd"
+
+
 @pytest.mark.parametrize(
     ("stops", "wanted", "stopped"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from selfsup.uses.plotting import _characters, pyplot, save_figure
+from selfsup.uses.plotting import _characters, can_draw, drawable, pyplot, save_figure
 
 
 def test_characters_without_a_font_stand_as_their_numbers(tmp_path: Path) -> None:
@@ -22,3 +22,10 @@ def test_characters_without_a_font_stand_as_their_numbers(tmp_path: Path) -> Non
     assert legend.get_texts()[0].get_text() == f"always '{shown}' ou é"
     assert (tmp_path / "one.png").stat().st_size > 1000
     assert pyplot().rcParams["font.family"] == before
+
+
+def test_a_run_of_unknown_characters_is_short() -> None:
+    unknown = "\U000e0041" * 40  # no font has any
+    assert drawable(f"a$ {unknown} é") == r"a\$ <U+E0041>… é"
+    assert can_draw("é")
+    assert not can_draw(unknown)

@@ -16,7 +16,13 @@ from selfsup.uses.token_text import TokenText
 WORDS = ["▁", "h", "e", "l", "o", "▁h", "▁he", "ll", "llo", "▁hello", "天", "▁天"]
 MERGES = [("▁", "h"), ("▁h", "e"), ("l", "l"), ("ll", "o"), ("▁he", "llo"), ("▁", "天")]
 SPECIAL = ["<unk>", "<s>", "</s>"]
-TEXTS = ["今天天气很好，我们去公园吧。", "😀🎉 hello 👩‍👩‍👧", "éé hello  天天", "\n\thello\nol"]
+TEXTS = [
+    "今天天气很好，我们去公园吧。",
+    "😀🎉 hello 👩‍👩‍👧",
+    "éé hello  天天",
+    "\n\thello\nol",
+    "天\ufffd hello\ufffd",
+]
 
 
 @pytest.fixture(scope="module")

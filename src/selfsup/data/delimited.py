@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -225,7 +226,7 @@ def _csv_delimiter(lines: Iterable[str]) -> str:
 def place_named(
     column: str, known: list[str], where: str, mend: str, twice: str = "name them apart"
 ) -> int:
-    """Where the column of a name stands.
+    """Where the column of a name stands (`own_name`).
 
     Args:
         column: the name.
@@ -237,12 +238,25 @@ def place_named(
     Raises:
         UserError: there is none, or several.
     """
+    column = own_name(column, known)
     if column not in known:
         raise no_column(column, known, where, mend)
     if known.count(column) > 1:
         what = f"the header names '{column}' {known.count(column)} times"
         raise UserError(what, where=where, mend=twice)
     return known.index(column)
+
+
+def own_name(column: str, known: Collection[str]) -> str:
+    """How the file writes a column's name: accents may stand apart from their letters (NFD).
+
+    The name itself where there is such a column, where none is equal to it, or several are.
+    """
+    if column in known or (column.isascii() and all(map(str.isascii, known))):
+        return column
+    plain = unicodedata.normalize("NFC", column)
+    same = [name for name in known if unicodedata.normalize("NFC", name) == plain]
+    return same[0] if len(same) == 1 else column
 
 
 def no_column(column: str, known: list[str], where: str, mend: str) -> UserError:

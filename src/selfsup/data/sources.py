@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfsup.config import SourceConfig
-from selfsup.data.delimited import no_column, place_named, read_delimited
+from selfsup.data.delimited import no_column, own_name, place_named, read_delimited
 from selfsup.data.files import (
     FASTA_SUFFIXES,
     PLAIN_SUFFIXES,
@@ -119,9 +119,9 @@ def _json_text(line: str, column: str, where: str) -> str | UserError:
     row = json_object(line, where)
     if isinstance(row, UserError):
         return row
-    if column not in row:
+    if (name := own_name(column, row)) not in row:
         return no_column(column, list(row), where, "set column")
-    return checked_text(row[column], column, where)
+    return checked_text(row[name], column, where)
 
 
 def json_object(line: str, where: str) -> dict[str, Any] | UserError:
@@ -161,9 +161,9 @@ def _read_table(path: Path, source: SourceConfig, report: ReadReport) -> Iterato
 
 def _read_parquet(path: Path, source: SourceConfig, report: ReadReport) -> Iterator[Document]:
     with Parquet(path) as table:
-        place_named(source.column, table.names, str(path), "set column")
+        place = place_named(source.column, table.names, str(path), "set column")
         report.bytes_read += path.stat().st_size
-        for number, (value,) in enumerate(table.rows([source.column]), start=1):
+        for number, (value,) in enumerate(table.rows([table.names[place]]), start=1):
             text = checked_text(value, source.column, f"{path}:{number}")
             if isinstance(text, str):
                 yield Document(text, f"{path}:{number}")

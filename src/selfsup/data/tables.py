@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfsup.data.delimited import Quoting, no_column, place_named, read_delimited
+from selfsup.data.delimited import Quoting, no_column, own_name, place_named, read_delimited
 from selfsup.data.files import (
     PACKED_SUFFIXES,
     OnBadRow,
@@ -241,13 +241,15 @@ def _json_values(
     row = json_object(text, where)
     if isinstance(row, UserError):
         return row
+    values = []
     for column in columns:
         if not isinstance(column, str):
             what = f"column {column} is a number, but JSON lines name their values"
             raise UserError(what, where=where, mend=f"it has {', '.join(row)}")
-        if column not in row:
+        if (name := own_name(column, row)) not in row:
             return no_column(column, list(row), where, mend)
-    return tuple(row[str(column)] for column in columns)
+        values.append(row[name])
+    return tuple(values)
 
 
 def _parquet_rows(path: Path, columns: Sequence[str | int], report: ReadReport) -> Iterator[Row]:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from selfsup.data.scripts import is_word
 from selfsup.errors import UserError, counted
 from selfsup.finetune_config import LabelledConfig
 from selfsup.models.hub import Pretrained, load_encoder
@@ -120,7 +122,14 @@ def run(
         series["random weights"] = _places(random, holding, word, senses, data.train)
         result = _result(series, word, other, _words_around(holding, word), notes)
         write_json(folder / "study.json", kept)
-        result["figure"] = str(draw_contexts(folder, result, own.found, own.senses, own.texts))
+        drawn = draw_contexts(folder, result, own.found, own.senses, own.texts)
+        result["figure"] = str(drawn.path)
+        if drawn.stand_ins:
+            result["stand-ins"] = drawn.stand_ins
+            named = ", ".join(f"'{short}' is '{name}'" for short, name in drawn.stand_ins.items())
+            notes.add(
+                f"names that the fonts here cannot draw stand otherwise in the figure: {named}"
+            )
         write_json(folder / "result.json", result)
     return result
 
@@ -221,10 +230,11 @@ def _control_word(pretrained: Pretrained, holding: Mapping[str, str], word: str)
 
     The one whose share of a sense's texts is largest in the sense where it is smallest.
     """
-    tokenizer = pretrained.tokenizer
     senses = Counter(holding.values())
     shares: dict[int, Counter[str]] = {}
-    rows = tokenizer.encode_batch(list(holding), special=False)
+    texts = list(holding)
+    encodings = pretrained.tokenizer.inner.encode_batch(texts, add_special_tokens=False)
+    rows = [np.array(encoding.ids, np.int64) for encoding in encodings]
     for ids, sense in zip(rows, holding.values(), strict=True):
         for id in np.unique(ids).tolist():
             shares.setdefault(id, Counter())[sense] += 1
@@ -232,11 +242,25 @@ def _control_word(pretrained: Pretrained, holding: Mapping[str, str], word: str)
     def least(counts: Counter[str]) -> float:
         return min(counts[sense] / count for sense, count in senses.items())
 
+    def written(id: int) -> str:
+        """How texts write a token, where it is a word; a tokenizer may read letters without their marks."""
+        found: Counter[str] = Counter()
+        having = (row for row, ids in enumerate(rows) if id in ids)
+        for row in islice(having, _TRIED):
+            for place in np.flatnonzero(rows[row] == id).tolist():
+                begin, end = encodings[row].offsets[place]
+                part = texts[row][begin:end]
+                begin += len(part) - len(part.lstrip())
+                part = part.strip()
+                if is_word(part) and (begin, begin + len(part)) in find_word(texts[row], part):
+                    found[part] += 1
+        return max(found, key=found.__getitem__, default="")
+
     best, most = "", 0.0
     ranked = sorted(shares, key=lambda id: (-least(shares[id]), id))
     for id in ranked[:_TRIED]:
-        text = tokenizer.decode([id]).strip()
-        if not text.isalpha() or _overlap(text, word):
+        text = written(id)
+        if not text or _overlap(text, word):
             continue
         counts = Counter(_holding(holding, text).values())
         if min(counts[sense] for sense in senses) >= _FEWEST and least(counts) > most:

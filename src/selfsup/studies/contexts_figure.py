@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.studies.figures import AMBER, BLUE, GREEN, GREY, RED, _saved, _tidy, write_csv
-from selfsup.uses.plotting import drawable, pyplot
+from selfsup.uses.plotting import can_draw, drawable, pyplot
 from selfsup.uses.word_vectors import WordVectors, likeness, nearest_others
 
 Places = NDArray[np.int64]
@@ -24,13 +24,21 @@ _FEW = 3
 _COLOURS = (BLUE, AMBER, GREEN, RED, "#6b4c9a", "#2a9d8f", "#a05a2c", GREY)
 
 
+class Drawn(NamedTuple):
+    """A figure."""
+
+    path: Path
+    stand_ins: dict[str, str]
+    """What stands in it for names that cannot be drawn, and these names."""
+
+
 def draw_contexts(
     out: Path,
     result: Mapping[str, Any],
     found: WordVectors,
     senses: Sequence[str],
     texts: Sequence[str],
-) -> Path:
+) -> Drawn:
     """Likenesses after the last layer, two principal components, accuracy by layer; and two tables.
 
     Args:
@@ -43,16 +51,26 @@ def draw_contexts(
     (out / "figures").mkdir(exist_ok=True)
     kinds = sorted(name for name, _ in Counter(senses).most_common(len(_COLOURS)))
     named, near = np.array(senses), likeness(found.last)
-    own = {_short(kind): np.flatnonzero(named == kind) for kind in kinds}
+    stand_ins: dict[str, str] = {}
+    own: dict[str, Places] = {}
+    for number, kind in enumerate(kinds, start=1):
+        label = _called(kind, f"sense {number}", stand_ins)
+        if label in own:  # two long names that begin alike
+            label = f"sense {number}"
+            stand_ins[label] = kind
+        own[label] = np.flatnonzero(named == kind)
+    word, control = (
+        _called(result[key], f"the {key}", stand_ins, "'{}'") for key in ("word", "control")
+    )
     figure, (left, middle, right) = pyplot().subplots(
         1, 3, figsize=(15.5, 4.6), layout="constrained", width_ratios=(1.1, 1, 1.15)
     )
     figure.colorbar(_draw_likeness(left, near, own), ax=left, shrink=0.85)
     count = len(set(senses))
     only = f", {len(kinds)} of {count} labels" if count > len(kinds) else ""
-    title = f"'{_short(result['word'])}': two principal components{only}"
+    title = f"{word}: two principal components{only}"
     _draw_components(middle, found, own, title)
-    _draw_layers(right, result)
+    _draw_layers(right, result, word, control)
     table = [
         (name, layer, row["accuracy"], row["within"], row["between"])
         for name, rows in result["layers"].items()
@@ -61,7 +79,15 @@ def draw_contexts(
     header = ["series", "layer", "accuracy", "within", "between"]
     path = _saved(figure, out, "contexts", header, table)
     write_csv(path.parent / "places.csv", *_nearest(near, found, senses, texts))
-    return path
+    return Drawn(path, stand_ins)
+
+
+def _called(name: str, otherwise: str, stand_ins: dict[str, str], form: str = "{}") -> str:
+    """A name as a label, or what stands for it where no font has its characters."""
+    if can_draw(name):
+        return form.format(_short(name))
+    stand_ins[otherwise] = name
+    return otherwise
 
 
 def _draw_likeness(axes: Any, near: NDArray[np.float64], own: Mapping[str, Places]) -> Any:
@@ -102,11 +128,11 @@ def _draw_components(axes: Any, found: WordVectors, own: Mapping[str, Places], t
     axes.legend(frameon=False, fontsize=9)
 
 
-def _draw_layers(axes: Any, result: Mapping[str, Any]) -> None:
+def _draw_layers(axes: Any, result: Mapping[str, Any], word: str, control: str) -> None:
     """Accuracy by layer, of the word and of what stands beside it."""
     styles = {
-        "word": (f"'{_short(result['word'])}'", BLUE, "-"),
-        "control": (f"control: '{_short(result['control'])}'", AMBER, "-"),
+        "word": (word, BLUE, "-"),
+        "control": (control if control == "the control" else f"control: {control}", AMBER, "-"),
         "random weights": ("random weights", GREY, "--"),
     }
     lowest = min(0.4, result["chance"] - 0.1)

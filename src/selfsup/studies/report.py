@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,36 +43,36 @@ class Page:
 
     def __init__(self, title: str, lead: str = "") -> None:
         self.title = title
-        self._parts = [f"<h1>{_escaped(title)}</h1>"]
+        self._parts = [_element("h1", title)]
         if lead:
-            self._parts.append(f'<p class="lead">{_escaped(lead)}</p>')
+            self._parts.append(_element("p", lead, ' class="lead"'))
 
     def heading(self, text: str) -> None:
         """Begin a section."""
-        self._parts.append(f"<h2>{_escaped(text)}</h2>")
+        self._parts.append(_element("h2", text))
 
     def text(self, text: str) -> None:
         """A paragraph."""
-        self._parts.append(f"<p>{_escaped(text)}</p>")
+        self._parts.append(_element("p", text))
 
     def items(self, lines: Sequence[str]) -> None:
         """A list; nothing when there are none."""
         if lines:
-            inner = "".join(f"<li>{_escaped(line)}</li>" for line in lines)
+            inner = "".join(_element("li", line) for line in lines)
             self._parts.append(f"<ul>{inner}</ul>")
 
     def code(self, text: str) -> None:
         """Text as it is typed."""
-        self._parts.append(f"<pre>{_escaped(text)}</pre>")
+        self._parts.append(_element("pre", text))
 
     def table(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """One line a mapping; columns in the order in which they first occur."""
         columns = list(dict.fromkeys(key for row in rows for key in row))
         right = {c for c in columns if all(_is_number(row.get(c)) for row in rows)}
-        head = "".join(f"<th{_side(c in right)}>{_escaped(c)}</th>" for c in columns)
+        head = "".join(_element("th", c, _side(c in right)) for c in columns)
         body = "".join(
             "<tr>"
-            + "".join(f"<td{_side(c in right)}>{_escaped(said(row.get(c)))}</td>" for c in columns)
+            + "".join(_element("td", said(row.get(c)), _side(c in right)) for c in columns)
             + "</tr>\n"
             for row in rows
         )
@@ -85,8 +86,8 @@ class Page:
             names: of rows and of columns.
             counts: (names, names).
         """
-        head = "".join(f'<th class="number">{_escaped(name)}</th>' for name in names)
-        lines = [f"<tr><th>{_escaped(corner)}</th>{head}</tr>"]
+        head = "".join(_element("th", name, _side(True)) for name in names)
+        lines = [f"<tr>{_element('th', corner)}{head}</tr>"]
         for name, row in zip(names, counts, strict=True):
             total = max(1, sum(row))
             cells = "".join(
@@ -94,7 +95,7 @@ class Page:
                 f'color: {"#fff" if n / total > 0.6 else "#222"}">{n:,}</td>'
                 for n in row
             )
-            lines.append(f"<tr><th>{_escaped(name)}</th>{cells}</tr>")
+            lines.append(f"<tr>{_element('th', name)}{cells}</tr>")
         inner = "\n".join(lines)
         self._parts.append(f'<div class="wide"><table class="grid">{inner}</table></div>')
 
@@ -104,7 +105,7 @@ class Page:
         said = _escaped(caption)
         self._parts.append(
             f'<figure><img alt="{said}" src="data:image/png;base64,{data}">'
-            f"<figcaption>{said}</figcaption></figure>"
+            f"{_element('figcaption', caption)}</figure>"
         )
 
     def html(self) -> str:
@@ -136,6 +137,17 @@ def said(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(said(v) for v in value)
     return str(value)
+
+
+def _element(tag: str, text: str, attributes: str = "") -> str:
+    """A text in an element; one that holds right-to-left letters is laid out as it begins."""
+    if any(map(_runs_left, text)):
+        attributes += ' dir="auto"'
+    return f"<{tag}{attributes}>{_escaped(text)}</{tag}>"
+
+
+def _runs_left(character: str) -> bool:
+    return unicodedata.bidirectional(character) in ("R", "AL")
 
 
 def _escaped(text: str) -> str:

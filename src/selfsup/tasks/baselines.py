@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from selfsup.data.scripts import is_unspaced, word_pattern
 from selfsup.errors import UserError
 from selfsup.tasks.labelled import TaggedSentence, TextExample
 
@@ -109,14 +111,18 @@ def tfidf_baseline(
 
 
 def ngram_weights(texts: Sequence[str], analyzer: Analyzer = "auto") -> Any:
-    """A scikit-learn vectorizer of TF-IDF weights as `tfidf_baseline` has them, not fitted yet."""
+    """A scikit-learn vectorizer of TF-IDF weights as `tfidf_baseline` has them, not fitted yet.
+
+    A letter and its accent are one character, however they are written (NFC).
+    """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     parts = choose_analyzer(texts) if analyzer == "auto" else analyzer
     return TfidfVectorizer(
         analyzer=parts,
         ngram_range=(1, 2) if parts == "word" else (1, _longest(texts)),
-        token_pattern=r"(?u)\w+" if parts == "word" else None,
+        preprocessor=_plain,
+        token_pattern=word_pattern() if parts == "word" else None,
         sublinear_tf=True,
         min_df=2 if len(texts) > _MANY else 1,
         max_features=_FEATURES,
@@ -124,23 +130,21 @@ def ngram_weights(texts: Sequence[str], analyzer: Analyzer = "auto") -> Any:
     )
 
 
-def choose_analyzer(texts: Sequence[str]) -> Literal["word", "char"]:
-    """`char` for texts without words to split: Chinese, Japanese, or with almost no spaces.
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text).lower()
 
-    That is when more than half of the letters are Han or kana, or when less than one character in
-    50 is white space (DNA, proteins), by the first 1,000 texts.
+
+def choose_analyzer(texts: Sequence[str]) -> Literal["word", "char"]:
+    """`char` for texts without words to split: Chinese, Japanese, Thai, or with almost no spaces.
+
+    That is when more than half of the letters are of scripts without spaces (`is_unspaced`), or when less
+    than one character in 50 is white space (DNA, proteins), by the first 1,000 texts.
     """
     sample = "".join(texts[:1000])
     letters = [character for character in sample if character.isalpha()]
     spaces = sum(map(str.isspace, sample))
-    eastern = sum(map(_is_eastern, letters))
-    return "char" if 2 * eastern > len(letters) or 50 * spaces < len(sample) else "word"
-
-
-def _is_eastern(letter: str) -> bool:
-    """Han, hiragana or katakana (Korean has spaces)."""
-    code = ord(letter)
-    return 0x3040 <= code <= 0x30FF or 0x3400 <= code <= 0x9FFF or 0x20000 <= code <= 0x323AF
+    unspaced = sum(map(is_unspaced, letters))
+    return "char" if 2 * unspaced > len(letters) or 50 * spaces < len(sample) else "word"
 
 
 def _longest(texts: Sequence[str]) -> int:

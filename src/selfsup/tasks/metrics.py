@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.errors import UserError, nearest
+from selfsup.tasks.answer_rules import RULES, Language, Prepared, Rule
 from selfsup.tasks.squad import Question
-
-Language = Literal["en", "zh"]
 
 
 def class_scores(confusion: NDArray[np.integer[Any]]) -> dict[str, float]:
@@ -240,6 +236,9 @@ def answer_scores(
     words are parted by a rule of our own where CMRC's script uses NLTK; it matters only for F1 of
     answers with Latin words, numbers or leftover punctuation.
 
+    `characters` is for all scripts without spaces (Japanese, Thai): each of their characters is a word, as
+    in MLQA's rule for Chinese (Lewis et al. 2020); lower case, without punctuation; F1 of the bags.
+
     Args:
         predictions: identity to answer, where a missing one scores 0; or one answer a question, in
             order.
@@ -281,11 +280,9 @@ def question_scores(
     language: Language = "en",
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Exact match and F1 of each question: two of (questions,).  See `answer_scores`."""
-    if language not in _RULES:
-        raise UserError(
-            f"no rule for answers in '{language}'", mend=nearest(language, list(_RULES))
-        )
-    rule = _RULES[language]
+    if language not in RULES:
+        raise UserError(f"no rule for answers in '{language}'", mend=nearest(language, list(RULES)))
+    rule = RULES[language]
     exact, f1 = np.zeros(len(questions)), np.zeros(len(questions))
     for row, (text, question) in enumerate(_paired(predictions, questions)):
         if text is None:
@@ -313,22 +310,7 @@ def _paired(
         yield predictions.get(question.identity), question
 
 
-class _Prepared(NamedTuple):
-    text: str
-    """What is compared for an exact match."""
-    words: list[str]
-    """What is compared for F1."""
-
-
-class _Rule(NamedTuple):
-    prepare: Callable[[str], _Prepared]
-    overlap: Callable[[list[str], list[str]], int]
-    """How many words two answers share."""
-    voids: bool
-    """Whether true answers of which nothing is left (punctuation alone) do not count."""
-
-
-def _golds(question: Question, rule: _Rule) -> list[_Prepared]:
+def _golds(question: Question, rule: Rule) -> list[Prepared]:
     if question.impossible:
         return [rule.prepare("")]
     if not question.answers:
@@ -336,42 +318,6 @@ def _golds(question: Question, rule: _Rule) -> list[_Prepared]:
     prepared = [rule.prepare(answer.text) for answer in question.answers]
     left = [gold for gold in prepared if gold.text] or [rule.prepare("")]
     return left if rule.voids else prepared
-
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def _english(text: str) -> _Prepared:
-    words = _ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split()
-    return _Prepared(" ".join(words), words)
-
-
-_CHINESE_PUNCTUATION = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-_SEGMENTS = re.compile(
-    r"[\u4e00-\u9fa5]"  # a Chinese character
-    r"|(?:(?![\u4e00-\u9fa5])\w)+(?:[.,](?=\d)(?:(?![\u4e00-\u9fa5])\w)+)*"  # a word, 3,000 or 2.5
-    r"|\S"
-)
-
-
-def _chinese(text: str) -> _Prepared:
-    plain = text.lower().strip().translate(_CHINESE_PUNCTUATION)
-    return _Prepared(plain, _SEGMENTS.findall(plain))
-
-
-def _bag_overlap(left: list[str], right: list[str]) -> int:
-    return (Counter(left) & Counter(right)).total()
-
-
-def _substring_overlap(left: list[str], right: list[str]) -> int:
-    return SequenceMatcher(None, left, right, autojunk=False).find_longest_match().size
-
-
-_RULES = {
-    "en": _Rule(_english, _bag_overlap, voids=True),
-    "zh": _Rule(_chinese, _substring_overlap, voids=False),
-}
 
 
 def _f1(

@@ -228,7 +228,7 @@ def read_parts(
         dev = leave_out_unknown(dev, known, notes, data.dev)
         test = test and leave_out_unknown(test, known, notes, data.test)
     info = learn_task(config, answer, train, [dev, *([test] if test else [])], longest)
-    for line in score_notes({"dev": dev, "test": test or ()}) if answer == "class" else ():
+    for line in score_notes({"dev": dev, "test": test or ()}, answer, config.span.language):
         notes.add(line)
     weights = None
     if config.class_weights == "balanced":

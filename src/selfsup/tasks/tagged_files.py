@@ -29,11 +29,16 @@ _CONLLU = {"form": 1, "lemma": 2, "upos": 3, "xpos": 4, "feats": 5, "deprel": 7}
 _CONLLU_WIDTH = 10
 _SAMPLE = 20
 
+_BLANKS = re.compile(r"[ \t]+")
+
 # `19980101-01-001-001/m` before each paragraph of the People's Daily corpus.
 _DATED = re.compile(r"\d{8}-\d+-\d+-\d+/m")
 # `[中央/n 电视台/n]nt`: a compound name around its words; a bracket itself is `[/w`.
 _OPENING = re.compile(r"\[(?=[^/])")
 _CLOSING = re.compile(r"(?<=[A-Za-z])\]/?[A-Za-z]+$")
+
+# `好/a　的/u` with an ideographic space: two parts, which a space should part.
+_JOINED = re.compile(r"\S/[^\s/]+\s+\S+/")
 
 _Numbered = tuple[int, str]
 
@@ -62,11 +67,14 @@ def read_tagged(
 
     - `conllu`: Universal Dependencies; ranges (`1-2`) and empty nodes (`1.1`) are no words.
     - `columns`: a word a line, first the word, last its label, between them a tab (or, in lines
-      without one, white space); a blank line ends a sentence.  `-DOCSTART-` lines, and comments
-      (`# key = value`) before a sentence, are left out.
+      without one, spaces), in all lines of a sentence as many fields; a blank line ends a sentence.
+      `-DOCSTART-` lines, and comments (`# key = value`) before a sentence, are left out.
     - `json`: one object a line with a list of words and one of labels.
     - `slashed`: `word/tag word/tag`, a sentence a line, as in the People's Daily corpus: its dates
       and the brackets around compound names are left out.
+
+    Fields are parted by tabs and spaces alone: a no-break or an ideographic space is part of its word, and
+    may be all of it.
 
     Args:
         path: the file.
@@ -115,7 +123,7 @@ def _layout(asked: str, path: Path, lines: list[_Numbered]) -> TagLayout:
         return "json"
     if suffix in _COLUMN_SUFFIXES:
         full = [text for _, text in lines if text.strip()][:_SAMPLE]
-        slashed = full and all("/" in part for text in full for part in text.split())
+        slashed = full and all("/" in part for text in full for part in _parts(text))
         return "slashed" if slashed else "columns"
     what = f"files of the kind '{suffix or path.name}' hold no tagged sentences"
     known = (".conllu", *_COLUMN_SUFFIXES, *JSON_SUFFIXES)
@@ -197,7 +205,7 @@ def _conllu_sentence(unit: list[_Numbered], path: str, place: int | None) -> Tag
             what = f"the line has {len(fields)} fields, CoNLL-U {_CONLLU_WIDTH}, between tabs"
             raise UserError(what, where=f"{path}:{number}")
         if fields[0].isdecimal():
-            words.append(fields[1])
+            words.append(_word(fields[1], f"{path}:{number}"))
             labels.append("" if place is None else fields[place])
         elif not re.fullmatch(r"\d+[-.]\d+", fields[0]):
             what = f"'{fields[0]}' is no number of a word"
@@ -208,27 +216,47 @@ def _conllu_sentence(unit: list[_Numbered], path: str, place: int | None) -> Tag
 def _columns_sentence(unit: list[_Numbered], path: str, labelled: bool) -> TaggedSentence | None:
     words: list[str] = []
     labels: list[str] = []
+    width = 0
     for number, text in unit:
         comment = not words and text.startswith("# ") and "=" in text
         if comment or text.startswith("-DOCSTART-"):
             continue
-        fields = [x.strip() for x in text.split("\t")] if "\t" in text else text.split()
-        if labelled and (len(fields) < 2 or not fields[-1]):
+        where = f"{path}:{number}"
+        fields = [x.strip(" ") for x in text.split("\t")] if "\t" in text else _parts(text)
+        if labelled and (len(fields) < 2 or not fields[-1].strip()):
             what = f"the word '{fields[0]}' has no label"
             mend = "'word<tab>label' in each line, a blank line after each sentence"
-            raise UserError(what, where=f"{path}:{number}", mend=mend)
-        if not fields[0]:
-            raise UserError("the word is empty", where=f"{path}:{number}")
-        words.append(fields[0])
-        labels.append(fields[-1])
+            raise UserError(what, where=where, mend=mend)
+        width = width or len(fields)
+        if labelled and len(fields) != width:
+            what = f"the line has {len(fields)} fields, the first of its sentence {width}"
+            mend = "part fields with tabs where words hold spaces"
+            raise UserError(what, where=where, mend=mend)
+        words.append(_word(fields[0], where))
+        labels.append(fields[-1].strip())
     return _sentence(words, labels, labelled, f"{path}:{unit[0][0]}")
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in _BLANKS.split(text) if part]
+
+
+def _word(text: str, where: str, which: str = "the") -> str:
+    """A word; of ASCII white space alone it is none (of other it is: U+3000).
+
+    Raises:
+        UserError: it is empty.
+    """
+    if not text.strip(" \t\r\n"):
+        raise UserError(f"{which} word is empty", where=where)
+    return text
 
 
 def _slashed_sentence(unit: list[_Numbered], path: str, labelled: bool) -> TaggedSentence | None:
     words: list[str] = []
     labels: list[str] = []
     where = f"{path}:{unit[0][0]}"
-    for place, part in enumerate(unit[0][1].split()):
+    for place, part in enumerate(_parts(unit[0][1])):
         if place == 0 and _DATED.fullmatch(part):
             continue
         bare = part
@@ -237,7 +265,7 @@ def _slashed_sentence(unit: list[_Numbered], path: str, labelled: bool) -> Tagge
         while _CLOSING.search(bare):
             bare = _CLOSING.sub("", bare)
         word, _, tag = bare.rpartition("/")
-        if labelled and not (word and tag):
+        if labelled and not (word and tag and not _JOINED.search(bare)):
             what = f"'{part}' is no word/tag"
             raise UserError(what, where=where, mend="parts are separated by spaces")
         words.append(word or bare)
@@ -255,10 +283,9 @@ def _json_sentence(
     words = []
     for value in _json_list(row, word_keys, where):
         word = checked_text(value, word_keys[0], where)
-        if isinstance(word, UserError) or not word.strip():
-            problem = UserError("a word is empty", where=where)
-            raise word if isinstance(word, UserError) else problem
-        words.append(word)
+        if isinstance(word, UserError):
+            raise word
+        words.append(_word(word, where, "a"))
     if not label_keys:
         return _sentence(words, [], False, where)
     labels = []

@@ -140,7 +140,7 @@ class Fitted:
 
 def fit(
     config: FinetuneConfig,
-    pretrained: Pretrained,
+    start: Pretrained | TaskModel,
     sets: Sets,
     *,
     seed: int,
@@ -151,42 +151,20 @@ def fit(
 ) -> Fitted:
     """Train on a task's training part and keep the weights that the configuration asks for.
 
+    The one way to fine-tune: the command, the GLUE sweep and the studies call it.
+
     Args:
         config: settings; its `data` is not looked at.
-        pretrained: where to start; it is left as it is.
+        start: an encoder, which is left as it is, or what `start_model` made of it.
         sets: the examples.
         seed: of the head, the order and dropout.
         folder: a run folder, for resuming; None keeps nothing on disk.
         fingerprint: what a checkpoint must have been made with.
         quiet, title: of the progress bar.
     """
-    return fit_model(
-        config,
-        start_model(config, pretrained, sets.info, seed),
-        sets,
-        seed=seed,
-        folder=folder,
-        fingerprint=fingerprint,
-        quiet=quiet,
-        title=title,
-    )
-
-
-def fit_model(
-    config: FinetuneConfig,
-    model: TaskModel,
-    sets: Sets,
-    *,
-    seed: int,
-    folder: Path | None = None,
-    fingerprint: str = "",
-    quiet: bool = True,
-    title: str = "finetune",
-) -> Fitted:
-    """What `fit` does with the model that `start_model` made.
-
-    The one way to fine-tune: the command, the GLUE sweep and the studies come here.
-    """
+    model = start
+    if not isinstance(model, TaskModel):
+        model = start_model(config, model, sets.info, seed)
     texts = sets.train.objective.ids
     model.train_met_rows(texts)
     count = len(texts)
@@ -300,7 +278,7 @@ def _finetune(
     named = architecture(family(pretrained.config), start.spec, sets.info.answer)
     tokenizer = pretrained.tokenizer
     del pretrained  # its weights were copied, and would take their memory as long as training does
-    fitted = fit_model(
+    fitted = fit(
         config,
         start,
         sets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ _OTHERS = (
     "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Droid Sans Fallback", "PingFang SC", "Hiragino Sans GB",
     "Heiti TC", "Microsoft YaHei", "SimHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS",
     "Noto Sans Devanagari", "Noto Sans Thai", "Noto Sans Bengali", "Noto Sans Tamil",
+    "Noto Sans Khmer", "Noto Sans Lao", "Noto Sans Myanmar", "Noto Sans Telugu", "Noto Sans Gujarati",
+    "Noto Sans Kannada", "Noto Sans Malayalam", "Noto Sans Sinhala", "Noto Emoji",
 )  # fmt: skip
 """Fonts that systems have for what the usual one lacks, in the order in which they are asked."""
 
@@ -31,7 +34,7 @@ def save_figure(figure: Any, path: Path) -> None:
     """Write a figure and close it.
 
     Labels may be in any script: other fonts that are here help out, and a character that none of them
-    has stands as its number (`<U+597D>`).
+    has stands as its number (`<U+597D>`), a run of them as the first one's.
     """
     from matplotlib.text import Text
 
@@ -52,11 +55,28 @@ def drawable(name: str) -> str:
     return _with_known(name).replace("$", r"\$")
 
 
+def can_draw(name: str) -> bool:
+    """Whether the fonts here have all characters of a name."""
+    return name.isascii() or not any(map(_is_unknown, name))
+
+
 def _with_known(words: str) -> str:
     if words.isascii():
         return words
-    known = _characters()
-    return "".join(c if ord(c) in known or c == "\n" else f"<U+{ord(c):04X}>" for c in words)
+    return "".join(
+        _numbers("".join(run)) if unknown else "".join(run)
+        for unknown, run in groupby(words, _is_unknown)
+    )
+
+
+def _numbers(unknown: str) -> str:
+    """A run of characters as numbers; more than two would be longer than any axis."""
+    shown = "".join(f"<U+{ord(c):04X}>" for c in unknown[:2])
+    return shown if len(unknown) <= 2 else f"<U+{ord(unknown[0]):04X}>…"
+
+
+def _is_unknown(character: str) -> bool:
+    return character != "\n" and ord(character) not in _characters()
 
 
 @cache

@@ -17,6 +17,7 @@ from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned
 from selfsup.nn.device import choose_device
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
+from selfsup.tasks.label_notes import answer_notes
 from selfsup.tasks.labelled import TaggedSentence, TextExample, unknown_labels
 from selfsup.tasks.reading import Notes, leave_out_unknown, read_examples
 from selfsup.tasks.squad import Question
@@ -241,6 +242,9 @@ def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=True)
     scores = predictor.score(examples, notes)
+    if predictor.task.answer == "span":
+        for line in answer_notes(examples, predictor.task.span.language):
+            notes.add(line)
     main = {predictor.task.main: scores[predictor.task.main]}
     result = {"kind": "evaluate", "examples": len(examples), **main, **scores}
     if "f1" in scores and predictor.task.answer == "class" and len(predictor.task.labels) == 2:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from codecs import utf_8_decode
 from collections.abc import Sequence
+from itertools import islice
 
 from selfsup.data.tokenizers import Tokenizer
 
 _BROKEN = "\N{REPLACEMENT CHARACTER}"
+_LETTERS = "ï¿½"  # how a byte-level vocabulary writes the bytes of that character
+_ASIDE = "ï¿¿"  # and those of U+FFFF, which no text has
 _CONTEXT = 8  # tokens of the prompt that decide whether a space stands before the first word
 
 
@@ -53,6 +56,8 @@ class TokenText:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], stops: Sequence[str]) -> None:
         self.tokenizer, self.stops = tokenizer, stops
         self._characters = _WholeCharacters(tokenizer)
+        decoder = tokenizer.inner.decoder
+        self._byte_level = decoder is not None and decoder.decode([_LETTERS]) == _BROKEN
         groups = [group for id in prompt if (group := self._characters.add(int(id)))]
         self._ids = [id for group in groups[-_CONTEXT:] for id in group]
         self._begin, self._boundary = 0, len(self._ids)
@@ -68,7 +73,7 @@ class TokenText:
             return ""
         self._ids += group
         now = self.tokenizer.decode(self._ids[self._begin :])
-        whole = _whole(now)
+        whole = self._whole(now)
         fresh = whole[self._shown :]
         self._shown = max(self._shown, len(whole))
         if fresh and not now.endswith(_BROKEN):  # that one might still become whole
@@ -78,7 +83,24 @@ class TokenText:
         return self._release(fresh)
 
     def _text(self) -> str:
-        return _whole(self.tokenizer.decode(self._ids[self._begin :]))
+        return self._whole(self.tokenizer.decode(self._ids[self._begin :]))
+
+    def _whole(self, now: str) -> str:
+        """A text without what stands for bytes that are no character, or not yet.
+
+        Other vocabularies than byte-level ones have the replacement character as one like others.
+        """
+        if not self._byte_level or _BROKEN not in now:
+            return now
+        special = self.tokenizer.special_ids
+        tokens = [self.tokenizer.token(i) for i in self._ids[self._begin :] if i not in special]
+        letters = "".join(tokens)
+        if _LETTERS in letters:  # the character itself, not what stands for broken bytes
+            rest = iter(letters.replace(_LETTERS, _ASIDE))
+            now = self.tokenizer.inner.decoder.decode(
+                ["".join(islice(rest, len(t))) for t in tokens]
+            )
+        return now.replace(_BROKEN, "").replace("\uffff", _BROKEN)
 
     def finish(self) -> str:
         """The rest, when no more tokens come; an unfinished character is left out."""
@@ -94,11 +116,6 @@ class TokenText:
         keep = max((_overlap(text, stop) for stop in self.stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
-
-
-def _whole(text: str) -> str:
-    """A text without what stands for bytes that are no character, or not yet."""
-    return text.replace(_BROKEN, "")
 
 
 def _overlap(text: str, stop: str) -> int:

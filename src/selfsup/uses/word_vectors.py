@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfsup.data.inputs import list_texts
+from selfsup.data.scripts import is_mark, is_unspaced
 from selfsup.errors import UserError, check_count, no_numbers
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.nn.device import keep_freed_memory
@@ -22,18 +22,8 @@ from selfsup.nn.side_by_side import read_texts
 from selfsup.tasks.encoding import frame_tokens
 from selfsup.uses.embed import reading_precision
 
-_UNSPACED = (
-    "CJK",
-    "HIRAGANA",
-    "KATAKANA",
-    "HALFWIDTH KATAKANA",
-    "THAI",
-    "LAO",
-    "KHMER",
-    "MYANMAR",
-    "TIBETAN",
-)
-"""Scripts that put no space between words, by how their letters' names begin."""
+_TWO_LETTERS = ({"i", "ı"}, {"İ", "ı"})
+"""Turkish letters that `re` takes for upper and lower case of one."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +75,8 @@ def find_word(text: str, word: str) -> list[tuple[int, int]]:
     found = []
     for match in re.finditer(f"(?=({re.escape(word)}))", text, re.IGNORECASE):
         begin, end = match.span(1)
+        if any({a, b} in _TWO_LETTERS for a, b in zip(word, match[1], strict=True)):
+            continue
         if begin and _goes_on(text[begin - 1]) and _goes_on(text[begin]):
             continue
         if end < len(text) and _goes_on(text[end]) and _goes_on(text[end - 1]):
@@ -95,9 +87,7 @@ def find_word(text: str, word: str) -> list[tuple[int, int]]:
 
 def _goes_on(character: str) -> bool:
     """Whether a character joins its neighbour of the same kind to a word."""
-    if not (character.isalnum() or unicodedata.category(character).startswith("M")):
-        return False
-    return not unicodedata.name(character, "").startswith(_UNSPACED)
+    return (character.isalnum() or is_mark(character)) and not is_unspaced(character)
 
 
 def word_vectors(
