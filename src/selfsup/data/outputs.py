@@ -43,12 +43,15 @@ def check_place(path: Path) -> None:
     Raises:
         UserError: it could not.
     """
-    path = link_target(path)
-    places = path.absolute().parents
+    target = link_target(path).absolute()
     try:
-        there = next(place for place in places if _is_there(place))
-        tried = there / beside_of(path).name
-        with tried.open("xb"):
+        there = next(place for place in target.parents if _is_there(place))
+        for name in target.relative_to(
+            there
+        ).parts:  # the folders to be made may have too long names
+            _is_there(there / name)
+        tried = there / beside_of(target).name
+        with tried.open("wb"):
             tried.unlink()
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
