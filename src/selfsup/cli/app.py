@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -32,6 +33,7 @@ from selfsup.cli import (
     study_commands,
     task_commands,
 )
+from selfsup.data.paths import PIPE, PIPE_MEND
 from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 good, 2 bad input, 130 interrupted, 1 a defect of ours.
     """
     given = list(sys.argv[1:] if argv is None else argv)
+    _prepare_streams()
     try:
         with _interrupted_by_sigterm():
             app(_with_settings(given), exit_on_error=False, print_error=False)
@@ -125,13 +128,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output (`selfsup recipes | head`) has left; that is no error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 0
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        return 0  # rich's way to say the same
     except OSError as error:
         if error.errno not in _OF_THE_DISK:
             return _defect()
         why = NO_SPACE.get(error.errno or 0, error.strerror)
         what = f"{error.filename}: {why}" if error.filename else str(why)
+        if error.errno == errno.ENAMETOOLONG:
+            return _refuse(f"{what}; give a shorter one")
         return _refuse(f"{what}; make room or choose another folder, and run it again")
     except Exception:
         return _defect()
@@ -140,9 +150,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 _OF_THE_DISK = (
     *NO_SPACE, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG,
 )  # fmt: skip
 """Also what a place says that was looked at before and has changed since; a file that is not there is a
 defect of ours."""
+
+
+_NARROWEST = 20
+
+
+def _prepare_streams() -> None:
+    """Let everything be printed: into closed streams, in any coding, on terminals without width."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        stream = getattr(sys, name)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    given = os.environ.get("COLUMNS", "")
+    width = int(given) if given.isdecimal() else shutil.get_terminal_size().columns
+    if width < _NARROWEST:
+        os.environ["COLUMNS"] = str(_NARROWEST)
 
 
 @contextmanager
@@ -162,7 +190,8 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 def _defect() -> int:
     import traceback
 
-    traceback.print_exc()
+    with suppress(OSError):
+        traceback.print_exc()
     return 1
 
 
@@ -204,7 +233,8 @@ def _refuse(message: str) -> int:
 
 
 def _say(message: str) -> None:
-    sys.stderr.write(f"selfsup: {' '.join(message.split())}\n")
+    with suppress(OSError):  # nobody may be there to read it
+        sys.stderr.write(f"selfsup: {' '.join(message.split())}\n")
 
 
 def _usage(error: CycloptsError) -> str:
@@ -212,6 +242,9 @@ def _usage(error: CycloptsError) -> str:
     verb = " ".join(error.command_chain or [])
     more = f"see `{' '.join(['selfsup', *(error.command_chain or [])])} --help`"
     command = f"{verb}: " if verb else ""
+    lacks = isinstance(error, (UnknownOptionError, MissingArgumentError))
+    if lacks and "-" in (error.root_input_tokens or ()):
+        return f"{command}-: {PIPE}; {PIPE_MEND}"
     if isinstance(error, UnknownOptionError):
         flag = (error.token.keyword or error.token.value).partition("=")[0]
         if flag == "--set":

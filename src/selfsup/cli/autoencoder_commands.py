@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Device, Json, Model, Overwrite, words
+from selfsup.cli.flags import Device, Json, Model, Overwrite, PlaceOf, about, words
 from selfsup.data.outputs import check_output
 from selfsup.errors import UserError, at_least, check_seed
 
@@ -27,7 +27,7 @@ Examples = Annotated[
 ]
 _TRAVERSED = 2000
 _READING = Group("Reading", sort_key=1)
-Output = Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")]
+Output = Annotated[Path, PlaceOf, Parameter(name=["--output", "-o"], help="The file to write.")]
 
 
 @Parameter(name="*")
@@ -167,7 +167,7 @@ def encode(
 
 def decode(
     model: Model,
-    codes: Annotated[Path, Parameter(help="An .npy file that `encode` wrote.")],
+    codes: Annotated[Path, PlaceOf, Parameter(help="An .npy file that `encode` wrote.")],
     /,
     *,
     output: Output,
@@ -185,10 +185,8 @@ def decode(
     images = isinstance(opened.spec, ImageSpec)
     check_output(output, ".npy" if images else ".csv", overwrite, codes)
     array = read_array(codes)
-    try:
+    with about(str(codes)):
         decoded = using.decode(opened, array)
-    except UserError as error:
-        raise UserError(error.what, where=error.where or str(codes), mend=error.mend) from None
     if isinstance(opened.spec, ImageSpec):
         spec = opened.spec  # nothing holds a network's output in the range of the images
         save_array(spec.inverse(decoded).clip(spec.low, spec.high), output)
@@ -263,11 +261,12 @@ def sample(
     check_temperature(temperature)
     check_seed(seed)
     opened = _load(model, device)
-    _images(opened)
-    known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
-    drawn = codes.sample(
-        opened, count, prior=prior, codes=known, temperature=temperature, seed=seed
-    )
+    with about(model):
+        _images(opened)
+        known = codes.encode(opened, codes.inputs(opened, _read(data, reading))) if data else None
+        drawn = codes.sample(
+            opened, count, prior=prior, codes=known, temperature=temperature, seed=seed
+        )
     save_gallery(output, in_rows(drawn))
     render.show({"output": output, "images": len(drawn)}, as_json=as_json)
 
@@ -322,9 +321,10 @@ def traverse(
 
     at_least(1, dimensions, "--dimensions")
     opened = _load(model, device)
-    _images(opened)
-    x = codes.inputs(opened, _some(_read(data, reading)))
-    rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
+    with about(model):
+        _images(opened)
+        x = codes.inputs(opened, _some(_read(data, reading)))
+        rows, chosen = codes.traverse(opened, x, dimensions=dimensions)
     save_gallery(output, rows)
     _fewer(dimensions, len(chosen), "rows", "the code's numbers are")
     render.show({"output": output, "dimensions": chosen.tolist()}, as_json=as_json)
@@ -357,7 +357,8 @@ def cluster(
     opened = _load(model, device)
     observations = _read(data, reading, labels)
     x = codes.inputs(opened, observations)
-    found = codes.classes(opened, x)
+    with about(model):
+        found = codes.classes(opened, x)
     if observations.files:
         lines: Any = zip(range(1, len(found) + 1), found.tolist(), observations.files, strict=True)
         _write_csv(output, ["example", "class", "file"], lines)
@@ -381,7 +382,10 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]])
 
     from selfsup.data.files import whole_file
 
-    with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with (
+        whole_file(path) as beside,
+        beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows(rows)

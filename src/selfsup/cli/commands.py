@@ -21,6 +21,7 @@ from selfsup.cli.flags import (
     Model,
     Out,
     Overwrite,
+    PlaceOf,
     Quiet,
     SettingFlags,
     Verbose,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Recipe = Annotated[str | None, Parameter(help="Where to start from; see `selfsup recipes`.")]
 Input = Annotated[
     Path | None,
+    PlaceOf,
     Parameter(name=["--input", "-i"], help="Texts: .txt (one a line), .jsonl, .csv, .parquet."),
 ]
 TextColumn = Annotated[str, Parameter(help="Column or JSON key that holds the text [text].")]
@@ -176,8 +178,12 @@ def embed(
     model: Model,
     /,
     *,
-    input: Annotated[Path, Parameter(name=["--input", "-i"], help="The texts, as for `fill`.")],
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="A .npy file to write.")],
+    input: Annotated[
+        Path, PlaceOf, Parameter(name=["--input", "-i"], help="The texts, as for `fill`.")
+    ],
+    output: Annotated[
+        Path, PlaceOf, Parameter(name=["--output", "-o"], help="A .npy file to write.")
+    ],
     column: TextColumn = "text",
     pooling: Annotated[
         Literal["auto", "mean", "cls"],
@@ -229,7 +235,7 @@ def info(model: Model, /, *, as_json: Json = False) -> None:
 
 
 def runs(
-    folder: Annotated[Path, Parameter(help="Where the runs lie [runs].")] = Path("runs"),
+    folder: Annotated[Path, PlaceOf, Parameter(help="Where the runs lie [runs].")] = Path("runs"),
     /,
     *,
     as_json: Json = False,
@@ -323,7 +329,11 @@ def _texts(file: Path, column: str) -> list[str]:
 
     source = SourceConfig(path=str(file), column=column, unit="line")
     report = ReadReport(may_skip=False)
-    texts = [document.text for document in read_documents(source, report, whole=True)]
+    try:
+        texts = [document.text for document in read_documents(source, report, whole=True)]
+    except UserError as error:
+        mend = error.mend.replace("set column", "set --column")
+        raise UserError(error.what, where=error.where, mend=mend) from None
     if not texts:
         raise UserError("holds no text", where=str(file), mend=NO_TEXT)
     for line in report.notes:

@@ -14,6 +14,7 @@ from selfsup.cli.flags import (
     Json,
     OnBadRow,
     Overwrite,
+    PlaceOf,
     Unit,
     source_configs,
 )
@@ -39,7 +40,9 @@ def train_tokenizer(
     sample_megabytes: Annotated[
         float | None, Parameter(help="Read at most this much text [50].")
     ] = None,
-    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Folder for tokenizer.json.")],
+    out: Annotated[
+        Path, PlaceOf, Parameter(name=["--out", "-o"], help="Folder for tokenizer.json.")
+    ],
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Group, Parameter
 
 from selfsup.cli import render
-from selfsup.cli.flags import Json, Model, Out, Overwrite, Quiet, numbers, unescaped, words
+from selfsup.cli.flags import Json, Model, Out, Overwrite, PlaceOf, Quiet, numbers, unescaped, words
 from selfsup.errors import UserError, counted
 
 _TASK = Group("Task", sort_key=0)
@@ -27,9 +27,12 @@ def fewshot(
     model: Model,
     /,
     *models: Annotated[str, Parameter(help="More models, for comparison.")],
-    task: Annotated[Path, Parameter(name=["--task", "-t"], group=_TASK, help="A .jsonl file.")],
+    task: Annotated[
+        Path, PlaceOf, Parameter(name=["--task", "-t"], group=_TASK, help="A .jsonl file.")
+    ],
     test: Annotated[
         Path | None,
+        PlaceOf,
         Parameter(group=_TASK, help="Examples to ask about [half of --task's]."),
     ] = None,
     limit: Limit = None,
@@ -117,6 +120,7 @@ def judge(
     ] = "lambada,piqa,copa,arc_easy,winogrande,blimp",
     data: Annotated[
         Path | None,
+        PlaceOf,
         Parameter(name=["--data", "-d"], group=_TASK, help="Folder of the tasks' files."),
     ] = None,
     limit: Limit = None,

@@ -9,7 +9,8 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.autoencoder_commands import ReadingFlags, read_examples
-from selfsup.cli.flags import Json, Out, Overwrite, Quiet, numbers, words
+from selfsup.cli.flags import Json, Out, Overwrite, PlaceOf, Quiet, numbers, words
+from selfsup.data.paths import expanded, is_run, is_study
 from selfsup.errors import BadInput, UserError, at_least
 
 _DATA = Group("Data", sort_key=1)
@@ -81,6 +82,7 @@ def fit(
         raise UserError("is missing", where="--out", mend="name a folder for the detector")
     if code_size is not None:
         at_least(1, code_size, "--code-size")
+    _check_folder(out, data, overwrite)
     from selfsup.studies import detection
 
     settings = {
@@ -110,13 +112,26 @@ def fit(
     render.show(result, as_json=as_json, title=str(out))
 
 
+def _check_folder(out: Path, data: str, overwrite: bool) -> None:
+    """Refuse a folder whose detector may go, but which holds other things, or what is to be read."""
+    if not (overwrite and out.is_dir()):
+        return
+    names = {p.name for p in out.iterdir() if not p.name.startswith(".")} - {"model.safetensors"}
+    if names and ("detector.json" not in names or is_run(out) or is_study(out)):
+        what = f"this folder holds '{min(names)}', and no detector alone"
+        raise UserError(what, where=str(out), mend="choose another --out")
+    if data and expanded(data).resolve().is_relative_to(out.resolve()):
+        what = "lies in the folder that would be overwritten"
+        raise UserError(what, where=f"--data {data}", mend="choose another --out")
+
+
 def score(
-    detector: Annotated[Path, Parameter(help="A folder that `detect fit` made.")],
+    detector: Annotated[Path, PlaceOf, Parameter(help="A folder that `detect fit` made.")],
     /,
     *,
     data: DataPath,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="The .csv file to write.")
+        Path | None, PlaceOf, Parameter(name=["--output", "-o"], help="The .csv file to write.")
     ] = None,
     label_column: LabelColumn = "",
     id_column: Annotated[

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_origin
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 
+from selfsup.data.paths import expanded
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,6 +25,24 @@ if TYPE_CHECKING:
 _CORPUS = Group("Corpus", sort_key=1)
 _TRAINING = Group("Training", sort_key=2)
 _OUTPUT = Group("Output", sort_key=3)
+
+
+def _place(kind: Any, tokens: Sequence[Token]) -> Any:
+    """What words of a command line mean as a path, or as several where the flag may be repeated."""
+    found = [_expanded(token.value, token.keyword or "") for token in tokens]
+    return found if get_origin(kind) is list else found[0]
+
+
+def _expanded(given: str, flag: str) -> Path:
+    try:
+        return expanded(given)
+    except UserError as error:
+        where = f"{flag} {error.where}".strip()
+        raise UserError(error.what, where=where, mend=error.mend) from None
+
+
+PlaceOf = Parameter(converter=_place)
+"""Of every parameter that is a path."""
 
 Json = Annotated[
     bool, Parameter(name="--json", negative="", group=_OUTPUT, help="Print JSON and nothing else.")
@@ -40,6 +59,7 @@ Overwrite = Annotated[
 ]
 Out = Annotated[
     Path | None,
+    PlaceOf,
     Parameter(name=["--out", "-o"], group=_OUTPUT, help="Folder for everything that is made."),
 ]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda or cuda:1 [auto].")]
@@ -69,6 +89,7 @@ Data = Annotated[
 
 ConfigFiles = Annotated[
     list[Path],
+    PlaceOf,
     Parameter(
         name=["--config", "-c"],
         negative="",
@@ -137,6 +158,8 @@ def sources(flags: CorpusFlags) -> list[dict[str, Any]]:
     """`--data` and the flags about it as `data.sources`."""
     common = {"column": flags.column, "unit": flags.unit, "on_bad_row": flags.on_bad_row}
     given = {key: value for key, value in common.items() if value is not None}
+    for path in flags.data:
+        _expanded(path, "--data")
     return [_weighted(path) | given for path in flags.data]
 
 
@@ -158,7 +181,7 @@ def source_configs(flags: CorpusFlags) -> list[SourceConfig]:
 def _weighted(given: str) -> dict[str, Any]:
     """`PATH@2.0` as a path and its weight; a file that is really called so is left alone."""
     found = re.fullmatch(r"(.+)@([0-9.]+)", given)
-    if not found or Path(given).exists():
+    if not found or expanded(given).exists():
         return {"path": given}
     try:
         weight = float(found[2])
@@ -272,6 +295,15 @@ def own_names(names: Mapping[str, str] = _LONG_NAMES) -> Iterator[None]:
     except UserError as error:
         where = names.get(error.where, error.where)
         raise UserError(error.what, where=where, mend=error.mend) from None
+
+
+@contextmanager
+def about(where: str) -> Iterator[None]:
+    """Gives errors without a place this one."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.what, where=error.where or where, mend=error.mend) from None
 
 
 def words(text: str) -> list[str]:

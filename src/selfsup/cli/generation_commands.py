@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.commands import Input, TextColumn, _texts
-from selfsup.cli.flags import Json, Model, Overwrite, unescaped
+from selfsup.cli.flags import Json, Model, Overwrite, PlaceOf, unescaped
 from selfsup.data.outputs import check_output
 from selfsup.errors import UserError
 
@@ -65,7 +65,7 @@ def generate(
         bool, Parameter(negative="", help="Refuse a prompt that is longer than the context.")
     ] = False,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")
+        Path | None, PlaceOf, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -117,7 +117,7 @@ def export(
     model: Model,
     /,
     *,
-    output: Annotated[Path, Parameter(name=["--output", "-o"], help="The file to write.")],
+    output: Annotated[Path, PlaceOf, Parameter(name=["--output", "-o"], help="The file to write.")],
     to: Annotated[Literal["gguf"], Parameter(help="gguf: for llama.cpp [gguf].")] = "gguf",
     type: Annotated[
         Literal["f32", "f16"], Parameter(help="Number format of the matrices [f32].")

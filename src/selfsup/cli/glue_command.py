@@ -16,6 +16,7 @@ from selfsup.cli.flags import (  # the flags of FineFlags are looked up in this 
     Json,
     Out,
     Overwrite,
+    PlaceOf,
     PrecisionName,  # noqa: F401
     Quiet,
     Seed,  # noqa: F401
@@ -53,7 +54,9 @@ class GlueFlags(FineFlags):
 def glue(
     *models: Annotated[str, Parameter(help="Run folders, model folders, or hub names.")],
     data: Annotated[
-        Path, Parameter(name=["--data", "-d"], help="The folder of GLUE's tasks, packed or not.")
+        Path,
+        PlaceOf,
+        Parameter(name=["--data", "-d"], help="The folder of GLUE's tasks, packed or not."),
     ],
     tasks: Annotated[
         str, Parameter(help="Some of the tasks: `CoLA,RTE` [all that are there].")

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,8 +47,11 @@ def speaks() -> bool:
 
 
 def print_json(data: Any) -> None:
-    """Prints JSON that every reader takes: numbers that are none become null."""
-    print(json.dumps(_plain(data), ensure_ascii=False, indent=2, allow_nan=False))
+    """Prints JSON that every reader takes: numbers that are none become null, and what the stream cannot
+    write is escaped.
+    """
+    escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print(json.dumps(_plain(data), ensure_ascii=escaped, indent=2, allow_nan=False))
 
 
 def print_text(text: str) -> None:
@@ -63,7 +67,8 @@ def print_piece(text: str) -> None:
 def note(text: str) -> None:
     """Says something beside the result, on stderr."""
     if speaks():
-        print(f"selfsup: {text}", file=sys.stderr)
+        with suppress(OSError):  # nobody may be there to read it
+            print(f"selfsup: {text}", file=sys.stderr)
 
 
 def show_mapping(

@@ -18,6 +18,7 @@ from selfsup.cli.flags import (
     Model,
     Out,
     Overwrite,
+    PlaceOf,
     PrecisionName,
     Quiet,
     Seed,
@@ -257,7 +258,7 @@ def predict(
         ),
     ] = None,
     output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")
+        Path | None, PlaceOf, Parameter(name=["--output", "-o"], help="A .jsonl file to write.")
     ] = None,
     layout: LayoutFlags | None = None,
     device: Device = "auto",

@@ -39,7 +39,8 @@ from selfsup.data.admission import (
     training_sample,
 )
 from selfsup.data.files import file_kind, find_files
-from selfsup.data.home import home
+from selfsup.data.home import cache_folder
+from selfsup.data.paths import expanded
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import NO_SPACE, UserError
 
@@ -115,7 +116,7 @@ def prepare_corpus(
         UserError: data cannot be read, nothing is left to train on or to hold out, or the disk is
             full.
     """
-    cache = Path(data.cache).expanduser() if data.cache else home() / "corpora"
+    cache = expanded(data.cache) if data.cache else cache_folder("corpora")
     folder = cache / corpus_fingerprint(data, tokenizer)
     if (folder / "meta.json").is_file():
         return open_corpus(folder)

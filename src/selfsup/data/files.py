@@ -15,9 +15,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
 from selfsup.config import SourceConfig
+from selfsup.data.paths import (
+    beside_of,
+    expanded,
+    files_below,
+    link_target,
+    matching,
+    refuse_pipe,
+)
 from selfsup.errors import NO_SPACE, UserError, nearest
 
-PACKED_SUFFIXES = (".gz", ".xz", ".zst")
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 FASTA_SUFFIXES = (".fasta", ".fa", ".fas", ".fsa", ".faa", ".fna", ".ffn", ".frn", ".mpfa")
 TEXT_SUFFIXES = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", *FASTA_SUFFIXES)
 # Read as plain text, and `.json` as JSON lines, when named; in a folder they are usually notes, programs
@@ -31,7 +39,12 @@ PLAIN_SUFFIXES = (
 # fmt: on
 NAMED_SUFFIXES = (*TEXT_SUFFIXES, ".json", *PLAIN_SUFFIXES)
 _IN_FOLDERS = (*TEXT_SUFFIXES, ".parquet")
-_PACKED_STARTS = ((b"\x1f\x8b", ".gz"), (b"\xfd7zXZ", ".xz"), (b"\x28\xb5\x2f\xfd", ".zst"))
+_PACKED_STARTS = (
+    (b"\x1f\x8b", ".gz"),
+    (b"BZh", ".bz2"),
+    (b"\xfd7zXZ", ".xz"),
+    (b"\x28\xb5\x2f\xfd", ".zst"),
+)
 _ZSTD_BYTES = 1 << 17
 _EXAMPLES = 5
 NO_TEXT = "name a file with text in it"
@@ -83,7 +96,7 @@ def find_files(source: SourceConfig) -> list[Path]:
 
     Args:
         source: its `path` is a file, a folder (searched to the bottom for known suffixes, hidden
-            ones left out) or a glob, in which `**` is any depth.  Programs and notes
+            ones and what selfsup wrote left out) or a glob, in which `**` is any depth.  Programs and notes
             (`PLAIN_SUFFIXES`) are read as text where they are named, or the glob names their suffix.
 
     Raises:
@@ -91,8 +104,9 @@ def find_files(source: SourceConfig) -> list[Path]:
     """
     if source.path.startswith(("docstrings:", "hub:")):
         return []
-    path = Path(source.path).expanduser()
+    path = expanded(source.path)
     refuse_broken_link(path)
+    refuse_pipe(path)
     if path.is_file():
         if not file_kind(path):
             what = f"files of the kind '{''.join(path.suffixes[-2:]) or path.name}' cannot be read"
@@ -103,10 +117,10 @@ def find_files(source: SourceConfig) -> list[Path]:
             raise UserError(what, where=source.path, mend=mend)
         return [path]
     if path.is_dir():
-        below = (file for file in path.rglob("*") if not _hidden(file.relative_to(path)))
+        below = (file for file in files_below(path) if not _hidden(file.relative_to(path)))
         found = sorted(file for file in below if file_kind(file) in _IN_FOLDERS)
     else:
-        matches = map(Path, glob.iglob(str(path), recursive=True))
+        matches = matching(path)
         kinds = {*_IN_FOLDERS, ".json", plain_suffix(path)} - {""}
         found = sorted(file for file in matches if file_kind(file) in kinds)
     if not (whole := [file for file in found if file.is_file()]):
@@ -144,7 +158,7 @@ def _nothing_found(given: str, path: Path) -> NoReturn:
     what = "no such file or folder"
     if glob.has_magic(given):
         what = "no file matches"
-        if other := sorted(Path(x).name for x in glob.iglob(str(path), recursive=True)):
+        if other := sorted(x.name for x in matching(path)):
             what = f"what matches is of no kind that can be read ({', '.join(_IN_FOLDERS)})"
             raise UserError(what, where=given, mend=f"it is {listed(other)}")
     known = f"{parent} holds {listed(names)}"
@@ -242,6 +256,10 @@ def open_bytes(path: Path) -> BinaryIO:
         import gzip
 
         return gzip.open(path, "rb")  # type: ignore[return-value]  # reads as one
+    if suffix == ".bz2":
+        import bz2
+
+        return bz2.open(path, "rb")  # type: ignore[return-value]  # likewise
     if suffix == ".xz":
         import lzma
 
@@ -288,7 +306,7 @@ def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
                 report.bytes_read += len(line)
                 yield line
     except OSError as error:
-        # gzip.BadGzipFile is an OSError without a number.
+        # That of a broken .gz or .bz2 is without a number.
         what = error.strerror or f"is no complete {path.suffix} file ({error})"
         mend = "" if error.strerror else "fetch or pack the file again"
         raise UserError(what, where=str(path), mend=mend) from error
@@ -365,7 +383,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    path = link_target(path)
+    beside = beside_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from selfsup.data.columns import fits
 from selfsup.data.files import import_extra, listed
+from selfsup.data.paths import files_below
 from selfsup.errors import UserError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
@@ -162,14 +163,14 @@ def channels_first(array: NDArray[Any], where: str = "") -> NDArray[Any]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder, searched to the bottom, sorted.
+    """The pictures of a folder, searched to the bottom, sorted; what selfsup wrote is left out.
 
     Raises:
         UserError: there are none.
     """
     found = sorted(
         p
-        for p in folder.rglob("*")
+        for p in files_below(folder)
         if p.suffix.lower() in PICTURE_SUFFIXES and not p.name.startswith(".")
     )
     if not found:

@@ -18,6 +18,7 @@ from selfsup.data.columns import as_columns, as_texts, no_such_column, refuse_co
 from selfsup.data.feature_tables import LIMIT, FeatureTable
 from selfsup.data.images import ImageSpec, channels_first, find_pictures, read_pictures
 from selfsup.data.keys import uniform
+from selfsup.data.paths import expanded
 from selfsup.data.tables import TABLE_SUFFIXES, read_table
 from selfsup.errors import UserError
 
@@ -68,7 +69,7 @@ def read_observations(config: ObservationConfig) -> Observations:
     """
     if not config.path:
         raise UserError("no data given", mend="--data FILE or FOLDER")
-    path = Path(config.path).expanduser()
+    path = expanded(config.path)
     if path.is_dir():
         found = _from_folder(path, config)
     elif not path.exists():
@@ -101,7 +102,7 @@ def check_reading(config: ObservationConfig, before: str) -> None:
     Raises:
         UserError: with the flag.
     """
-    path = Path(config.path).expanduser()
+    path = expanded(config.path)
     if not path.exists():
         return  # reading says so
     folder, file = path.is_dir(), path.is_file()
@@ -147,7 +148,7 @@ def _from_array(path: Path, config: ObservationConfig) -> Observations:
     if config.labels:
         found = read_array(path, config.labels) if config.labels in names else None
         if found is None:
-            found = read_array(Path(config.labels).expanduser())
+            found = read_array(expanded(config.labels))
         if found.shape != (len(array),):
             what = f"the labels have shape {found.shape}, the data {len(array)} examples"
             raise UserError(what, where=config.labels)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from selfsup.data.paths import beside_of, expanded, link_target
 from selfsup.errors import UserError
 
 
@@ -23,8 +22,8 @@ def check_output(
     """
     if output is None:
         return
-    read = Path(source or "").expanduser()
-    if source and read.exists() and output.exists() and output.samefile(read):
+    read = expanded(source) if source else None
+    if read and read.exists() and output.exists() and output.samefile(read):
         what = "is the file that is read"
         raise UserError(what, where=f"--output {output}", mend="name another file to write")
     suffixes = (suffix,) if isinstance(suffix, str) else suffix
@@ -44,9 +43,24 @@ def check_place(path: Path) -> None:
     Raises:
         UserError: it could not.
     """
-    there = next(place for place in path.absolute().parents if os.path.lexists(place))
+    target = link_target(path).absolute()
     try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=f".{path.name[:-8]}"):
-            pass
+        there = next(place for place in target.parents if _is_there(place))
+        for name in target.relative_to(
+            there
+        ).parts:  # the folders to be made may have too long names
+            _is_there(there / name)
+        tried = there / beside_of(target).name
+        with tried.open("wb"):
+            tried.unlink()
     except OSError as error:
         raise UserError(f"cannot be written ({error.strerror})", where=str(path)) from error
+
+
+def _is_there(place: Path) -> bool:
+    """Whether something bears the name, which must not be too long."""
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from selfsup.config import TransformerConfig
+from selfsup.data.paths import expanded, is_detector, is_study
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.settings_values import entries, section
@@ -21,26 +22,41 @@ from selfsup.models.settings_values import entries, section
 def find_model_folder(name: str | Path) -> Path:
     """The folder with `config.json` that MODEL means: a run folder, a model folder, or a hub name."""
     if not str(name).strip():
-        raise UserError("no model is named", mend="give a run folder or a model folder")
-    path = Path(name).expanduser()
+        raise UserError("no model is named", mend=_GIVE)
+    path = expanded(name)
     if (path / "model" / "config.json").is_file():
         return path / "model"
     if path.is_dir():
         if (path / "config.json").is_file() and not (path / "checkpoints").is_dir():
             return path
-        raise UserError(
-            "this run has no finished model yet"
-            if (path / "checkpoints").is_dir()
-            else "this folder holds no model (no config.json)",
-            where=str(path),
-            mend="run the same command again, without --overwrite, to go on with it"
-            if (path / "checkpoints").is_dir()
-            else "give a run folder or a model folder",
-        )
+        raise _no_model(path)
+    if path.exists():
+        raise UserError("is a file, not a folder", where=str(name), mend=_GIVE)
     text = str(name)
     if text.count("/") == 1 and not text.startswith((".", "/", "~")):
         return _from_hub(text)
     raise UserError("no such run or model folder", where=text)
+
+
+_GIVE = "give a run folder or a model folder"
+
+
+def _no_model(folder: Path) -> UserError:
+    """What is wrong with a folder in which no model lies."""
+    what, mend = "this folder holds no model (no config.json)", _GIVE
+    if (folder / "checkpoints").is_dir():
+        what = "this run has no finished model yet"
+        mend = "run the same command again, without --overwrite, to go on with it"
+    elif is_detector(folder):
+        what, mend = "this folder holds a detector", "`selfsup detect score` takes it"
+    elif is_study(folder):
+        what = "this folder holds a study, not a model"
+        if runs := sorted(x.parent.parent for x in folder.glob("*/model/config.json")):
+            mend = f"give a run in it, {runs[0]}"
+    elif (folder / "tokenizer.json").is_file():
+        what = "this folder holds a tokenizer alone"
+        mend = f"`selfsup pretrain --tokenizer.kind file --tokenizer.path {folder}` takes it"
+    return UserError(what, where=str(folder), mend=mend)
 
 
 def _from_hub(name: str) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO, Any, cast
 
 
 def clock(seconds: float) -> str:
@@ -11,6 +14,36 @@ def clock(seconds: float) -> str:
     minutes, s = divmod(round(max(0.0, seconds)), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
+
+
+class _Stderr:
+    """Standard error for as long as somebody reads it; a run goes on without."""
+
+    def __init__(self) -> None:
+        self._stream = getattr(
+            sys.stderr, "rich_proxied_file", sys.stderr
+        )  # inside another display
+
+    def write(self, text: str) -> int:
+        with self._mute_when_broken():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._mute_when_broken():
+            self._stream.flush()
+
+    @contextmanager
+    def _mute_when_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            # what others say there, and what is left in buffers, goes nowhere too
+            with suppress(OSError), open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 class Progress:
@@ -25,7 +58,10 @@ class Progress:
         from rich.console import Console
 
         self.quiet = quiet
-        self.console = Console(stderr=True, soft_wrap=True)
+        file = (
+            cast("IO[str]", _Stderr()) if sys.stderr else None
+        )  # rich writes nowhere where it is closed
+        self.console = Console(file=file, stderr=True, soft_wrap=True)
         self.live = self.console.is_terminal and not quiet
         self.bar: Any = None
         if self.live:
@@ -46,8 +82,6 @@ class Progress:
         """Print a line that stays."""
         if not self.quiet:
             self.console.print(text, highlight=False, markup=False)  # a name may hold brackets
-            if not self.live:
-                sys.stderr.flush()
 
     def update(self, done: float, text: str) -> None:
         """Move the bar to a share of the whole."""

@@ -76,8 +76,7 @@ class AutoEncoderEstimator(
         ).fit(X)
         columns = as_columns(X)
         rows = len(next(iter(columns.values())))
-        if rows < 2:
-            raise BadInput(f"n_samples={rows}: at least 2 rows are needed to learn from")
+        _refuse_one(rows)
         self.feature_names_in_ = np.array(list(columns), object)
         self.n_features_in_ = len(columns)
         self._notes += empty_note(table.dropped)
@@ -128,12 +127,13 @@ class AutoEncoderEstimator(
     def _numbers(self, X: Any, reset: bool) -> NDArray[np.float64]:
         """An array or a data frame of numbers."""
         refuse = self.missing == "refuse"
-        least = {"ensure_min_samples": 2} if reset else {}
         # row by row in memory, since sums over a column round otherwise in other orders, and folds are
         # drawn by every bit
         matrix = validate_data(
-            self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=False, **least
+            self, X, dtype=np.float64, order="C", reset=reset, ensure_all_finite=False
         )
+        if reset:
+            _refuse_one(len(matrix))
         self._follow_other_names(X, reset)
         gaps = np.isnan(matrix) | too_large(matrix)
         if refuse and gaps.any():
@@ -313,6 +313,12 @@ def gap_marks(table: FeatureTable | None) -> tuple[int, ...]:
     """The places of the marks of gaps in a table's matrix."""
     blocks = () if table is None else table.blocks
     return tuple(block.start for block in blocks if block.kind == "gap")
+
+
+def _refuse_one(rows: int) -> None:
+    """Refuse to learn from fewer rows than two."""
+    if rows < 2:
+        raise BadInput(f"n_samples={rows}: at least 2 rows are needed to learn from")
 
 
 def _has_words(X: Any) -> bool:
