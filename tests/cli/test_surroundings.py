@@ -209,7 +209,7 @@ def test_what_a_model_is_not(folder: Path, capsys: Capture) -> None:
     for name, file, value in (
         ("det", "detector.json", {"model_type": "selfsup-detector"}),
         ("tok", "tokenizer.json", {}),
-        ("study", "study.json", {}),
+        ("study", "study.json", {"kind": "study curves"}),
     ):
         Path(name).mkdir()
         Path(name, file).write_text(json.dumps(value))
@@ -217,6 +217,15 @@ def test_what_a_model_is_not(folder: Path, capsys: Capture) -> None:
     assert said("det") == "det: this folder holds a detector; `selfsup detect score` takes it"
     assert said("tok").startswith("tok: this folder holds a tokenizer alone; `selfsup pretrain ")
     assert said("study").startswith("study: this folder holds a study, not a model; ")
+
+
+def test_a_models_tokenizer_is_not_replaced(folder: Path, capsys: Capture) -> None:
+    write_corpus(folder / "corpus.txt")
+    for name in ("config.json", "tokenizer.json"):
+        (folder / name).write_text("{}")
+    train = ["tokenizer", "train", "--data", "corpus.txt", "--overwrite", "--out", "."]
+    assert refused(capsys, *train).startswith(".: a model lies here, which would no longer be read")
+    assert (folder / "tokenizer.json").read_text() == "{}"
 
 
 # --- detectors
@@ -237,7 +246,7 @@ def test_a_detector_replaces_nothing_else(folder: Path, capsys: Capture) -> None
     fit: list[Any] = ["detect", "fit", "-d", _rows(folder / "x.npy", 60), "--overwrite", "--out"]
     (folder / "run").mkdir()
     for name in ("config.json", "environment.json", "result.json"):
-        (folder / "run" / name).write_text("{}")
+        (folder / "run" / name).write_text('{"train": {}, "data": {}}')
     said = refused(capsys, *fit, "run")
     assert said.startswith("run: this folder holds 'config.json', and no detector alone")
     assert main([*fit, "det"]) == 0
@@ -254,8 +263,8 @@ def test_pictures_of_a_run_are_no_pictures(tmp_path: Path) -> None:
     for place in ("", "run/figures", "other/figures"):
         (tmp_path / place).mkdir(parents=True, exist_ok=True)
         (tmp_path / place / "x.png").touch()
-    for name in ("config.json", "environment.json"):
-        (tmp_path / "run" / name).write_text("{}")
+    (tmp_path / "run" / "config.json").write_text('{"train": {}, "data": {}}')
+    (tmp_path / "other" / "config.json").write_text('{"mine": 1}')
     found = [str(path.relative_to(tmp_path)) for path in find_pictures(tmp_path)]
     assert found == ["other/figures/x.png", "x.png"]
 

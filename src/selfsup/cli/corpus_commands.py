@@ -70,6 +70,9 @@ def train_tokenizer(
     except UserError as error:
         raise _about_flags(error) from None
     sources = source_configs(corpus or CorpusFlags())
+    if (out / "config.json").exists():
+        what = "a model lies here, which would no longer be read with its own tokens"
+        raise UserError(what, where=str(out), mend="choose another --out")
     if (out / "tokenizer.json").exists() and not overwrite:
         raise UserError("holds a tokenizer already", where=str(out), mend="--overwrite replaces it")
     check_place(out / "tokenizer.json")

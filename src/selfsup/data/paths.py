@@ -63,32 +63,35 @@ def is_own(folder: Path) -> bool:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run lies in a folder, finished or not."""
-    others = ("environment.json", "metrics.jsonl")
-    return (folder / "config.json").is_file() and any((folder / x).is_file() for x in others)
+    """Whether a training wrote what lies in a folder; one of its two files may be damaged."""
+    return {"train", "data"} <= _said(folder, "config.json") or "versions" in _said(
+        folder, "environment.json"
+    )
 
 
 def is_study(folder: Path) -> bool:
     """Whether a study lies in a folder."""
     others = ("cells", "figures", "result.json")
-    return (folder / "study.json").is_file() and any((folder / x).exists() for x in others)
+    return bool(_said(folder, "study.json")) and any((folder / x).exists() for x in others)
 
 
 def is_detector(folder: Path) -> bool:
     """Whether a detector lies in a folder."""
-    with suppress(OSError, ValueError, AttributeError):
-        kept = json.loads((folder / "detector.json").read_text(encoding="utf-8"))
-        return bool(kept.get("model_type") == DETECTOR)
-    return False
-
-
-DETECTOR = "selfsup-detector"
-"""The `model_type` of a detector's `detector.json`."""
+    return "model_type" in _said(folder, "detector.json")
 
 
 def _is_report(folder: Path) -> bool:
     """Whether a demonstration, a study without cells or `detect score` told here what it found."""
-    return (folder / "result.json").is_file() and (folder / "figures").is_dir()
+    told = _said(folder, "result.json") & {"kind", "scores"}
+    return bool(told) and (folder / "figures").is_dir()
+
+
+def _said(folder: Path, name: str) -> set[str]:
+    """The keys of a JSON file of a folder; none where there is no such file."""
+    with suppress(OSError, ValueError):
+        kept = json.loads((folder / name).read_text(encoding="utf-8"))
+        return set(kept) if isinstance(kept, dict) else set()
+    return set()
 
 
 def refuse_pipe(path: Path) -> None:

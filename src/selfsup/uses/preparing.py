@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from selfsup.config import PretrainConfig
 from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
-from selfsup.data.home import home
+from selfsup.data.home import cache_folder
 from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
 from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
@@ -62,7 +62,7 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     name = hashlib.sha256(
         (data_fingerprint(config.data) + chosen.model_dump_json()).encode()
     ).hexdigest()[:16]
-    folder = home() / "tokenizers" / name
+    folder = cache_folder("tokenizers") / name
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
     if chosen.kind == "symbols":

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from selfsup.config import PretrainConfig
 from selfsup.config_base import Section
 from selfsup.data.files import whole_file
+from selfsup.data.paths import expanded, is_run
 from selfsup.errors import UserError
 from selfsup.models.model_folder import read_json
 from selfsup.training.loop import Loop
@@ -148,19 +149,9 @@ def check_may_go(folder: Path) -> None:
         UserError: they are somebody's own.
     """
     there = [name for name in (*_FILES, *_FOLDERS) if (folder / name).exists()]
-    if there and not _is_run(folder):
+    if there and not is_run(folder):
         what = f"'{there[0]}' here is not a run's, and would be deleted"
         raise UserError(what, where=str(folder), mend="choose an empty or new --out")
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a training wrote what lies here; one of its two files may be damaged."""
-    for name, keys in (("config.json", {"train", "data"}), ("environment.json", {"versions"})):
-        with suppress(OSError, ValueError):
-            kept = json.loads((folder / name).read_text(encoding="utf-8"))
-            if isinstance(kept, dict) and keys <= kept.keys():
-                return True
-    return False
 
 
 def clear_run_folder(folder: Path) -> None:
@@ -199,8 +190,8 @@ def _paths_read(settings: Mapping[str, Any]) -> Iterator[str]:
 def _place(path: str) -> Path:
     """Where a path leads, up to its first wildcard."""
     known = Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), Path(path).parts))
-    with suppress(RuntimeError):  # a `~name` of nobody; reading it says so
-        known = known.expanduser()
+    with suppress(UserError):  # a `~name` of nobody; reading it says so
+        known = expanded(known)
     return known.resolve()
 
 

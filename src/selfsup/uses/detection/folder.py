@@ -16,7 +16,6 @@ from torch import Tensor
 
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.files import whole_file
-from selfsup.data.paths import DETECTOR
 from selfsup.errors import BadInput, UserError
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
@@ -26,6 +25,7 @@ from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.scaling import RangeScale
 from selfsup.uses.run_folder import write_json
 
+_KIND = "selfsup-detector"
 _OWN = ("references", "folds", "subsets", "code_scale", "error_scale")
 
 
@@ -64,7 +64,7 @@ def save_detector(folder: Path | str, detector: AutoEncoderDetector, **extra: An
     tensors["digest"] = torch.from_numpy(np.frombuffer(digest, np.uint8).copy())
     names = getattr(detector, "feature_names_in_", None)
     settings = {
-        "model_type": DETECTOR,
+        "model_type": _KIND,
         "digest": digest.hex(),
         "params": _plain(detector.get_params()),
         "plan": asdict(engine.plan),
