@@ -180,6 +180,9 @@ def test_saved_opens_in_transformers(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))  # as a model's folder
     assert load_tokenizer(tmp_path).fingerprint == made.fingerprint
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    said = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    agreed = {"do_lower_case": True, "strip_accents": False} if kind == "bert" else {}
+    assert {key: said[key] for key in ("do_lower_case", "strip_accents") if key in said} == agreed
     for text in (*TEXTS.values(), "Grüße, 世界!\n x", "e\u0301 한글 it's"):
         assert theirs(text)["input_ids"] == made.encode(text).ids.tolist()
 
