@@ -12,6 +12,7 @@ from selfsup import recipes
 from selfsup.config import (
     PretrainConfig,
     SourceConfig,
+    WordPieceConfig,
 )
 from selfsup.config_files import dump_yaml, load_config, read_yaml, schema, split_overrides
 from selfsup.errors import UserError
@@ -90,6 +91,14 @@ def test_a_kind_that_is_a_mere_choice_keeps_its_section(tmp_path: Path) -> None:
 def test_a_section_without_kind_is_the_default_one(tmp_path: Path) -> None:
     config = load(tmp_path, "tokenizer: {vocab_size: 1000}\n")
     assert (config.tokenizer.kind, config.tokenizer.vocab_size) == ("wordpiece", 1000)
+
+
+@pytest.mark.parametrize(("said", "value"), [("auto", "auto"), ("true", True), ("false", False)])
+def test_accents_by_the_text_or_as_said(tmp_path: Path, said: str, value: str | bool) -> None:
+    by_file = load(tmp_path, f"tokenizer: {{strip_accents: {said}}}\n")
+    by_flag = load(tmp_path, "", "--tokenizer.strip_accents", said)
+    assert by_file.tokenizer == by_flag.tokenizer == WordPieceConfig(strip_accents=value)
+    assert load(tmp_path, "").tokenizer == WordPieceConfig(strip_accents="auto")
 
 
 def test_lists_by_number(tmp_path: Path) -> None:

@@ -58,7 +58,12 @@ class WordPieceConfig(Section):
     vocab_size: Annotated[int, Field(ge=32)] = 8192
     """Entries in the vocabulary, special tokens included."""
     lowercase: bool = True
-    """Fold case and strip accents, as in BERT-uncased."""
+    """Fold case, as in BERT-uncased."""
+    strip_accents: Literal["auto"] | bool = "auto"
+    """Take accents and combining marks off letters, as in BERT-uncased.  `auto`: where case is folded and at
+    most 0.2 % of the letters carry them.  That is English (novels 0.006 %, film reviews 0.01 %, XQuAD 0.05 %)
+    and Chinese (0.002 %); they are kept in German (1.5 %), French (3.3 %), Japanese (7 %), Thai (21 %),
+    Vietnamese (25 %), Hindi (39 %) and Korean (all)."""
     sample_megabytes: Annotated[float, Field(gt=0)] = 50.0
     """At most this much text is read to train the vocabulary."""
 

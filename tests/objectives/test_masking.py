@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -121,3 +123,36 @@ def test_word_longer_than_the_share_is_hidden_in_part() -> None:
     tokens, words = np.full((1, 20), 9), np.zeros((1, 20), np.int32)
     got = masking.apply(tokens, words, (0, 0), np.arange(1), np.zeros(1, int))
     assert got.weights.sum() == 4
+
+
+@pytest.mark.parametrize("unit", ["word", "span"])
+def test_every_token_of_a_long_word_is_hidden_at_some_time(unit: str) -> None:
+    masking = Masking(MASK, ORDINARY, rate=0.15, unit=unit)
+    tokens, words = rows(1)
+    words[0, 2:30] = 1000  # a run of 28 tokens, of which 10 are hidden
+    words[0, 30:32] = 1001
+    times = np.zeros(64, int)
+    for epoch in range(300):
+        got = masking.apply(tokens, words, (7, 0), np.zeros(1, int), np.full(1, epoch))
+        places = got.positions[0][got.weights[0] > 0]
+        times[places] += 1
+        hidden = np.isin(np.arange(2, 30), places)
+        if unit == "word":  # ten at a time, the rest of eight too
+            assert all(part.all() or not part.any() for part in np.split(hidden, [10, 20]))
+    assert (times[words[0] >= 0] > 5).all()
+    assert (times[words[0] < 0] == 0).all()
+
+
+@pytest.mark.parametrize("unit", ["word", "span"])
+def test_rows_without_long_words_are_masked_as_if_alone(unit: str) -> None:
+    """By digest of what they were before long words were parted."""
+    got = run(Masking(MASK, ORDINARY, rate=0.2, unit=unit), count=50)
+    digest = sha256(b"".join(part.tobytes() for part in (got.tokens, got.positions, got.weights)))
+    assert digest.hexdigest()[:16] == {"word": "37f34fed2e48df94", "span": "b88bff5e9804bb45"}[unit]
+    tokens, words = rows(50)
+    words[7, 2:32] = 1000
+    masking = Masking(MASK, ORDINARY, rate=0.2, unit=unit)
+    beside = masking.apply(tokens, words, (7, 0), np.arange(50), np.zeros(50, int))
+    others = np.arange(50) != 7
+    assert np.array_equal(beside.tokens[others], got.tokens[others])
+    assert np.array_equal(beside.positions[others], got.positions[others])

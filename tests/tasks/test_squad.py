@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selfsup.data.tokenizers import Tokenizer, load_tokenizer
+from selfsup.config import WordPieceConfig
+from selfsup.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from selfsup.errors import UserError
 from selfsup.tasks.metrics import answer_scores
 from selfsup.tasks.spans import SpanDecoder
 from selfsup.tasks.squad import Question, read_squad
+from selfsup.tasks.task import TaskInfo, make_set, set_notes
 from selfsup.tasks.windows import _best_context, _cuts, make_windows, window_targets
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "text"
@@ -394,3 +396,33 @@ def test_gold_as_scores_gives_the_answers_back(
     ]
     scores_found = answer_scores(texts, questions, language)
     assert scores_found["exact_match"] > expected
+
+
+def test_answers_keep_the_marks_that_the_tokenizer_strips() -> None:
+    passage = "यह नेहरू थे और वे नेहरू। नेहरु"
+    config = WordPieceConfig(vocab_size=32, strip_accents=True)
+    tokenizer = train_tokenizer(config, [passage, "what other words there are?"] * 9)
+    places = [place for place in range(len(passage)) if passage.startswith("नेहरू", place)]
+    questions = [plain(passage, ("नेहरू", place)) for place in places]
+    questions += [plain(passage, ("नेहरु", len(passage) - 5))]  # at the end of the passage
+    windows = make_windows(tokenizer, ["?"] * 3, [passage] * 3)
+    targets = window_targets(windows, questions)
+    assert (targets.lost, targets.unaligned) == (0, 0)
+    decoder = SpanDecoder(windows, [passage] * 3, max_answer=9, nullable=False)
+    for number, window in enumerate(windows):
+        scores = np.zeros((2, len(window.ids)))
+        scores[[0, 1], [targets.starts[number], targets.ends[number]]] = 20
+        decoder.add([number], scores[0], scores[1])
+    for answer, question in zip(decoder.answers(), questions, strict=True):
+        span = answer.spans[0]
+        assert passage[span.begin : span.end] == span.text == question.answers[0].text
+
+
+@pytest.mark.parametrize(("many", "notes"), [(5, 0), (6, 1)])
+def test_many_answers_within_tokens_are_told(minilm: Tokenizer, many: int, notes: int) -> None:
+    questions = [plain("one playing two", ("one", 0))] * (100 - many)
+    questions += [plain("one playing two", ("lay", 5))] * many
+    info = TaskInfo(kind="span", answer="span", main="f1", max_length=128)
+    made = make_set(minilm, questions, info, types=True)
+    told = f"{many} training questions with an answer that begins or ends within a token: "
+    assert set_notes(made, info, "training") == [f"{told}a little more is answered"] * notes

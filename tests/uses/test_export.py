@@ -14,6 +14,7 @@ import tokenizers
 import torch
 
 from selfsup.config import CharacterConfig
+from selfsup.data.tokenizer_scripts import MARKED_STEPS
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
@@ -169,6 +170,12 @@ def test_ways_to_part_words_have_names(
 def test_ways_that_only_look_alike_are_refused(steps: list[dict[str, Any]], tmp_path: Path) -> None:
     made = with_state(decoder("llama", tmp_path / "llama"), *steps)
     with pytest.raises(UserError, match="parts words in a way that GGUF has no name for"):
+        export_gguf(made, tmp_path / "out.gguf")
+
+
+def test_marks_within_words_have_no_name(tmp_path: Path) -> None:
+    made = with_state(decoder("llama", tmp_path / "llama"), *MARKED_STEPS)
+    with pytest.raises(UserError, match=r"keeps combining marks within words.*transformers opens"):
         export_gguf(made, tmp_path / "out.gguf")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +160,14 @@ def test_a_word_goes_on_without_a_space() -> None:
 
     parts = [Candidate("##s", "##s", 0.5), Candidate("Ġof", "of", 0.5), Candidate("台", "台", 0.5)]
     assert _written("the cat [MASK] are[MASK][MASK]北", "[MASK]", parts) == "the cats are of台北"
+
+
+def test_letters_that_the_tokenizer_took_apart_are_filled_in_as_one() -> None:
+    from selfsup.uses.fill import Candidate, _written
+
+    apart = unicodedata.normalize("NFD", "국")
+    parts = [Candidate(f"##{apart}", "##국", 0.5), Candidate(apart, "국", 0.5)]
+    assert _written("한[MASK] [MASK]", "[MASK]", parts) == "한국 국"
 
 
 @pytest.mark.parametrize("text", ["a ［MASK］ b", "a 【MASK】 b", "a ［ＭＡＳＫ］ b"])

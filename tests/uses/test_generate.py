@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 import selfsup
+from selfsup.config import WordPieceConfig
+from selfsup.data.tokenizers import train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder, load_decoder
 from selfsup.models.transformer import CausalLanguageModel
@@ -112,6 +115,17 @@ def test_pieces_join_to_the_text(gpt2: PretrainedDecoder) -> None:
         assert one.text == whole.replace("\N{REPLACEMENT CHARACTER}", "")
         assert len(one.ids) == 30
     assert sum(bool(p.finish) for p in pieces) == len(PROMPTS)
+
+
+def test_no_part_of_a_letter_is_lost(gpt2: PretrainedDecoder) -> None:
+    """Of a tokenizer that takes letters apart, what was given out as 하 could not become 한 any more."""
+    config = WordPieceConfig(vocab_size=36, strip_accents=True)
+    made = train_tokenizer(config, ["하나 한국 나라 아가 다 가나다라"] * 3).for_decoder()
+    writes = replace(gpt2, tokenizer=made)
+    (one,) = complete(writes, ["하"], Sampling(max_tokens=40, seed=1))
+    whole = made.decode([*made.encode("하").ids.tolist(), *one.ids])
+    assert any("가" <= letter <= "힣" for letter in whole[1:])  # letters of several tokens
+    assert unicodedata.normalize("NFC", "하" + one.text) == whole
 
 
 def text_of(

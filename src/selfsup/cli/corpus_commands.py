@@ -30,8 +30,9 @@ def train_tokenizer(
         Parameter(help="How text is cut [wordpiece]."),
     ] = "wordpiece",
     vocab_size: Annotated[int | None, Parameter(help="Entries, special ones included.")] = None,
-    lowercase: Annotated[
-        bool | None, Parameter(help="WordPiece: fold case and accents [yes].")
+    lowercase: Annotated[bool | None, Parameter(help="WordPiece: fold case [yes].")] = None,
+    strip_accents: Annotated[
+        bool | None, Parameter(help="WordPiece: fold accents [where hardly any letter has one].")
     ] = None,
     alphabet: Annotated[
         str | None, Parameter(help="Symbols: the letters [those in the data].")
@@ -60,6 +61,7 @@ def train_tokenizer(
     values = {
         "vocab_size": vocab_size,
         "lowercase": lowercase,
+        "strip_accents": strip_accents,
         "alphabet": alphabet,
         "k": k,
         "sample_megabytes": sample_megabytes,
@@ -81,7 +83,7 @@ def train_tokenizer(
 
     megabytes = getattr(config, "sample_megabytes", 50.0)
     texts = training_sample(DataConfig(sources=tuple(sources)), megabytes)
-    tokenizer = tokenizers.train_tokenizer(config, texts)
+    tokenizer = tokenizers.train_tokenizer(config, texts, say=render.note)
     tokenizer.save(out)
     result = {"out": out, "kind": kind, "vocab_size": tokenizer.vocab_size}
     render.show(result, as_json=as_json)

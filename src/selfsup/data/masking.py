@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from selfsup.data.keys import below, hash64, uniform
 
 _SPAN_LONGEST = 10  # words, as in SpanBERT
+_PART_LONGEST = 10  # tokens of a word that is longer than what is hidden of a row
 
 
 class Masked(NamedTuple):
@@ -75,7 +76,8 @@ class Masking:
         if self.unit == "token":
             positions, weights = _smallest(order, self.slots(length))
         else:
-            units = words if self.unit == "word" else _spans(words, self.span_mean, draw)
+            units = _parted(words, self.slots(length))
+            units = units if self.unit == "word" else _spans(units, self.span_mean, draw)
             positions, weights = _whole_units(order, units, self.slots(length))
         targets = np.take_along_axis(tokens, positions, 1)
         chosen = np.take_along_axis(action, positions, 1)
@@ -99,6 +101,24 @@ def _smallest(
     chosen = np.sort(np.argpartition(order, slots - 1, axis=1)[:, :slots], axis=1)
     usable = np.isfinite(np.take_along_axis(order, chosen, 1))
     return chosen.astype(np.int64), usable.astype(np.float32)
+
+
+def _parted(words: NDArray[np.int32], slots: int) -> NDArray[np.int32]:
+    """Words of more than `slots` tokens as several of at most 10, since they could never be hidden.
+
+    So are runs of Thai, which has no spaces.  Rows without such words stay as they are: (rows, length).
+    """
+    far = words[:, slots:]
+    long = ((far == words[:, : far.shape[1]]) & (far >= 0)).any(axis=1)
+    parted = words.copy() if long.any() else words
+    for row in np.flatnonzero(long):
+        first = np.diff(words[row], prepend=-2) != 0
+        starts = np.flatnonzero(first)
+        sizes = np.diff(starts, append=words.shape[1])
+        place = np.arange(words.shape[1]) - np.repeat(starts, sizes)
+        first |= (np.repeat(sizes, sizes) > slots) & (place % min(_PART_LONGEST, slots) == 0)
+        parted[row] = np.where(words[row] >= 0, np.cumsum(first), -1)
+    return parted
 
 
 def _spans(words: NDArray[np.int32], mean: float, draw: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -29,6 +29,7 @@ def is_unspaced(character: str) -> bool:
     return unicodedata.name(character, "").startswith(_UNSPACED)
 
 
+@lru_cache(1 << 16)
 def is_mark(character: str) -> bool:
     """Whether a character is written with the one before it: an accent, a vowel sign."""
     return unicodedata.category(character).startswith("M")

@@ -104,5 +104,9 @@ def save_tokenizer(
     settings |= {
         hub: names[role] for hub, role in (HUB_ROLES | FRAME_ROLES).items() if role in names
     }
+    normalizer = json.loads(inner.to_str()).get("normalizer") or {}
+    if normalizer.get("strip_accents") is not None:  # else BertTokenizer would strip them by itself
+        settings["do_lower_case"] = normalizer["lowercase"]
+        settings["strip_accents"] = normalizer["strip_accents"]
     written = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")

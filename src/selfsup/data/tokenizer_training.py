@@ -6,10 +6,11 @@ This is the workshop behind `tokenizers.py`, which holds the face.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from selfsup.config import (
     BytePairConfig,
@@ -18,6 +19,8 @@ from selfsup.config import (
     WordPieceConfig,
     WordsConfig,
 )
+from selfsup.data.alphabets import found_alphabet
+from selfsup.data.tokenizer_scripts import FEW, MARKED_STEPS, letter_shares
 from selfsup.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 Progress = Callable[[int], None]
 """Called with the characters read since the last call."""
+Say = Callable[[str], None]
+"""Called with what was chosen by the text, in a line."""
 
 _MIN_FREQUENCY = 2  # an entry seen once teaches nothing
 _LARGEST_FIXED = 1 << 20
@@ -37,23 +42,25 @@ _ALPHABET_COVERAGE = 0.9999
 # Sequences without spaces (DNA, URLs) would otherwise be learned whole:
 # huggingface/tokenizers#1313.
 _LONGEST_MERGE = 32
-
-_BASES = "NRYSWKMBDHV"
-_SEQUENCES = {"ACGT": _BASES, "ACGU": _BASES, "ACDEFGHIKLMNPQRSTVWY": "X*"}
-"""Alphabets of DNA, RNA and proteins, each with what else stands in such sequences: no certain letters."""
-_OF_SEQUENCES = 0.98
-"""The share of letters that makes a text one of them; a tenth at most, N and X aside, may be uncertain."""
-_FOUND_COVERAGE = 0.9999
-_LARGEST_FOUND = 256
+# BERT gives up longer words, and so do we unless the text has them: Thai and Khmer without spaces.
+_USUAL_WORD = 100
+# Junk of 10,000 characters in words this long takes 1.6 s to encode, in words of 100 it takes 0.09 s.
+_LONGEST_WORD = 1000
+_FEW_LONG = 0.001  # of the characters
+_LONG_RUN = re.compile(r"[^\s!-/:-@\[-`{-~\u3000-\u303f\u3400-\u9fff\uff00-\uff0f]{101,}")
 
 
 TrainableConfig = WordPieceConfig | BytePairConfig | CharacterConfig | WordsConfig | SymbolConfig
 
 
 def build_tokenizer(
-    config: TrainableConfig, texts: Iterable[str], progress: Progress | None = None
+    config: TrainableConfig,
+    texts: Iterable[str],
+    progress: Progress | None = None,
+    say: Say | None = None,
 ) -> tokenizers.Tokenizer:
     """Hugging Face's tokenizer for a configuration; `tokenizers.train_tokenizer` says more."""
+    say = say or (lambda _: None)
     watched = _watched(texts, progress)
     if isinstance(config, SymbolConfig):
         return _symbols(config, config.alphabet or found_alphabet(watched))
@@ -63,16 +70,21 @@ def build_tokenizer(
         return _words(config, watched)
     if isinstance(config, WordPieceConfig):
         sample = list(watched)
-        inner = _wordpiece(config.vocab_size, config.lowercase, sample)
+        style = _style(config, sample, say)
+        inner = _wordpiece(config.vocab_size, style, sample)
         size: int = inner.get_vocab_size()
         if size < config.vocab_size:
             # Less room can also mean fewer characters, so ask until the answer stands.
-            while (smaller := _wordpiece(size, config.lowercase, sample).get_vocab_size()) < size:
+            while (smaller := _wordpiece(size, style, sample).get_vocab_size()) < size:
                 size = smaller
             raise _too_small(size, config.vocab_size)
         return inner
     if isinstance(config, BytePairConfig):
-        inner = _byte_pairs(config.vocab_size, watched)
+        sample = list(watched)
+        marks = letter_shares(sample).marks
+        if marks > FEW:
+            say(f"words go on through combining marks: {marks:.1%} of the letters are such")
+        inner = _byte_pairs(config.vocab_size, sample, marks > FEW)
         if inner.get_vocab_size() < config.vocab_size:
             raise _too_small(inner.get_vocab_size(), config.vocab_size)
         return inner
@@ -113,23 +125,64 @@ def _framed(inner: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     return inner
 
 
-def _bert(model: tokenizers.models.WordPiece, lowercase: bool) -> tokenizers.Tokenizer:
+class _Style(NamedTuple):
+    """How WordPiece reads text."""
+
+    lowercase: bool
+    strip_accents: bool | None = None
+    """None: where case is folded, as in BERT."""
+    longest: int = _USUAL_WORD
+    """Characters; longer words are unknown."""
+
+
+def _style(config: WordPieceConfig, texts: list[str], say: Say) -> _Style:
+    """What the configuration says, or leaves to the text."""
+    strip = None if config.strip_accents == "auto" else config.strip_accents
+    if config.strip_accents == "auto" and config.lowercase:
+        share = letter_shares(texts).accented
+        if share > FEW:
+            strip = False
+            say(f"accents are kept: {share:.1%} of the letters carry them, or are marks")
+    style = _Style(config.lowercase, strip)
+    if _share_of_long(texts, style) > _FEW_LONG:
+        style = style._replace(longest=_LONGEST_WORD)
+        say(f"words may have {_LONGEST_WORD:,} characters: the text has long runs without a space")
+    return style
+
+
+def _share_of_long(texts: list[str], style: _Style) -> float:
+    """The share of characters in words that are longer than usual, once accents are stripped."""
+    from tokenizers import models
+
+    inner = _bert(models.WordPiece(unk_token="[UNK]"), style)
+    long = 0
+    for text in texts:
+        for run in _LONG_RUN.findall(text):
+            words = inner.pre_tokenizer.pre_tokenize_str(inner.normalizer.normalize_str(run))
+            long += sum(len(word) for word, _ in words if len(word) > _USUAL_WORD)
+    return long / sum(map(len, texts))
+
+
+def _bert(model: tokenizers.models.WordPiece, style: _Style) -> tokenizers.Tokenizer:
     from tokenizers import Tokenizer as Inner
     from tokenizers import decoders, normalizers, pre_tokenizers
 
     inner = Inner(model)
     inner.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
+        clean_text=True,
+        handle_chinese_chars=True,
+        strip_accents=style.strip_accents,
+        lowercase=style.lowercase,
     )
     inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     inner.decoder = decoders.WordPiece(prefix="##")
     return inner
 
 
-def _wordpiece(vocab_size: int, lowercase: bool, texts: list[str]) -> tokenizers.Tokenizer:
+def _wordpiece(vocab_size: int, style: _Style, texts: list[str]) -> tokenizers.Tokenizer:
     from tokenizers import models, trainers
 
-    inner = _bert(models.WordPiece(unk_token="[UNK]"), lowercase)
+    inner = _bert(models.WordPiece(unk_token="[UNK]"), style)
     letters, inner_letters = _alphabet(inner, texts, vocab_size - len(SPECIAL_TOKENS))
     # Named as special while training, because the trainer else numbers the continuations in the
     # order of a random hash map, and ties between merges fall by number: the same text would give
@@ -145,7 +198,8 @@ def _wordpiece(vocab_size: int, lowercase: bool, texts: list[str]) -> tokenizers
     )
     inner.train_from_iterator(texts, trainer, length=len(texts))
     vocabulary = inner.get_vocab(with_added_tokens=False)
-    return _framed(_bert(models.WordPiece(vocabulary, unk_token="[UNK]"), lowercase))
+    model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=style.longest)
+    return _framed(_bert(model, style))
 
 
 def _alphabet(
@@ -196,7 +250,7 @@ def wordpiece_from_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
     vocabulary = {line.rstrip("\r"): id for id, line in enumerate(lines) if line.strip()}
     if "[UNK]" not in vocabulary:
         raise UserError("the vocabulary holds no [UNK]", where=str(file))
-    inner = _bert(models.WordPiece(vocabulary, unk_token="[UNK]"), lowercase)
+    inner = _bert(models.WordPiece(vocabulary, unk_token="[UNK]"), _Style(lowercase))
     if "[CLS]" in vocabulary and "[SEP]" in vocabulary:
         inner.post_processor = processors.TemplateProcessing(
             single="[CLS]:0 $A:0 [SEP]:0",
@@ -206,12 +260,22 @@ def wordpiece_from_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
     return inner
 
 
-def _byte_pairs(vocab_size: int, texts: Iterable[str]) -> tokenizers.Tokenizer:
+def _byte_pairs(vocab_size: int, texts: list[str], marked: bool) -> tokenizers.Tokenizer:
+    """Byte-level BPE; `marked`: GPT-2's splitter, which parts words at combining marks, must not."""
+    from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
     from tokenizers import Tokenizer as Inner
-    from tokenizers import decoders, models, pre_tokenizers, trainers
 
     inner = Inner(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if marked:
+        words, to_bytes = MARKED_STEPS
+        inner.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(words["pattern"]["Regex"]), "isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=to_bytes["use_regex"]),
+            ]
+        )
+    else:
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -264,43 +328,6 @@ def whole_words(entries: Sequence[str], unknown: str = "[UNK]") -> tokenizers.To
     inner = Inner(models.WordLevel(ids, unk_token=unknown))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return inner
-
-
-def found_alphabet(texts: Iterable[str]) -> str:
-    """The letters of sequences: those of DNA, RNA or proteins, in capitals, or all but the rarest characters.
-
-    White space is no letter, and gaps (`-`, `.`) are none of sequences.
-
-    Raises:
-        UserError: there are more than 256.
-    """
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(text)
-    counts = Counter({c: n for c, n in counts.items() if not c.isspace()})
-    capitals: Counter[str] = Counter()
-    for character, count in counts.items():
-        if character not in "-.":
-            capitals[character.upper()] += count
-    for alphabet, beside in _SEQUENCES.items():
-        known = sum(capitals[c] for c in alphabet)
-        unclear = sum(capitals[c] for c in beside)
-        enough = all(capitals[c] for c in alphabet) and known >= 9 * (unclear - capitals[beside[0]])
-        if enough and known + unclear >= _OF_SEQUENCES * capitals.total():
-            return alphabet
-    total = counts.total()
-    found, covered = "", 0
-    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        if covered >= _FOUND_COVERAGE * total:
-            break
-        found, covered = found + character, covered + count
-    if not 0 < len(found) <= _LARGEST_FOUND:
-        what = (
-            f"the data hold {len(found):,} different characters: no alphabet can be taken from them"
-        )
-        mend = "name the letters, or use --tokenizer.kind characters"
-        raise UserError(what, where="tokenizer.alphabet", mend=mend)
-    return "".join(sorted(found))
 
 
 def _symbols(config: SymbolConfig, alphabet: str) -> tokenizers.Tokenizer:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,22 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from selfsup.config import (
-    FileTokenizerConfig,
-    TokenizerConfig,
-)
+from selfsup.config import FileTokenizerConfig, TokenizerConfig
 from selfsup.data.tokenizer_files import open_tokenizer, save_tokenizer
-from selfsup.data.tokenizer_roles import (
-    folds,
-    frame_id,
-    mark_special,
-    resolve_names,
-)
-from selfsup.data.tokenizer_training import (
-    SPECIAL_TOKENS,
-    Progress,
-    build_tokenizer,
-)
+from selfsup.data.tokenizer_roles import folds, frame_id, mark_special, resolve_names
+from selfsup.data.tokenizer_scripts import SENTENCE_ENDS, marked_words, strips_accents
+from selfsup.data.tokenizer_training import SPECIAL_TOKENS, Progress, Say, build_tokenizer
 from selfsup.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -43,7 +33,6 @@ __all__ = [
     "train_tokenizer",
 ]
 
-_SENTENCE_ENDS = (".", "!", "?", "。", "！", "？", "…", "\n")
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
 # A line end between two visible characters parts words in every tokenizer that splits at spaces.
@@ -131,10 +120,10 @@ class Tokenizer:
 
     @cached_property
     def ends_sentence(self) -> NDArray[np.bool_]:
-        """(vocab_size,) whether a token's surface ends a sentence: `.!?。！？…` or a line end."""
+        """(vocab_size,) whether a token's surface ends a sentence: `.!?。！？।؟…` or a line end."""
         ends = np.zeros(self.vocab_size, np.bool_)
         for id in self.ordinary_ids.tolist():
-            ends[id] = self._surface(id).endswith(_SENTENCE_ENDS)
+            ends[id] = self._surface(id).endswith(SENTENCE_ENDS)
         return ends
 
     @cached_property
@@ -242,10 +231,21 @@ class Tokenizer:
     def decode(
         self, ids: Sequence[int] | NDArray[np.integer[Any]], skip_special: bool = True
     ) -> str:
-        """The text of token ids."""
+        """The text of token ids; letters that the tokenizer took apart (한 to ᄒ, ᅡ, ᆫ) are put together."""
         plain = [int(id) for id in ids]
         text: str = self.inner.decode(plain, skip_special_tokens=skip_special)
-        return text
+        return unicodedata.normalize("NFC", text) if self._apart else text
+
+    @cached_property
+    def _apart(self) -> bool:
+        return self._bytes is None and strips_accents(self._state.get("normalizer"))
+
+    @cached_property
+    def growing(self) -> Tokenizer:
+        """The same for text that grows token by token: its `decode` puts no letters together."""
+        same = Tokenizer(self.inner, self.names) if self._apart else self
+        same._apart = False
+        return same
 
     def encode(self, text: str, pair: str | None = None, special: bool = True) -> Encoded:
         """Encode a text, or two; never truncated.
@@ -325,7 +325,8 @@ class Tokenizer:
             return False
         if splitter is not None and _of_type(splitter, "ByteLevel"):
             return not splitter["add_prefix_space"] and bool(splitter.get("use_regex", True))
-        return _of_type(splitter, "BertPreTokenizer") or _of_type(splitter, "WhitespaceSplit")
+        parts = _of_type(splitter, "BertPreTokenizer") or _of_type(splitter, "WhitespaceSplit")
+        return parts or marked_words(splitter)
 
     def save(self, folder: Path, max_length: int = 512, *, types: bool = False) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers' AutoTokenizer reads.
@@ -359,7 +360,10 @@ def _word_starts(words: Sequence[int | None]) -> NDArray[np.bool_]:
 
 
 def train_tokenizer(
-    config: TokenizerConfig, texts: Iterable[str], progress: Progress | None = None
+    config: TokenizerConfig,
+    texts: Iterable[str],
+    progress: Progress | None = None,
+    say: Say | None = None,
 ) -> Tokenizer:
     """Make the tokenizer that a configuration asks for.
 
@@ -369,13 +373,14 @@ def train_tokenizer(
         config: its kind decides; `file`, and `symbols` with an alphabet, do not read the texts.
         texts: documents to learn from, read once.
         progress: called with the characters read since the last call.
+        say: called with what was chosen by the text (accents, combining marks, long words).
 
     Raises:
         UserError: there is no text, or it gives a smaller vocabulary than asked for.
     """
     if isinstance(config, FileTokenizerConfig):
         return load_tokenizer(Path(config.path), config.lowercase)
-    return Tokenizer(build_tokenizer(config, texts, progress))
+    return Tokenizer(build_tokenizer(config, texts, progress, say))
 
 
 def load_tokenizer(path: Path, lowercase: bool = True) -> Tokenizer:

@@ -34,6 +34,8 @@ class SpanSet:
     """No answer is given where its score exceeds the best span's by more than this."""
     lost: int
     """Questions whose answer no window holds."""
+    unaligned: int
+    """Questions whose answer begins or ends within a token."""
 
     def __len__(self) -> int:
         return len(self.questions)
@@ -84,7 +86,15 @@ def make_span_set(
     kinds = [w.types for w in windows] if types else None
     objective = SpanLabels([w.ids for w in windows], kinds, places)
     return SpanSet(
-        objective, questions, windows, main, span, nullable, null_threshold, targets.lost
+        objective,
+        questions,
+        windows,
+        main,
+        span,
+        nullable,
+        null_threshold,
+        targets.lost,
+        targets.unaligned,
     )
 
 

@@ -29,6 +29,9 @@ SCORES: dict[Answer, tuple[str, ...]] = {
 }
 """The scores that may choose among weights, the usual one first."""
 
+_MANY_UNALIGNED = 0.05
+"""The share of questions from which on it is told that tokens do not end where answers do."""
+
 
 class TaskInfo(Section):
     """What a fine-tuned model answers, and how its input is read; kept beside its weights."""
@@ -87,6 +90,10 @@ def set_notes(part: AnySet, info: TaskInfo, name: str = "") -> list[str]:
     if lost := getattr(part, "lost", 0):
         asked = counted(lost, f"{name}question")
         notes.append(f"{asked} with an answer that no window holds whole")
+    if isinstance(part, SpanSet) and part.unaligned > _MANY_UNALIGNED * len(part):
+        asked = counted(part.unaligned, f"{name}question")
+        within = "with an answer that begins or ends within a token"
+        notes.append(f"{asked} {within}: a little more is answered")
     return notes
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from selfsup.data.tokenizer_scripts import over_marks
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.tasks.squad import Question
@@ -32,7 +33,8 @@ class Window:
     """Tokens of the whole passage."""
     offsets: NDArray[np.int32]
     """(passage tokens of the window, 2) begin and end in characters of the passage, without blanks
-    at a token's ends; windows of a passage share this memory."""
+    at a token's ends and with the marks that the tokenizer has stripped; windows of a passage share this
+    memory."""
     best: NDArray[np.bool_]
     """(passage tokens of the window,) whether no other window shows the token with more context, the
     smaller of the tokens to its left and right (Devlin et al.'s max-context rule); every token of a
@@ -123,7 +125,8 @@ def _encode(tokenizer: Tokenizer, texts: list[str]) -> dict[str, _Passage]:
         encodings = tokenizer.inner.encode_batch(batch, add_special_tokens=False)
         for text, encoding in zip(batch, encodings, strict=True):
             offsets = np.array(encoding.offsets, np.int32).reshape(-1, 2)
-            found[text] = _Passage(np.array(encoding.ids, np.int64), _without_blanks(text, offsets))
+            offsets = _without_blanks(text, over_marks(text, offsets))
+            found[text] = _Passage(np.array(encoding.ids, np.int64), offsets)
     return found
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfsup.config import TransformerConfig
 from selfsup.data.files import whole_file
+from selfsup.data.tokenizer_scripts import marked_words
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 from selfsup.models.decoder_hub import PretrainedDecoder
@@ -221,6 +222,10 @@ def _splitting(tokenizer: Tokenizer, where: str) -> str:
     first = state.get("pre_tokenizer") or {}
     steps = [_plain(part) for part in first.get("pretokenizers") or [first]]
     name = next((name for name, wanted in _SPLITTERS.items() if steps == wanted), None)
+    if name is None and marked_words(first):
+        what = "its tokenizer keeps combining marks within words, which GGUF has no name for"
+        mend = "transformers opens it as it is; for llama.cpp train with `--tokenizer.kind file` and GPT-2's"
+        raise UserError(what, where=where, mend=mend)
     if name is None:
         what = "its tokenizer parts words in a way that GGUF has no name for"
         raise UserError(what, where=where)

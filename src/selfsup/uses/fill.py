@@ -190,7 +190,7 @@ def _written(text: str, mask: str, chosen: list[Candidate]) -> str:
     written, *rest = text.split(mask)
     for candidate, after in zip(chosen, rest, strict=True):
         if candidate.token.startswith(_CONTINUES):
-            written = written.rstrip() + candidate.token.removeprefix(_CONTINUES)
+            written = written.rstrip() + candidate.text.removeprefix(_CONTINUES)
         else:
             apart = candidate.token.startswith(_BEGINS) and written[-1:].strip()
             written += " " * bool(apart) + candidate.text

@@ -251,7 +251,7 @@ class Writer:
             ids = ids[-kept:]
         unknown = unknown_note(tokenizer, [np.array(ids)], f"prompt {number + 1}")
         note = "; ".join(line for line in (note, unknown) if line)
-        return _Row(number, 0, ids, TokenText(tokenizer, ids, settings.stop), note)
+        return _Row(number, 0, ids, TokenText(tokenizer.growing, ids, settings.stop), note)
 
     def _pieces(
         self, ready: list[_Row], settings: Sampling, allowed: Sequence[Tensor] | None
@@ -307,7 +307,7 @@ class Writer:
             logits = self._read(decoding, cache, self._next(rows, cache))
 
     def _sample(self, row: _Row, sample: int, settings: Sampling) -> _Row:
-        text = TokenText(self.pretrained.tokenizer, row.ids, settings.stop)
+        text = TokenText(self.pretrained.tokenizer.growing, row.ids, settings.stop)
         return _Row(row.prompt, sample, list(row.ids), text, row.note)
 
     def _next(self, rows: list[_Row], cache: KeyValueCache) -> list[list[int]]:

@@ -32,6 +32,7 @@ from selfsup.uses.kinds import (
 )
 
 _MIX_SEED = 0
+_TRAINING = "2"  # counts changes of what a tokenizer becomes by the same settings
 _ALPHABET_MEGABYTES = 5.0
 _MUCH_UNKNOWN = 0.01
 _MOST_UNKNOWN = 0.5
@@ -60,7 +61,7 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     if chosen.kind == "symbols" and chosen.alphabet:
         return train_tokenizer(chosen, (), None)
     name = hashlib.sha256(
-        (data_fingerprint(config.data) + chosen.model_dump_json()).encode()
+        (_TRAINING + data_fingerprint(config.data) + chosen.model_dump_json()).encode()
     ).hexdigest()[:16]
     folder = cache_folder("tokenizers") / name
     if (folder / "tokenizer.json").is_file():
@@ -74,7 +75,8 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
         )
         megabytes = chosen.sample_megabytes
     texts = training_sample(config.data, megabytes)
-    tokenizer = train_tokenizer(chosen, texts, _counter(display, "reading for the tokenizer"))
+    counter = _counter(display, "reading for the tokenizer")
+    tokenizer = train_tokenizer(chosen, texts, counter, display.say)
     if chosen.kind == "symbols":
         display.say(f"the letters are {tokenizer.letters or 'more than 40'}")
     with checkpoints.written_whole(folder) as new:

@@ -84,6 +84,8 @@ def _fingerprint(prepared: Prepared) -> str:
     settings["data"].pop("cache")
     if not settings["data"]["short"]:  # what began before there was this setting goes on
         settings["data"].pop("short")
+    if settings["tokenizer"].get("strip_accents") == "auto":
+        settings["tokenizer"].pop("strip_accents")
     for source in settings["data"]["sources"]:
         source.pop("path")  # moved data is the same data: the digest says so
     text = json.dumps(settings, sort_keys=True)
