@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from selfsup.tasks.squad import Question
 from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set, set_notes
 from selfsup.training.devices import choose_precision
 
+Tell = Callable[[float], None]
 _USUAL: dict[str, TaskKind] = {
     "class": "classify",
     "number": "regress",
@@ -85,7 +86,7 @@ class Predictor:
         """
         given = list_inputs(inputs, "input")
         examples = [self._example(x, number) for number, x in enumerate(given, start=1)]
-        return self.predict(cast("Examples", examples))
+        return list(self.predict(cast("Examples", examples)))
 
     def _example(self, given: Any, number: int) -> TextExample | TaggedSentence | Question:
         where = f"input {number}"
@@ -119,15 +120,18 @@ class Predictor:
             "tag": "a list of words",
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
 
-    def predict(self, examples: Examples, notes: Notes | None = None) -> list[dict[str, Any]]:
-        """Answers for examples that were read from a file.
+    def predict(
+        self, examples: Examples, notes: Notes | None = None, progress: Tell | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Answers for examples that were read from a file; all are read at once, and then told one by one.
 
         Args:
             examples: what to answer.
             notes: added to: how many texts were cut.
+            progress: called with the share that is done.
         """
         if not examples:
-            return []
+            return iter(())
         collector, _ = read_answers(
             self.opened.model,
             self._set(examples, notes),
@@ -135,15 +139,19 @@ class Predictor:
             self.precision,
             tokens=self.batch_tokens,
             with_loss=False,
+            progress=progress,
         )
         return collector.predictions()
 
-    def score(self, examples: Examples, notes: Notes | None = None) -> dict[str, float]:
+    def score(
+        self, examples: Examples, notes: Notes | None = None, progress: Tell | None = None
+    ) -> dict[str, float]:
         """Loss and scores on labelled examples.
 
         Args:
             examples: with their labels.
             notes: added to: how many texts were cut.
+            progress: called with the share that is done.
 
         Raises:
             UserError: a label that the model does not know.
@@ -155,6 +163,8 @@ class Predictor:
             self.device,
             self.precision,
             tokens=self.batch_tokens,
+            keep=False,
+            progress=progress,
         )
         return {"loss": loss, **collector.scores()}
 
@@ -226,13 +236,13 @@ def predict_file(
     check_output(output, (".jsonl", ".ndjson"), overwrite, path)
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=False)
-    rows = predictor.predict(examples, notes)
+    rows = predictor.predict(examples, notes)  # not told before the file stands open
     with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
         for example, row in zip(examples, rows, strict=True):
             name = getattr(example, "name", "")  # of a sequence
             row = {"name": name, **row} if name else row
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-    result = {"kind": "predict", "examples": len(rows), "output": str(output)}
+    result = {"kind": "predict", "examples": len(examples), "output": str(output)}
     return result | ({"notes": notes.lines} if notes.lines else {})
 
 
