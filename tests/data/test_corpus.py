@@ -20,7 +20,13 @@ from selfsup.config import (
 )
 from selfsup.data import corpus as module
 from selfsup.data.admission import is_heldout, text_key
-from selfsup.data.corpus import Split, open_corpus, prepare_corpus, training_sample
+from selfsup.data.corpus import (
+    Split,
+    open_corpus,
+    prepare_corpus,
+    refuse_one_document,
+    training_sample,
+)
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.errors import UserError
 
@@ -256,6 +262,20 @@ def test_a_long_document_is_sampled_in_parts_up_to_the_cap(tmp_path: Path) -> No
     for config in (WordPieceConfig(vocab_size=300), BytePairConfig(vocab_size=400)):
         whole, cut = (train_tokenizer(config, t).fingerprint for t in ([text.strip("\n")], parts))
         assert whole == cut
+
+
+def test_one_document_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("word " * 200)
+    source = SourceConfig(path=str(tmp_path / "one.txt"))
+    data = DataConfig(sources=(source,), heldout=0.02)
+    with pytest.raises(UserError, match=r"nothing is held out \(0.02 of 1 documents\)") as early:
+        refuse_one_document(data)
+    assert str(early.value) == _message(data)
+    lines = SourceConfig(path=str(tmp_path / "one.txt"), unit="line")
+    (tmp_path / "two.txt").write_text("other " * 200)
+    both = SourceConfig(path=str(tmp_path))
+    for others in ((lines,), (source, lines), (both,)):
+        refuse_one_document(DataConfig(sources=others, heldout=0.02))
 
 
 def test_nothing_for_a_tokenizer_names_the_files(tmp_path: Path) -> None:
