@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from selfsup.tasks.reading import Notes, leave_out_unknown, read_examples
 from selfsup.tasks.squad import Question
 from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set, set_notes
 from selfsup.training.devices import choose_precision
+from selfsup.training.progress import reading
 
 Tell = Callable[[float], None]
 _USUAL: dict[str, TaskKind] = {
@@ -224,9 +226,23 @@ def predict_texts(predictor: Predictor, texts: Sequence[str]) -> list[dict[str, 
 
 
 def predict_file(
-    predictor: Predictor, path: str, output: Path, columns: Mapping[str, Any], *, overwrite: bool
+    predictor: Predictor,
+    path: str,
+    output: Path,
+    columns: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Write the answers for a file's examples, one JSON object a line, in the file's order.
+
+    Args:
+        predictor: answers.
+        path: of the examples.
+        output: a JSON-lines file.
+        columns: where the examples stand in the file, where that is not as in training.
+        overwrite: whether the output may be replaced.
+        quiet: show no progress.
 
     Raises:
         UserError: the input cannot be read, or the output is there already.
@@ -236,7 +252,8 @@ def predict_file(
     check_output(output, (".jsonl", ".ndjson"), overwrite, path)
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=False)
-    rows = predictor.predict(examples, notes)  # not told before the file stands open
+    with _progress(examples, quiet) as tell:
+        rows = predictor.predict(examples, notes, tell)  # not told before the file stands open
     with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
         for example, row in zip(examples, rows, strict=True):
             name = getattr(example, "name", "")  # of a sequence
@@ -246,11 +263,20 @@ def predict_file(
     return result | ({"notes": notes.lines} if notes.lines else {})
 
 
-def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of a fine-tuned model on a labelled file."""
+@contextmanager
+def _progress(examples: Examples, quiet: bool) -> Iterator[Tell]:
+    with reading(len(examples), "examples", quiet=quiet) as tell:
+        yield lambda share: tell(round(share * len(examples)))
+
+
+def evaluate_file(
+    predictor: Predictor, path: str, columns: Mapping[str, Any], *, quiet: bool = True
+) -> dict[str, Any]:
+    """The scores of a fine-tuned model on a labelled file; unless `quiet`, progress is shown."""
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=True)
-    scores = predictor.score(examples, notes)
+    with _progress(examples, quiet) as tell:
+        scores = predictor.score(examples, notes, tell)
     main = {predictor.task.main: scores[predictor.task.main]}
     result = {"kind": "evaluate", "examples": len(examples), **main, **scores}
     if "f1" in scores and predictor.task.answer == "class" and len(predictor.task.labels) == 2:
