@@ -18,6 +18,7 @@ from selfsup.models.hub import load
 from selfsup.tasks.judge import read_answers
 from selfsup.tasks.reading import read_parts
 from selfsup.tasks.texts import ClassCollector
+from selfsup.training import progress
 from selfsup.training.checkpoints import found
 from selfsup.training.devices import Precision
 from selfsup.uses.finetuning import finetune, fit, make_sets
@@ -159,14 +160,26 @@ def test_scores_do_not_depend_on_batches_or_order(encoder: Path, tmp_path: Path)
     assert found_[0][1] == pytest.approx(found_[2][1], rel=1e-5)
 
 
-def test_predictions_that_break_off_leave_what_was_there(
-    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_predictions_tell_how_far_they_are_and_broken_off_leave_what_was_there(
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     train, dev = files(tmp_path, "classify")
     finetune(toy_config(encoder, "classify", train, dev), tmp_path / "run", quiet=True)
-    predictor, out = selfsup.Predictor(tmp_path / "run"), tmp_path / "out.jsonl"
+    predictor, out = selfsup.Predictor(tmp_path / "run", batch_tokens=16), tmp_path / "out.jsonl"
+    monkeypatch.setattr(progress, "COUNTED_EVERY", 0.0)
+    capsys.readouterr()
     predict_file(predictor, str(dev), out, {}, overwrite=False)
+    evaluate_file(predictor, str(dev), {})
+    assert capsys.readouterr() == ("", "")
     whole = out.read_bytes()
+    count = len(whole.splitlines())
+    predict_file(predictor, str(dev), out, {}, overwrite=True, quiet=False)
+    assert capsys.readouterr().err.endswith(f"read: {count} of {count} examples\n")
+    evaluate_file(predictor, str(dev), {}, quiet=False)
+    assert capsys.readouterr().err.endswith(f"read: {count} of {count} examples\n")
     told = ClassCollector.predictions
 
     def broken(collector: ClassCollector) -> Iterator[dict[str, Any]]:
