@@ -338,14 +338,21 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
         words = [_Candidate(f"w{i}", f"w{i}", 0.5 / (i + 1)) for i in range(top)]
         return [_Filled(t, [words] * t.count("[MASK]"), t, "cut") for t in texts]
 
-    def embed(model: str, texts: list[str], **options: Any) -> np.ndarray[Any, Any]:
+    def embed(
+        model: str,
+        texts: list[str],
+        *,
+        notes: list[str],
+        progress: Callable[[int], None],
+        **options: Any,
+    ) -> np.ndarray[Any, Any]:
+        progress(len(texts))
+        notes.append("cut")
         return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
 
     stand_in(monkeypatch, "selfsup.models.hub", load_encoder=lambda path, device: path)
     stand_in(monkeypatch, "selfsup.uses.fill", fill=fill)
-    stand_in(
-        monkeypatch, "selfsup.uses.embed", embed=embed, reading_notes=lambda model, texts: ["cut"]
-    )
+    stand_in(monkeypatch, "selfsup.uses.embed", embed_telling=embed)
 
 
 @pytest.mark.usefixtures("models")

@@ -476,3 +476,36 @@ def test_scores_of_pictures_name_them(tmp_path: Path) -> None:
         files = [line["file"] for line in csv.DictReader(file)]
     assert files[:2] == ["00.png", "02.png"]
     assert files[-1] == "b/29.png"
+
+
+def test_blocks_and_words_kept_once_change_no_score(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns, random = table(300, 0), np.random.default_rng(5)
+    del columns["truth"]
+    columns["comma"] = [f"{x:.2f}".replace(".", ",") for x in random.normal(size=300)]
+    columns["thousands"] = ["1,234"] * 200 + ["1,23"] * 100  # as a block of rows alone: words
+    columns["gap"] = [random.choice(["", "NA", "0.5", "2"]) for _ in range(300)]
+    columns["code"] = [random.choice(["01", "1", "1.0", "a"]) for _ in range(300)]
+    columns["day"] = [f"2020-01-{k:02d} 00:00:00" for k in random.integers(1, 20, 300)]
+    data, det = write(tmp_path / "t.csv", columns), str(tmp_path / "det")
+    fit = ["detect", "fit", "-d", data, "--missing", "impute", "--out", det]
+    monkeypatch.setattr(detection, "_BRIEF", 0)
+    assert main(fit) == 0
+    err = capsys.readouterr().err
+    assert all(word in err for word in ("reading ", "learning from 300 rows", "scoring"))
+    assert main([*fit, "--overwrite", "--quiet"]) == 0
+    assert "learning" not in capsys.readouterr().err
+    monkeypatch.setattr("selfsup.uses.detection.engine._PLACES", 1)  # 16 rows at once
+    found = []
+    for size in (10_000, 1):
+        monkeypatch.setattr("selfsup.studies.detection_scores._AT_ONCE", size)
+        out = tmp_path / f"{size}.csv"
+        assert main(["detect", "score", det, "-d", data, "-o", str(out), "--json"]) == 0
+        assert "scoring" not in capsys.readouterr().err
+        found.append(out.read_bytes())
+    assert found[0] == found[1]
+    columns["size"] = [*columns["size"][:200], "x", *columns["size"][201:]]
+    wrong = write(tmp_path / "wrong.csv", columns)
+    assert main(["detect", "score", det, "-d", wrong, "-o", str(tmp_path / "w.csv")]) == 2
+    assert "column 'size', row 201: 'x' is no number" in capsys.readouterr().err

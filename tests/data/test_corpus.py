@@ -4,6 +4,7 @@ import errno
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,17 @@ from selfsup.config import (
     CharacterConfig,
     DataConfig,
     SourceConfig,
+    WordPieceConfig,
 )
 from selfsup.data import corpus as module
 from selfsup.data.admission import is_heldout, text_key
-from selfsup.data.corpus import Split, open_corpus, prepare_corpus, training_sample
+from selfsup.data.corpus import (
+    Split,
+    open_corpus,
+    prepare_corpus,
+    refuse_one_document,
+    training_sample,
+)
 from selfsup.data.tokenizers import Tokenizer, train_tokenizer
 from selfsup.errors import UserError
 
@@ -236,6 +244,38 @@ def test_a_sample_of_few_large_documents_has_one(tmp_path: Path) -> None:
     (text,) = training_sample(data, 1e-5)
     assert text.count("word") == 2000
     assert list(training_sample(data, 1e-5)) == [text]
+
+
+def test_a_long_document_is_sampled_in_parts_up_to_the_cap(tmp_path: Path) -> None:
+    text = " ".join(f"word{i % 977} \n" for i in range(60_000))
+    (tmp_path / "one.txt").write_text(text)
+    source = SourceConfig(path=str(tmp_path), unit="file")
+    data = DataConfig(sources=(source,), heldout=1e-9)
+    parts = list(training_sample(data, 50))
+    assert len(parts) > 5
+    assert max(map(len, parts)) < 100_100
+    assert "".join(parts) == text.strip("\n")
+    assert not any(a[-1].isspace() or not b[0].isspace() for a, b in pairwise(parts))
+    some = list(training_sample(data, 0.25))
+    assert some == parts[: len(some)]
+    assert 250_000 <= sum(map(len, some)) < 351_000
+    for config in (WordPieceConfig(vocab_size=300), BytePairConfig(vocab_size=400)):
+        whole, cut = (train_tokenizer(config, t).fingerprint for t in ([text.strip("\n")], parts))
+        assert whole == cut
+
+
+def test_one_document_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("word " * 200)
+    source = SourceConfig(path=str(tmp_path / "one.txt"))
+    data = DataConfig(sources=(source,), heldout=0.02)
+    with pytest.raises(UserError, match=r"nothing is held out \(0.02 of 1 documents\)") as early:
+        refuse_one_document(data)
+    assert str(early.value) == _message(data)
+    lines = SourceConfig(path=str(tmp_path / "one.txt"), unit="line")
+    (tmp_path / "two.txt").write_text("other " * 200)
+    both = SourceConfig(path=str(tmp_path))
+    for others in ((lines,), (source, lines), (both,)):
+        refuse_one_document(DataConfig(sources=others, heldout=0.02))
 
 
 def test_nothing_for_a_tokenizer_names_the_files(tmp_path: Path) -> None:

@@ -274,6 +274,7 @@ def test_long_texts_are_cut_without_trace(monkeypatch: pytest.MonkeyPatch) -> No
         assert made._may_cut
         with monkeypatch.context() as patch:
             patch.setattr(module, "_LONG", 500)
+            patch.setattr(module, "_AT_ONCE", 1200)
             assert len(list(module._cut(text))) > 5
             parts = made.encode_documents([text, "ga"])
         for one, other in zip(whole, parts, strict=True):

@@ -11,7 +11,7 @@ import torch
 import selfsup
 from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained, load
-from selfsup.uses.embed import reading_notes
+from selfsup.uses.embed import embed_telling
 from selfsup.uses.pretraining import pretrain
 from tests.training.tiny import tiny_config, write_corpus
 
@@ -110,8 +110,27 @@ def test_embedding_is_independent_of_batch_and_order(trained: Pretrained) -> Non
         np.testing.assert_allclose(again, vectors, atol=1e-5)
     longest = trained.max_length
     cut = f"1 text is longer than the {longest} tokens that the model reads: cut"
-    assert reading_notes(trained, TEXTS) == [cut]
-    assert "unknown to the model" in reading_notes(trained, ["\u4e00 \u4e01 \u4e02"])[0]
+    notes: list[str] = []
+    embed_telling(trained, TEXTS, notes=notes)
+    assert notes == [cut]
+    embed_telling(trained, ["\u4e00 \u4e01 \u4e02"], notes=notes)
+    assert "unknown to the model" in notes[1]
+
+
+def test_what_is_not_read_is_counted_over_all_blocks(
+    trained: Pretrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [*TEXTS[:4], "\u4e00 \u4e01", TEXTS[3], TEXTS[0]]
+    found: list[list[str]] = []
+    for chunk in (4096, 2):
+        monkeypatch.setattr("selfsup.uses.embed._CHUNK", chunk)
+        seen: list[int] = []
+        notes: list[str] = []
+        embed_telling(trained, texts, batch_tokens=1, notes=notes, progress=seen.append)
+        assert notes[0].startswith("2 texts are longer than")
+        assert seen == list(range(1, 8))
+        found.append(notes)
+    assert found[0] == found[1]
 
 
 def test_pooling_and_length(trained: Pretrained) -> None:

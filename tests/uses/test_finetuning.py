@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from selfsup.errors import Interrupted, UserError
 from selfsup.models.hub import load
 from selfsup.tasks.judge import read_answers
 from selfsup.tasks.reading import read_parts
+from selfsup.tasks.texts import ClassCollector
+from selfsup.training import progress
 from selfsup.training.checkpoints import found
 from selfsup.training.devices import Precision
 from selfsup.uses.finetuning import finetune, fit, make_sets
@@ -152,8 +155,43 @@ def test_scores_do_not_depend_on_batches_or_order(encoder: Path, tmp_path: Path)
     assert sets.dev is not None
     device = torch.device("cpu")
     found_ = [read_answers(model, sets.dev, device, FP32, tokens=t) for t in (1, 64, 4096)]
-    assert found_[0][0].predictions() == found_[1][0].predictions() == found_[2][0].predictions()
+    told = [list(collector.predictions()) for collector, _ in found_]
+    assert told[0] == told[1] == told[2]
     assert found_[0][1] == pytest.approx(found_[2][1], rel=1e-5)
+
+
+def test_predictions_tell_how_far_they_are_and_broken_off_leave_what_was_there(
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train, dev = files(tmp_path, "classify")
+    finetune(toy_config(encoder, "classify", train, dev), tmp_path / "run", quiet=True)
+    predictor, out = selfsup.Predictor(tmp_path / "run", batch_tokens=16), tmp_path / "out.jsonl"
+    monkeypatch.setattr(progress, "COUNTED_EVERY", 0.0)
+    capsys.readouterr()
+    predict_file(predictor, str(dev), out, {}, overwrite=False)
+    evaluate_file(predictor, str(dev), {})
+    assert capsys.readouterr() == ("", "")
+    whole = out.read_bytes()
+    count = len(whole.splitlines())
+    predict_file(predictor, str(dev), out, {}, overwrite=True, quiet=False)
+    assert capsys.readouterr().err.endswith(f"read: {count} of {count} examples\n")
+    evaluate_file(predictor, str(dev), {}, quiet=False)
+    assert capsys.readouterr().err.endswith(f"read: {count} of {count} examples\n")
+    told = ClassCollector.predictions
+
+    def broken(collector: ClassCollector) -> Iterator[dict[str, Any]]:
+        yield next(told(collector))
+        assert list(tmp_path.glob(".out.jsonl.*"))  # rows are written as they are told
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(ClassCollector, "predictions", broken)
+    with pytest.raises(UserError, match="the disk is gone"):
+        predict_file(predictor, str(dev), out, {}, overwrite=True)
+    assert out.read_bytes() == whole
+    assert not list(tmp_path.glob(".out.jsonl.*"))
 
 
 def test_stopped_and_resumed_equals_uninterrupted(

@@ -209,7 +209,7 @@ def test_scores_are_scikit_learns_and_do_not_depend_on_the_batch(
         collector, _ = read_answers(
             fitted.model, dev, fitted.loop.device, fitted.loop.precision, tokens=30
         )
-        said = collector.predictions()
+        said = list(collector.predictions())
         lines = (data / name / f"{stem}.tsv").read_text(encoding="utf-8-sig").splitlines()
         column = {"CoLA": 1, "MRPC": 0}.get(name, -1)
         truth: Any = [line.split("\t")[column] for line in lines[name != "CoLA" :]]

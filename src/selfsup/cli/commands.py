@@ -200,6 +200,7 @@ def embed(
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn texts into vectors.
 
@@ -210,6 +211,7 @@ def embed(
         at_least(1, batch_tokens, "--batch-tokens")
     texts = _texts(input, column)
     from selfsup.models.hub import load_encoder
+    from selfsup.training.progress import reading
     from selfsup.uses import embed as embedding
 
     options: dict[str, Any] = {
@@ -220,8 +222,11 @@ def embed(
     if batch_tokens is not None:
         options["batch_tokens"] = batch_tokens
     pretrained = load_encoder(model, device)
-    notes = embedding.reading_notes(pretrained, texts)
-    vectors = embedding.embed(pretrained, texts, **options)
+    notes: list[str] = []
+    with reading(len(texts), "texts", quiet=quiet or as_json) as progress:
+        vectors = embedding.embed_telling(
+            pretrained, texts, **options, notes=notes, progress=progress
+        )
     save_array(vectors, output)
     result = {"output": output, "texts": len(vectors), "dimensions": vectors.shape[1]}
     render.show(result | ({"notes": notes} if notes else {}), as_json=as_json)

@@ -15,6 +15,7 @@ from selfsup.cli.flags import (
     OnBadRow,
     Overwrite,
     PlaceOf,
+    Quiet,
     Unit,
     source_configs,
 )
@@ -46,6 +47,7 @@ def train_tokenizer(
     ],
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a tokenizer and write it as a folder that the ecosystem opens."""
     from selfsup.config import (
@@ -78,12 +80,17 @@ def train_tokenizer(
     if (out / "tokenizer.json").exists() and not overwrite:
         raise UserError("holds a tokenizer already", where=str(out), mend="--overwrite replaces it")
     check_place(out / "tokenizer.json")
-    from selfsup.data import tokenizers
-    from selfsup.data.corpus import training_sample
+    from selfsup.training.progress import Progress
+    from selfsup.uses.tokenizing import learn_tokenizer
 
+    assert config.kind != "file"
     megabytes = getattr(config, "sample_megabytes", 50.0)
-    texts = training_sample(DataConfig(sources=tuple(sources)), megabytes)
-    tokenizer = tokenizers.train_tokenizer(config, texts, say=render.note)
+    display = Progress(quiet=quiet or as_json, title="tokenizer")
+    try:
+        data = DataConfig(sources=tuple(sources))
+        tokenizer = learn_tokenizer(config, data, megabytes, display)
+    finally:
+        display.close()
     tokenizer.save(out)
     result = {"out": out, "kind": kind, "vocab_size": tokenizer.vocab_size}
     render.show(result, as_json=as_json)

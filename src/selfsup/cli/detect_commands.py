@@ -73,6 +73,7 @@ def fit(
     out: Out = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Learn what is usual from rows or images.
 
@@ -99,7 +100,14 @@ def fit(
     chosen = words(columns)
     source = read_examples(data, reading, label_column)
     try:
-        result = detection.fit(source, out, settings=settings, columns=chosen, overwrite=overwrite)
+        result = detection.fit(
+            source,
+            out,
+            settings=settings,
+            columns=chosen,
+            overwrite=overwrite,
+            quiet=quiet or as_json,
+        )
     except BadInput as error:
         if error.where not in settings:
             raise
@@ -139,6 +147,7 @@ def score(
     ] = "",
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score new rows or images: score, p-value, flag, and the columns that made it.
 
@@ -155,6 +164,7 @@ def score(
         label_column=label_column,
         id_column=id_column,
         overwrite=overwrite,
+        quiet=quiet or as_json,
     )
     render.show(result, as_json=as_json, title=str(output))
 

@@ -266,6 +266,7 @@ def predict(
     batch_tokens: BatchTokens = 4096,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Let a fine-tuned model answer: labels with probabilities, tags, or answers with their places.
 
@@ -285,7 +286,9 @@ def predict(
     )
     if input and output:
         columns = vars(layout or LayoutFlags())
-        result = predicting.predict_file(predictor, input, output, columns, overwrite=overwrite)
+        result = predicting.predict_file(
+            predictor, input, output, columns, overwrite=overwrite, quiet=quiet or as_json
+        )
         render.show(result, as_json=as_json)
         return
     answers = predicting.predict_texts(predictor, texts)
@@ -310,6 +313,7 @@ def evaluate(
     precision: Precision = "auto",
     batch_tokens: BatchTokens = 4096,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score a fine-tuned model on a labelled file, or a decoder on texts.
 
@@ -338,7 +342,7 @@ def evaluate(
             stride=stride,
             device=device,
             batch_tokens=batch_tokens,
-            quiet=as_json,
+            quiet=quiet or as_json,
         )
     else:
         if stride is not None:
@@ -348,5 +352,5 @@ def evaluate(
         predictor = predicting.Predictor(
             model, device=device, precision=precision, batch_tokens=batch_tokens
         )
-        result = predicting.evaluate_file(predictor, data, columns)
+        result = predicting.evaluate_file(predictor, data, columns, quiet=quiet or as_json)
     render.show(result, as_json=as_json, title=model)

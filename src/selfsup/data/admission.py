@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,6 +14,11 @@ from selfsup.data.sources import ReadReport, find_files, read_documents
 from selfsup.errors import UserError, counted
 
 _UNPACKED = 3.5  # bytes of text in a byte of a packed file, about
+
+_LONG = 100_000
+"""Characters from which on a tokenizer learns from a text in parts: it takes 75 bytes for each of a part."""
+# a part begins with the white space before a word, as the tokens of byte-level BPE do
+_CUT = re.compile(r"(?<=\S)(?=\s)")
 
 _NAMED = 3  # sources in a message
 _SEE = "name files with text, or see column, unit and min_characters"
@@ -94,7 +100,8 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
     """Training documents for making a tokenizer: at most so many megabytes, never a held-out one.
 
     When the files hold more, documents are kept by hash with equal probability, so that all files
-    have their share and the sample is the same each time.  Of a few large ones at least one is kept.
+    have their share and the sample is the same each time.  Of a few large ones at least one is kept, or
+    so much of its beginning.  Long documents come in parts, cut at white space.
 
     Args:
         data: the corpus.
@@ -127,10 +134,10 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
         size = len(document.text.encode())
         if used + size > cap and used:
             return
-        used += size
-        yield document.text
+        first, used = not used, used + size
+        yield from _parts(document.text, cap if first else size)
     if nearest[1] and not used:
-        yield nearest[1]
+        yield from _parts(nearest[1], cap)
     elif not used:
         read = admission.read
         what = (
@@ -140,6 +147,20 @@ def training_sample(data: DataConfig, megabytes: float) -> Iterator[str]:
         if heldout:
             what, mend = f"{what}, {heldout} held out", "give more documents, or set unit"
         raise UserError(f"{what})", where=named_sources(data), mend=mend)
+
+
+def _parts(text: str, most: float) -> Iterator[str]:
+    """A text as it is, or a long one in parts; about so many bytes of UTF-8, of a long one, at most."""
+    if len(text) <= _LONG:
+        yield text
+        return
+    begin = 0
+    while begin < len(text) and most > 0:
+        place = _CUT.search(text, begin + _LONG)
+        end = min(place.start() if place else len(text), begin + max(int(most), 2 * _LONG))
+        yield text[begin:end]
+        most -= len(text[begin:end].encode())
+        begin = end
 
 
 def named_sources(data: DataConfig) -> str:

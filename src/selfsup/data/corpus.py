@@ -38,7 +38,7 @@ from selfsup.data.admission import (
     named_sources,
     training_sample,
 )
-from selfsup.data.files import file_kind, find_files
+from selfsup.data.files import PLAIN_SUFFIXES, file_kind, find_files
 from selfsup.data.home import cache_folder
 from selfsup.data.paths import expanded
 from selfsup.data.tokenizers import Tokenizer
@@ -50,6 +50,7 @@ __all__ = [
     "corpus_fingerprint",
     "open_corpus",
     "prepare_corpus",
+    "refuse_one_document",
     "training_sample",
 ]
 
@@ -104,8 +105,8 @@ def prepare_corpus(
 ) -> Corpus:
     """Tokenize a corpus, or open it when that was done before.
 
-    Memory stays bounded but for 16 bytes a document.  Processes that prepare the same corpus at
-    once do not disturb each other; the first to finish wins.
+    Memory stays bounded but for 16 bytes a document, and the longest document with its tokens.
+    Processes that prepare the same corpus at once do not disturb each other; the first to finish wins.
 
     Args:
         data: sources, hold-out and limits; `length` and the weights change nothing here.
@@ -353,6 +354,24 @@ def _meta(
         "notes": admission.read.notes,
         "unknown_share": sum(split["unknown"] for split in both) / tokens,
     }
+
+
+def refuse_one_document(data: DataConfig) -> None:
+    """Refuse one file of text that is one document, of which nothing can be held out, before all work.
+
+    Raises:
+        UserError: as `prepare_corpus`.
+    """
+    (source, *others) = data.sources
+    if others or source.unit != "file" or source.path.startswith(("docstrings:", "hub:")):
+        return
+    files = find_files(source)
+    if len(files) > 1 or file_kind(files[0]) not in (".txt", *PLAIN_SUFFIXES):
+        return
+    admission = Admission()
+    for document in admitted_documents(data, admission):
+        if not document.heldout:
+            _refuse_empty(data, admission, 1, 0)
 
 
 def _refuse_empty(data: DataConfig, admission: Admission, train: int, heldout: int) -> None:

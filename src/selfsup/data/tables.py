@@ -28,6 +28,7 @@ JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 _FLAGS = "--text-column, --pair-column or --label-column"
 _SETTING = f"set {_FLAGS} to one of these names"
 _HEADLESS = f"{_SETTING}; if this is no header, --no-header and numbers from 0"
+_KEPT_ONCE = 10_000
 _TWICE = "name them apart, or give the column's number, from 0"
 
 
@@ -172,12 +173,17 @@ def read_table(path: Path) -> dict[str, NDArray[Any]]:
         names = _header(path)
         refuse_twins(names, str(path))
         columns = {name: [] for name in names}
+        known: dict[Any, Any] = {}  # a word that repeats is kept once
         for row in read_rows(path, names, report=ReadReport(may_skip=False)):
             for column, value in zip(columns.values(), row.values, strict=True):
+                if type(value) is str:
+                    value = known.get(value, value)
+                    if len(known) < _KEPT_ONCE:
+                        known[value] = value
                 column.append(value)
     if not any(columns.values()):
         raise UserError("the table has no rows", where=str(path), mend="name a file with rows")
-    return {name: np.array(column, object) for name, column in columns.items()}
+    return {name: np.array(columns.pop(name), object) for name in list(columns)}
 
 
 def _json_columns(path: Path) -> dict[str, list[Any]]:

@@ -25,19 +25,14 @@ from selfsup.errors import UserError, nearest
 if TYPE_CHECKING:
     import tokenizers
 
-__all__ = [
-    "SPECIAL_TOKENS",
-    "Encoded",
-    "Tokenizer",
-    "load_tokenizer",
-    "train_tokenizer",
-]
+__all__ = ["SPECIAL_TOKENS", "Encoded", "Tokenizer", "load_tokenizer", "train_tokenizer"]
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
 # A line end between two visible characters parts words in every tokenizer that splits at spaces.
 _CUT = re.compile(r"(?<=\S\n)(?=\S)")
 _LONG = 100_000
+_AT_ONCE = 1 << 21  # characters: what the library says of them takes 32 bytes each
 _SMALL = 40
 
 
@@ -276,28 +271,18 @@ class Tokenizer:
 
         A special token written out in a text is text like other; where words are looked up as a whole it
         is unknown.  Long texts are encoded in parallel parts, cut where the tokenizer would part words
-        anyway.
+        anyway, a few at a time.
         """
-        parts: list[str] = []
-        counts: list[int] = []
-        for text in texts:
-            cut = list(_cut(text)) if len(text) > _LONG and self._may_cut else [text]
-            parts += cut
-            counts.append(len(cut))
-        # Not `encode_batch_fast`: it knows no word ids.
-        encodings = iter(self._literal.encode_batch(parts, add_special_tokens=False))
-        all_ids: list[NDArray[np.int64]] = []
-        all_starts: list[NDArray[np.bool_]] = []
-        for count in counts:
-            ids: list[int] = []
-            starts: list[NDArray[np.bool_]] = []
-            for _ in range(count):
-                encoding = next(encodings)
-                ids += encoding.ids
-                starts.append(_word_starts(encoding.word_ids))
-            all_ids.append(self._as_text[np.array(ids, np.int64)])
-            all_starts.append(np.concatenate(starts))
-        return all_ids, all_starts
+        ids: list[list[NDArray[np.int32]]] = [[] for _ in texts]
+        starts: list[list[NDArray[np.bool_]]] = [[] for _ in texts]
+        for owners, parts in _groups(texts, self._may_cut):
+            # Not `encode_batch_fast`: it knows no word ids.
+            found = self._literal.encode_batch(parts, add_special_tokens=False)
+            for owner, encoding in zip(owners, found, strict=True):
+                ids[owner].append(np.array(encoding.ids, np.int32))
+                starts[owner].append(_word_starts(encoding.word_ids))
+        whole = [self._as_text[np.concatenate(own)] for own in ids]
+        return whole, [np.concatenate(own) for own in starts]
 
     @cached_property
     def _literal(self) -> tokenizers.Tokenizer:
@@ -350,6 +335,21 @@ def _cut(text: str) -> Iterator[str]:
         yield text[begin : place.start()]
         begin = place.start()
     yield text[begin:]
+
+
+def _groups(texts: Sequence[str], may_cut: bool) -> Iterator[tuple[list[int], list[str]]]:
+    """Texts, the long ones in parts, so many together as are encoded at once: owners and parts."""
+    owners, parts, size = list[int](), list[str](), 0
+    for owner, text in enumerate(texts):
+        for part in _cut(text) if len(text) > _LONG and may_cut else [text]:
+            owners.append(owner)
+            parts.append(part)
+            size += len(part)
+            if size >= _AT_ONCE:
+                yield owners, parts
+                owners, parts, size = [], [], 0
+    if parts:
+        yield owners, parts
 
 
 def _word_starts(words: Sequence[int | None]) -> NDArray[np.bool_]:

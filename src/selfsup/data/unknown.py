@@ -31,7 +31,11 @@ def unknown_note(tokenizer: Tokenizer, rows: Iterable[NDArray[np.int64]], of: st
         rows: (tokens,) ids of each text, with or without special ones.
         of: what the texts are called, if anything.
     """
-    strange, total = unknown_tokens(tokenizer, rows)
+    return unknown_share_note(tokenizer, *unknown_tokens(tokenizer, rows), of)
+
+
+def unknown_share_note(tokenizer: Tokenizer, strange: int, total: int, of: str = "") -> str:
+    """The same, of tokens that were counted already."""
     if strange < max(1, _MUCH * total):
         return ""
     share = f"{strange / total:.0%} of the tokens{f' of {of}' if of else ''}"

@@ -189,7 +189,7 @@ def run_cell(
     fitted = fit(chosen, start, sets, seed=cell.seed, folder=work, fingerprint=key)
     assert sets.dev is not None
     collector, loss = read_answers(
-        fitted.model, sets.dev, fitted.loop.device, fitted.loop.precision
+        fitted.model, sets.dev, fitted.loop.device, fitted.loop.precision, keep=False
     )
     found = {"loss": loss, **collector.scores()}
     curve = read_curve(work / "metrics.jsonl", material.info.main)

@@ -282,7 +282,9 @@ def accuracy(
         kind="classify", answer="class", labels=train.labels, main=train.main, max_length=TOKENS
     )
     fitted = fit(config, pretrained, Sets(info, train, None, None), seed=seed)
-    collector, _ = read_answers(fitted.model, test, fitted.loop.device, fitted.loop.precision)
+    collector, _ = read_answers(
+        fitted.model, test, fitted.loop.device, fitted.loop.precision, keep=False
+    )
     return collector.scores()["accuracy"]
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from selfsup.autoencoder_config import ObservationConfig
-from selfsup.data.columns import as_texts, no_such_column
-from selfsup.data.files import whole_file
+from selfsup.data.columns import no_such_column, settle_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
 from selfsup.data.outputs import check_output, check_place
@@ -28,25 +26,20 @@ from selfsup.studies.detection_notes import (
     on_threshold,
     truth_of,
 )
+from selfsup.studies.detection_scores import TOP, Found, judge, row_names, take, write_scores
 from selfsup.studies.report import Page
 from selfsup.training.lock import locked
+from selfsup.training.progress import Progress
 from selfsup.uses.detection.baselines import baseline_scores
 from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.folder import open_detector, save_detector
 from selfsup.uses.run_folder import write_json
 
+_BRIEF = 4_000_000
+"""Bytes of a file that is read and scored in seconds."""
 _REPORTED = 20_000
 """Rows that floors and the figure of scores look at; of more, a random sample."""
-_TOP = 3
-
-
-class Found(NamedTuple):
-    """Everything that is said about rows."""
-
-    strange: NDArray[np.float64]
-    p: NDArray[np.float64]
-    flagged: NDArray[np.bool_]
 
 
 class Compared(NamedTuple):
@@ -67,6 +60,7 @@ def fit(
     settings: dict[str, Any],
     columns: Sequence[str] = (),
     overwrite: bool = False,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Train a detector on a file or folder and write it with a report.
 
@@ -77,6 +71,7 @@ def fit(
         settings: of `AutoEncoderDetector`.
         columns: only these; none: all.
         overwrite: whether an earlier detector may go.
+        quiet: do not say what is being done.
 
     Raises:
         UserError: data or settings that cannot be used, or another thing in the folder.
@@ -86,20 +81,28 @@ def fit(
         if others and not overwrite:
             mend = "choose another --out, or --overwrite"
             raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
-        observations = read_observations(data)
-        rows, spec = _rows(_chosen(observations, columns), None)
+        display = _display(data.path, quiet)
+        display.say(f"reading {data.path}")
+        observations = _chosen(read_observations(data), columns)
+        rows, spec = _rows(observations, None)
+        remarks = leaks(rows, observations)
+        if isinstance(rows, dict):
+            settle_numbers(rows, list(rows))
+        display.say(f"learning from {len(observations):,} rows")
         scaling = "columns" if spec is None else "pixels"
         with _about(observations.where), warnings.catch_warnings():
             warnings.simplefilter("ignore", ColumnWarning)  # the result has them, with the flag
             detector = AutoEncoderDetector(**settings, scaling=scaling).fit(rows)
-        remarks = [*leaks(rows, observations), *(n.text("--ignore") for n in detector._notes)]
+        remarks += [n.text("--ignore") for n in detector._notes]
         remarks += on_labels(observations.labels)
         spec_state = None if spec is None else spec.state()
         color = data.color
         if spec is not None and color == "auto":  # settled, whatever the pictures to score are
             color = "grey" if spec.shape[0] == 1 else "rgb"
         reading = {"key": data.key, "size": data.size, "color": color}
-        found = _judge(detector, rows)
+        display.say("scoring them")
+        found = judge(detector, rows)
+        display.say("comparing with PCA, nearest neighbours and isolation forest")
         compared = _compare(detector, rows, found, observations)
         save_detector(out, detector, images=spec_state, reading=reading)
         result = _report(out, detector, rows, found, compared, spec, f"A detector from {data.path}")
@@ -117,6 +120,7 @@ def score(
     label_column: str = "",
     id_column: str = "",
     overwrite: bool = False,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Score the rows of another file.
 
@@ -128,6 +132,7 @@ def score(
         label_column: measured with, where given.
         id_column: copied beside each score, where given.
         overwrite: whether the file may be replaced.
+        quiet: do not say what is being done.
 
     Raises:
         UserError: data that do not fit the detector.
@@ -144,17 +149,25 @@ def score(
         what = f"the detector was trained with column '{label_column}' as a part of the rows"
         mend = f"fit again with --label-column {label_column}, or score without it"
         raise UserError(what, where=str(folder), mend=mend)
+    display = _display(data, quiet)
+    display.say(f"reading {data}")
     observations = read_observations(ObservationConfig(path=data, labels=label_column, **reading))
     image_state = kept.get("images")
     spec = None if image_state is None else ImageSpec.from_state(image_state)
     rows, spec = _rows(observations, spec, known=True)
-    names = _names(observations, id_column)
+    names = row_names(observations, id_column)
     if isinstance(rows, dict) and set(detector.column_names()) <= set(rows):
         rows = {name: column for name, column in rows.items() if name in learned}
+    if isinstance(rows, dict) and detector.table_ is not None:
+        numbers = {number.name for number in detector.table_.numbers}  # `01` may be a word
+        settle_numbers(rows, numbers & rows.keys())
+    display.say(f"scoring {len(observations):,} rows")
     with _about(observations.where):
-        found = _judge(detector, rows)
+        found = judge(detector, rows)
+    display.say("comparing with PCA, nearest neighbours and isolation forest")
     compared = _compare(detector, rows, found, observations)
-    _write_scores(output, detector, rows, found, names, images=spec is not None)
+    display.say("writing the scores")
+    write_scores(output, detector, rows, found, names, images=spec is not None)
     result = _report(place, detector, rows, found, compared, spec, f"Scores of {data}")
     notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
     notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]
@@ -164,6 +177,15 @@ def score(
 
 
 # ---- reading -----------------------------------------------------------------------------------
+
+
+def _display(data: str, quiet: bool) -> Progress:
+    """Says what is being done where that takes a while."""
+    path = Path(data).expanduser()
+    brief = path.is_file() and path.stat().st_size < _BRIEF
+    display = Progress(quiet=quiet or brief or not path.exists(), title="detect")
+    display.close()  # lines alone
+    return display
 
 
 @contextmanager
@@ -210,63 +232,7 @@ def _rows(
     return flat.reshape(len(flat), -1).astype(np.float64), spec
 
 
-def _take(rows: Any, places: NDArray[np.int64]) -> Any:
-    if isinstance(rows, dict):
-        return {name: column[places] for name, column in rows.items()}
-    return rows[places]
-
-
 # ---- judging -----------------------------------------------------------------------------------
-
-
-def _judge(detector: AutoEncoderDetector, rows: Any) -> Found:
-    usual = detector.score_samples(rows)
-    return Found(-usual, detector.p_values_of(-usual), usual < detector.offset_)
-
-
-def _names(observations: Observations, id_column: str) -> dict[str, Sequence[Any]]:
-    """What rows are called: the files of pictures, and a column that was asked for."""
-    if not id_column:
-        return {"file": observations.files} if observations.files else {}
-    if not isinstance(observations.values, dict):
-        what = "these rows have no column names"
-        raise UserError(what, where="--id-column", mend="leave it out")
-    if id_column not in observations.values:
-        raise no_such_column(id_column, list(observations.values), observations.where)
-    column = observations.values[id_column]  # its texts stay as they are written, also moments
-    called = [
-        raw if isinstance(raw, str) else text
-        for raw, text in zip(column, as_texts(column), strict=True)
-    ]
-    return {id_column: [text or "" for text in called]}
-
-
-def _write_scores(
-    path: Path,
-    detector: AutoEncoderDetector,
-    rows: Any,
-    found: Found,
-    called: Mapping[str, Sequence[Any]],
-    *,
-    images: bool,
-) -> None:
-    names = detector.column_names()
-    count = min(_TOP, len(names))
-    with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        more = [] if images else ["columns"]
-        table.writerow(["row", *called, "score", "p_value", "flag", *more])
-        for first in range(0, len(found.strange), 4096):
-            places = np.arange(first, min(first + 4096, len(found.strange)))
-            shares = None if images else detector.explain(_take(rows, places))
-            for i, row in enumerate(places):
-                said: list[str] = []
-                if shares is not None:
-                    top = np.argsort(-shares[i])[:count]
-                    said = ["; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in top)]
-                own = [column[int(row)] for column in called.values()]
-                line = [row + 1, *own, f"{found.strange[row]:.9g}", f"{found.p[row]:.6g}"]
-                table.writerow([*line, int(found.flagged[row]), *said])
 
 
 def _compare(
@@ -277,7 +243,7 @@ def _compare(
     places = np.arange(total)
     if total > _REPORTED:
         places = np.sort(np.random.default_rng(0).choice(total, _REPORTED, replace=False))
-    scaled, ours = detector._scaled(_take(rows, places)), found.strange[places]
+    scaled, ours = detector._scaled(take(rows, places)), found.strange[places]
     others = baseline_scores(detector.engine_.references, scaled)  # scaled as ours are
     truth = truth_of(observations.labels)
     truth = None if truth is None else truth[places]
@@ -362,11 +328,11 @@ def _show_strangest(
     """The strangest rows with the columns that made them, or images with heat maps."""
     page.heading("The strangest rows")
     top = np.argsort(-found.strange)[:12]
-    shares = detector.explain(_take(rows, top))
+    shares = detector.explain(take(rows, top))
     if spec is None:
         page.table(_strangest(detector, found, shares, top))
         return
-    images = _take(rows, top).reshape(len(top), *spec.shape)
+    images = take(rows, top).reshape(len(top), *spec.shape)
     heat = shares.reshape(len(top), *spec.shape).sum(axis=1)
     picture = draw_heat_maps(folder, images, heat, top, found.strange[top])
     page.image(picture, "Above the image, below where it is strange.")
@@ -381,7 +347,7 @@ def _strangest(
     names = detector.column_names()
     lines = []
     for i, place in enumerate(top):
-        most = np.argsort(-shares[i])[:_TOP]
+        most = np.argsort(-shares[i])[:TOP]
         lines.append(
             {
                 "row": int(place) + 1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,8 +40,8 @@ class SpanSet:
     def __len__(self) -> int:
         return len(self.questions)
 
-    def collector(self) -> SpanCollector:
-        """A new, empty one."""
+    def collector(self, *, keep: bool = True) -> SpanCollector:
+        """See `LabelledSet.collector`; scores need all there is."""
         return SpanCollector(self)
 
 
@@ -131,12 +131,10 @@ class SpanCollector:
         differences = np.array([a.null_difference for a in answers])
         return best_null_threshold(differences, earned, has_answer)[0]
 
-    def predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> Iterator[dict[str, Any]]:
         """The answer, where it stands, how sure, and what else was considered."""
-        return [
-            {"id": question.identity, **said(answer)}
-            for question, answer in zip(self.part.questions, self.decoder.answers(), strict=True)
-        ]
+        for question, answer in zip(self.part.questions, self.decoder.answers(), strict=True):
+            yield {"id": question.identity, **said(answer)}
 
 
 def said(answer: SpanAnswer) -> dict[str, Any]:

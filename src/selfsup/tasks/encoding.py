@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +12,8 @@ from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
 
 Ids = NDArray[np.int64]
+_AT_ONCE = 1024
+"""Texts that are tokenized together: what the library says of a token takes far more than its id."""
 
 
 class Framed(NamedTuple):
@@ -48,19 +50,27 @@ def frame_texts(
         longest: tokens, special ones included.
     """
     cls, sep = frame_tokens(tokenizer)
-    a = tokenizer.encode_batch(list(firsts), special=False)
+    ids: list[Ids] = []
+    cut = 0
     if seconds is None:
         room = longest - 2
-        ids = [np.concatenate([[cls], x[:room], [sep]]) for x in a]
-        return Framed(ids, None, sum(len(x) > room for x in a))
-    b = tokenizer.encode_batch(list(seconds), special=False)
-    ids, types, cut = [], [], 0
-    for first, second in zip(a, b, strict=True):
+        for tokens in _encoded(tokenizer, firsts):
+            ids.append(np.concatenate([[cls], tokens[:room], [sep]]))
+            cut += len(tokens) > room
+        return Framed(ids, None, cut)
+    types: list[Ids] = []
+    both = zip(_encoded(tokenizer, firsts), _encoded(tokenizer, seconds), strict=True)
+    for first, second in both:
         left, right = share_room(len(first), len(second), longest - 3)
         cut += left < len(first) or right < len(second)
         ids.append(np.concatenate([[cls], first[:left], [sep], second[:right], [sep]]))
         types.append(np.repeat([0, 1], [left + 2, right + 1]))
     return Framed(ids, types, cut)
+
+
+def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Ids]:
+    for begin in range(0, len(texts), _AT_ONCE):
+        yield from tokenizer.encode_batch(texts[begin : begin + _AT_ONCE], special=False)
 
 
 def share_room(first: int, second: int, room: int) -> tuple[int, int]:
@@ -103,8 +113,14 @@ def align_words(tokenizer: Tokenizer, sentences: Sequence[Sequence[str]], longes
         longest: tokens in a piece, special ones included.
     """
     cls, sep = frame_tokens(tokenizer)
-    texts = [" ".join(words) for words in sentences]
-    encodings = tokenizer.inner.encode_batch(texts, add_special_tokens=False)
+    encodings = (
+        encoding
+        for begin in range(0, len(sentences), _AT_ONCE)
+        for encoding in tokenizer.inner.encode_batch(
+            [" ".join(words) for words in sentences[begin : begin + _AT_ONCE]],
+            add_special_tokens=False,
+        )
+    )
     ids: list[Ids] = []
     places: list[Ids] = []
     numbers: list[Ids] = []

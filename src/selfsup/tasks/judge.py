@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,8 +34,8 @@ class Collector(Protocol):
         """The task's metrics; needs labels."""
         ...
 
-    def predictions(self) -> list[dict[str, Any]]:
-        """One object for each example, in the file's order."""
+    def predictions(self) -> Iterator[dict[str, Any]]:
+        """One object for each example, in the file's order, made when it is asked for."""
         ...
 
 
@@ -54,8 +54,8 @@ class LabelledSet(Protocol):
 
     def __len__(self) -> int: ...
 
-    def collector(self) -> Collector:
-        """A new, empty one."""
+    def collector(self, *, keep: bool = True) -> Collector:
+        """A new, empty one; without `keep`, one for scores alone."""
         ...
 
 
@@ -68,6 +68,7 @@ def read_answers(
     tokens: int = TOKENS_AT_ONCE,
     with_loss: bool = True,
     finite: bool = True,
+    keep: bool = True,
     progress: Callable[[float], None] | None = None,
 ) -> tuple[Collector, float]:
     """Let a model read a labelled set.
@@ -79,12 +80,13 @@ def read_answers(
         tokens: of a batch; changes speed and memory, not the answers.
         with_loss: compute the loss too; needs labels.
         finite: refuse answers that are NaN or infinite.
+        keep: also what predictions need; of many classes that is far more than scores do.
         progress: called with the share that is done.
 
     Returns:
         The collector that has seen every answer, and the mean loss (NaN without).
     """
-    objective, collector = part.objective, part.collector()
+    objective, collector = part.objective, part.collector(keep=keep)
     lengths = [len(x) for x in objective.ids]
     total = torch.zeros(2, dtype=torch.float64)
     was, done = model.training, 0
@@ -131,7 +133,13 @@ class Judge:
         def evaluate(model: nn.Module) -> dict[str, float]:
             assert isinstance(model, TaskModel)
             collector, loss = read_answers(
-                model, self.part, device, precision, tokens=self.tokens, finite=False
+                model,
+                self.part,
+                device,
+                precision,
+                tokens=self.tokens,
+                finite=False,
+                keep=False,
             )
             return {"loss": loss, **collector.scores()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,8 @@ class TagSet:
     def __len__(self) -> int:
         return len(self.sentences)
 
-    def collector(self) -> TagCollector:
-        """A new, empty one."""
+    def collector(self, *, keep: bool = True) -> TagCollector:
+        """See `LabelledSet.collector`; scores need all there is."""
         return TagCollector(self)
 
 
@@ -77,17 +77,17 @@ class TagCollector:
 
     def scores(self) -> dict[str, float]:
         """See `score_tags`."""
-        return score_tags(self.part.labels, self.part.sentences, self._names())
+        return score_tags(
+            self.part.labels, self.part.sentences, list(map(self._names, self.guesses))
+        )
 
-    def predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> Iterator[dict[str, Any]]:
         """The words and their labels."""
-        return [
-            {"words": list(s.words), "labels": row}
-            for s, row in zip(self.part.sentences, self._names(), strict=True)
-        ]
+        for sentence, row in zip(self.part.sentences, self.guesses, strict=True):
+            yield {"words": list(sentence.words), "labels": self._names(row)}
 
-    def _names(self) -> list[list[str]]:
-        return [[self.part.labels[g] for g in row] for row in self.guesses]
+    def _names(self, guesses: NDArray[np.int64]) -> list[str]:
+        return [self.part.labels[g] for g in guesses]
 
 
 def score_tags(

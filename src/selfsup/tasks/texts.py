@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,10 @@ class TextSet:
     def __len__(self) -> int:
         return len(self.objective.ids)
 
-    def collector(self) -> ClassCollector | NumberCollector:
-        """A new, empty one."""
+    def collector(self, *, keep: bool = True) -> ClassCollector | NumberCollector:
+        """See `LabelledSet.collector`."""
         if self.labels:
-            return ClassCollector(len(self), self.labels)
+            return ClassCollector(len(self) if keep else 0, self.labels)
         return NumberCollector(len(self), self.scale)
 
 
@@ -126,7 +126,12 @@ def make_text_set(
 
 
 class ClassCollector:
-    """Counts (true class, guessed class), and keeps each example's probabilities."""
+    """Counts (true class, guessed class), and keeps each example's probabilities.
+
+    Args:
+        examples: how many there are; 0: only count.
+        labels: the classes' names.
+    """
 
     def __init__(self, examples: int, labels: tuple[str, ...]) -> None:
         self.labels = labels
@@ -137,23 +142,21 @@ class ClassCollector:
         """Count a batch."""
         guesses = answers.argmax(-1).numpy()
         np.add.at(self.confusion, (batch.labels.cpu().numpy(), guesses), 1)
-        self.probabilities[batch.rows] = answers.softmax(-1).numpy()
+        if len(self.probabilities):
+            self.probabilities[batch.rows] = answers.softmax(-1).numpy()
 
     def scores(self) -> dict[str, float]:
         """Accuracy, F1 and Matthews' correlation."""
         return class_scores(self.confusion)
 
-    def predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> Iterator[dict[str, Any]]:
         """The most probable label and every label's probability."""
-        return [
-            {
+        for row in self.probabilities:
+            shares = zip(self.labels, row, strict=True)
+            yield {
                 "label": self.labels[int(row.argmax())],
-                "probabilities": {
-                    name: round(float(p), 6) for name, p in zip(self.labels, row, strict=True)
-                },
+                "probabilities": {name: round(float(p), 6) for name, p in shares},
             }
-            for row in self.probabilities
-        ]
 
 
 class NumberCollector:
@@ -174,7 +177,7 @@ class NumberCollector:
         """Pearson's and Spearman's correlation, and errors in the labels' unit."""
         return regression_scores(self.guesses, self.truth)
 
-    def predictions(self) -> list[dict[str, Any]]:
+    def predictions(self) -> Iterator[dict[str, Any]]:
         """The number."""
         # the shortest decimal of the 32-bit number, however small the labels' unit makes it
-        return [{"value": float(str(np.float32(x)))} for x in self.guesses]
+        return ({"value": float(str(np.float32(x)))} for x in self.guesses)

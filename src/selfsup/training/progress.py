@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, Any, cast
+
+COUNTED_EVERY = 30.0
+"""Seconds between two lines of a count, where there is no bar."""
 
 
 def clock(seconds: float) -> str:
@@ -88,12 +92,40 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=min(done, 1.0), text=text)
 
-    def count(self, what: str, amount: float, unit: str) -> None:
-        """Say on the bar how far work of unknown length has come."""
+    _counted: float | None = None
+
+    def count(self, what: str, amount: float, unit: str, share: float = 0.0) -> None:
+        """Say how far work has come: on the bar, elsewhere in a line now and then.
+
+        Args:
+            what: is done.
+            amount: so much of it, so far.
+            unit: of the amount.
+            share: of the whole, where its length is known.
+        """
+        text = f"{what}: {amount:,} {unit}" if isinstance(amount, int) else ""
+        text = text or f"{what}: {amount:,.1f} {unit}"
         if self.bar is not None:
-            self.bar.update(self.task, completed=0.0, text=f"{what}: {amount:,.1f} {unit}")
+            self.bar.update(self.task, completed=min(share, 1.0), text=text)
+            return
+        now = time.monotonic()
+        if self._counted is None:
+            self._counted = now
+        elif now - self._counted >= COUNTED_EVERY:
+            self._counted = now
+            self.say(text)
 
     def close(self) -> None:
         """Take the bar away."""
         if self.bar is not None:
             self.bar.stop()
+
+
+@contextmanager
+def reading(total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Shows how many of so many were read: call it with their number so far."""
+    display = Progress(quiet=quiet, title="reading")
+    try:
+        yield lambda done: display.count("read", done, f"of {total:,} {unit}", done / total)
+    finally:
+        display.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from selfsup.data.inputs import list_texts
-from selfsup.data.unknown import unknown_note
+from selfsup.data.unknown import unknown_share_note, unknown_tokens
 from selfsup.errors import UserError, check_count, no_numbers
 from selfsup.models.hub import Pretrained, as_encoder
 from selfsup.models.task_model import mean_vectors
@@ -38,7 +38,7 @@ def embed(
 
     Args:
         pretrained: from `selfsup.load`, or what that takes.
-        texts: longer ones than the model reads are cut at the end (`reading_notes` counts them).
+        texts: longer ones than the model reads are cut at the end.
         pooling: `mean` over all tokens, `cls` for the first token's vector, or `auto`: as the
             model's folder says, else `mean`.
         normalize: to unit length; None: as the model's folder says.
@@ -48,6 +48,35 @@ def embed(
 
     Raises:
         UserError: no encoder, an item that is no text, or a bad setting.
+    """
+    return embed_telling(
+        pretrained,
+        texts,
+        pooling=pooling,
+        normalize=normalize,
+        batch_tokens=batch_tokens,
+        precision=precision,
+        notes=[],
+    )
+
+
+def embed_telling(
+    pretrained: Pretrained | str | Path,
+    texts: Iterable[str],
+    *,
+    pooling: str = "auto",
+    normalize: bool | None = None,
+    batch_tokens: int = 2048,
+    precision: str = "fp32",
+    notes: list[str],
+    progress: Callable[[int], None] = lambda _: None,
+) -> NDArray[np.float32]:
+    """What `embed` gives, which says on the way how it goes.
+
+    Args:
+        pretrained, texts, pooling, normalize, batch_tokens, precision: as for `embed`.
+        notes: gets what the model does not read of the texts: their ends, unknown tokens.
+        progress: called with the number of texts read so far.
     """
     check_count(1, batch_tokens, "--batch-tokens")
     pretrained, texts = as_encoder(pretrained), list_texts(texts)
@@ -60,8 +89,13 @@ def embed(
         keep_freed_memory()
     numbers = reading_precision(precision, device)
     vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
+    longest, cut, strange, total, done = pretrained.max_length, 0, 0, 0, 0
     for first in range(0, len(texts), _CHUNK):
-        ids = tokenize(pretrained, texts[first : first + _CHUNK])
+        whole = pretrained.tokenizer.encode_batch(texts[first : first + _CHUNK])
+        cut += sum(len(row) > longest for row in whole)
+        lost, there = unknown_tokens(pretrained.tokenizer, whole)
+        strange, total = strange + lost, total + there
+        ids = _cut(whole, longest)
         lengths = [len(row) for row in ids]
 
         def read(
@@ -72,10 +106,18 @@ def embed(
 
         for rows, found in read_texts(read, lengths, pretrained.model, numbers.dtype, batch_tokens):
             vectors[first + rows] = found
+            done += len(rows)
+            progress(done)
     if not np.isfinite(vectors).all():
         raise no_numbers(
             str(pretrained.path), "vectors", "check its weights, or try --precision fp32"
         )
+    if cut:
+        verb = "text is" if cut == 1 else "texts are"
+        most = f"{longest:,} tokens that the model reads"
+        notes.append(f"{cut} {verb} longer than the {most}: cut")
+    if unknown := unknown_share_note(pretrained.tokenizer, strange, total):
+        notes.append(unknown)
     if unit:
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors
@@ -95,21 +137,11 @@ def reading_precision(name: str, device: torch.device) -> Precision:
 
 def tokenize(pretrained: Pretrained, texts: Sequence[str]) -> list[NDArray[np.int64]]:
     """Token ids with special tokens, cut to what the model reads."""
-    longest = pretrained.max_length
-    rows = pretrained.tokenizer.encode_batch(list(texts))
+    return _cut(pretrained.tokenizer.encode_batch(list(texts)), pretrained.max_length)
+
+
+def _cut(rows: list[NDArray[np.int64]], longest: int) -> list[NDArray[np.int64]]:
     return [r if len(r) <= longest else np.concatenate([r[: longest - 1], r[-1:]]) for r in rows]
-
-
-def reading_notes(pretrained: Pretrained, texts: Sequence[str]) -> list[str]:
-    """What the model does not read of texts: their ends, and what its vocabulary does not hold."""
-    rows = pretrained.tokenizer.encode_batch(list(texts))
-    notes, longest = [], pretrained.max_length
-    if cut := sum(len(row) > longest for row in rows):
-        verb = "text is" if cut == 1 else "texts are"
-        notes.append(f"{cut} {verb} longer than the {longest:,} tokens that the model reads: cut")
-    if unknown := unknown_note(pretrained.tokenizer, rows):
-        notes.append(unknown)
-    return notes
 
 
 def _pool(

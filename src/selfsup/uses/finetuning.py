@@ -318,7 +318,7 @@ def _on_test(sets: Sets, fitted: Fitted) -> dict[str, Any]:
     if sets.test is None:
         return {}
     loop = fitted.loop
-    collector, loss = read_answers(fitted.model, sets.test, loop.device, loop.precision)
+    collector, loss = read_answers(fitted.model, sets.test, loop.device, loop.precision, keep=False)
     return {"test": {"loss": loss, **collector.scores()}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -290,14 +290,19 @@ def dev_scores(
     values: list[float] = []
     for dev in devs:
         collector, _ = read_answers(
-            fitted.model, dev, fitted.loop.device, fitted.loop.precision, tokens=tokens
+            fitted.model,
+            dev,
+            fitted.loop.device,
+            fitted.loop.precision,
+            tokens=tokens,
+            keep=False,
         )
         measured = collector.scores()
         values += (measured[metric] for metric in task.metrics)
     return dict(zip(task.scores, values, strict=True))
 
 
-def write_answers(path: Path, predictions: Sequence[Mapping[str, Any]]) -> None:
+def write_answers(path: Path, predictions: Iterable[Mapping[str, Any]]) -> None:
     """Write answers as GLUE's server takes them: `index`, `prediction`, rows counted from 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8", newline="\n") as handle:

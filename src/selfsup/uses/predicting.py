@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,9 @@ from selfsup.tasks.reading import Notes, leave_out_unknown, read_examples
 from selfsup.tasks.squad import Question
 from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set, set_notes
 from selfsup.training.devices import choose_precision
+from selfsup.training.progress import reading
 
+Tell = Callable[[float], None]
 _USUAL: dict[str, TaskKind] = {
     "class": "classify",
     "number": "regress",
@@ -86,7 +89,7 @@ class Predictor:
         """
         given = list_inputs(inputs, "input")
         examples = [self._example(x, number) for number, x in enumerate(given, start=1)]
-        return self.predict(cast("Examples", examples))
+        return list(self.predict(cast("Examples", examples)))
 
     def _example(self, given: Any, number: int) -> TextExample | TaggedSentence | Question:
         where = f"input {number}"
@@ -120,15 +123,18 @@ class Predictor:
             "tag": "a list of words",
         }.get(self.task.answer, "two texts" if self.task.kind == "pairs" else "a text")
 
-    def predict(self, examples: Examples, notes: Notes | None = None) -> list[dict[str, Any]]:
-        """Answers for examples that were read from a file.
+    def predict(
+        self, examples: Examples, notes: Notes | None = None, progress: Tell | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Answers for examples that were read from a file; all are read at once, and then told one by one.
 
         Args:
             examples: what to answer.
             notes: added to: how many texts were cut.
+            progress: called with the share that is done.
         """
         if not examples:
-            return []
+            return iter(())
         collector, _ = read_answers(
             self.opened.model,
             self._set(examples, notes),
@@ -136,15 +142,19 @@ class Predictor:
             self.precision,
             tokens=self.batch_tokens,
             with_loss=False,
+            progress=progress,
         )
         return collector.predictions()
 
-    def score(self, examples: Examples, notes: Notes | None = None) -> dict[str, float]:
+    def score(
+        self, examples: Examples, notes: Notes | None = None, progress: Tell | None = None
+    ) -> dict[str, float]:
         """Loss and scores on labelled examples.
 
         Args:
             examples: with their labels.
             notes: added to: how many texts were cut.
+            progress: called with the share that is done.
 
         Raises:
             UserError: a label that the model does not know.
@@ -156,6 +166,8 @@ class Predictor:
             self.device,
             self.precision,
             tokens=self.batch_tokens,
+            keep=False,
+            progress=progress,
         )
         return {"loss": loss, **collector.scores()}
 
@@ -215,9 +227,23 @@ def predict_texts(predictor: Predictor, texts: Sequence[str]) -> list[dict[str, 
 
 
 def predict_file(
-    predictor: Predictor, path: str, output: Path, columns: Mapping[str, Any], *, overwrite: bool
+    predictor: Predictor,
+    path: str,
+    output: Path,
+    columns: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Write the answers for a file's examples, one JSON object a line, in the file's order.
+
+    Args:
+        predictor: answers.
+        path: of the examples.
+        output: a JSON-lines file.
+        columns: where the examples stand in the file, where that is not as in training.
+        overwrite: whether the output may be replaced.
+        quiet: show no progress.
 
     Raises:
         UserError: the input cannot be read, or the output is there already.
@@ -227,21 +253,31 @@ def predict_file(
     check_output(output, (".jsonl", ".ndjson"), overwrite, path)
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=False)
-    rows = predictor.predict(examples, notes)
+    with _progress(examples, quiet) as tell:
+        rows = predictor.predict(examples, notes, tell)  # not told before the file stands open
     with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
         for example, row in zip(examples, rows, strict=True):
             name = getattr(example, "name", "")  # of a sequence
             row = {"name": name, **row} if name else row
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
-    result = {"kind": "predict", "examples": len(rows), "output": str(output)}
+    result = {"kind": "predict", "examples": len(examples), "output": str(output)}
     return result | ({"notes": notes.lines} if notes.lines else {})
 
 
-def evaluate_file(predictor: Predictor, path: str, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The scores of a fine-tuned model on a labelled file."""
+@contextmanager
+def _progress(examples: Examples, quiet: bool) -> Iterator[Tell]:
+    with reading(len(examples), "examples", quiet=quiet) as tell:
+        yield lambda share: tell(round(share * len(examples)))
+
+
+def evaluate_file(
+    predictor: Predictor, path: str, columns: Mapping[str, Any], *, quiet: bool = True
+) -> dict[str, Any]:
+    """The scores of a fine-tuned model on a labelled file; unless `quiet`, progress is shown."""
     notes = Notes()
     examples = predictor.read(path, columns, notes, labelled=True)
-    scores = predictor.score(examples, notes)
+    with _progress(examples, quiet) as tell:
+        scores = predictor.score(examples, notes, tell)
     if predictor.task.answer == "span":
         for line in answer_notes(examples, predictor.task.span.language):
             notes.add(line)

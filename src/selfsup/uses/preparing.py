@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from selfsup.config import PretrainConfig
-from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, training_sample
+from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, refuse_one_document
 from selfsup.data.home import cache_folder
 from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
@@ -30,6 +29,7 @@ from selfsup.uses.kinds import (
     row_overhead,
     start_of,
 )
+from selfsup.uses.tokenizing import counter, learn_tokenizer
 
 _MIX_SEED = 0
 _TRAINING = "2"  # counts changes of what a tokenizer becomes by the same settings
@@ -66,34 +66,13 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     folder = cache_folder("tokenizers") / name
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
-    if chosen.kind == "symbols":
-        display.say("looking for the letters of the alphabet")
-        megabytes = _ALPHABET_MEGABYTES
-    else:
-        display.say(
-            f"training the tokenizer ({chosen.kind}, at most {chosen.vocab_size:,} entries)"
-        )
-        megabytes = chosen.sample_megabytes
-    texts = training_sample(config.data, megabytes)
-    counter = _counter(display, "reading for the tokenizer")
-    tokenizer = train_tokenizer(chosen, texts, counter, display.say)
+    megabytes = _ALPHABET_MEGABYTES if chosen.kind == "symbols" else chosen.sample_megabytes
+    tokenizer = learn_tokenizer(chosen, config.data, megabytes, display)
     if chosen.kind == "symbols":
         display.say(f"the letters are {tokenizer.letters or 'more than 40'}")
     with checkpoints.written_whole(folder) as new:
         tokenizer.save(new)
     return tokenizer
-
-
-def _counter(display: Progress, what: str) -> Callable[[int], None]:
-    """Shows how many characters were handled so far."""
-    done = 0
-
-    def add(characters: int) -> None:
-        nonlocal done
-        done += characters
-        display.count(what, done / 1e6, "million characters")
-
-    return add
 
 
 def read_corpus(
@@ -102,6 +81,7 @@ def read_corpus(
     """The tokenizer and the corpus, and the configuration with what `init` settles."""
     if not config.data.sources:
         raise UserError("no data given", mend="--data FILE, FOLDER or 'GLOB'")
+    refuse_one_document(config.data)
     if config.init:
         tokenizer, shape = start_of(config)
         if config.data.length > shape.max_length:
@@ -116,7 +96,7 @@ def read_corpus(
             raise UserError(what, where=f"--init {config.init}") from None
     else:
         tokenizer = framed(get_tokenizer(config, display), config.objective)
-    corpus = prepare_corpus(config.data, tokenizer, progress=_counter(display, "tokenizing"))
+    corpus = prepare_corpus(config.data, tokenizer, progress=counter(display, "tokenizing"))
     return config, tokenizer, corpus
 
 

@@ -204,10 +204,14 @@ class Engine:
         decoded = self.model.decode(torch.from_numpy(z).to(self.plan.device))
         return np.asarray(decoded.mean(0).cpu().numpy())
 
-    def _blocks(self, rows: Rows) -> list[Rows]:
+    @property
+    def block(self) -> int:
+        """Rows that are judged at once; in other blocks scores would differ by their rounding."""
         places = max(self.plan.members * self.plan.hidden, self.width)
-        size = int(np.clip(_PLACES // places, 16, 8192))
-        return [rows[i : i + size] for i in range(0, len(rows), size)]
+        return int(np.clip(_PLACES // places, 16, 8192))
+
+    def _blocks(self, rows: Rows) -> list[Rows]:
+        return [rows[i : i + self.block] for i in range(0, len(rows), self.block)]
 
     def score(self, rows: Rows) -> Rows:
         """(rows, members) how strange each member finds each row; higher is stranger."""

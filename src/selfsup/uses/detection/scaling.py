@@ -129,8 +129,9 @@ class RangeScale:
         if self.power:
             rows = soften(rows, self.power)
         with np.errstate(over="ignore"):
-            scaled: NDArray[np.float64] = (rows - self.center) / self.width
-        return np.clip(scaled, -LARGEST, LARGEST)
+            scaled: NDArray[np.float64] = rows - self.center
+            scaled /= self.width
+        return np.clip(scaled, -LARGEST, LARGEST, out=scaled)
 
     def inverse(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         """Rows in their own units."""

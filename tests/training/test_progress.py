@@ -1,0 +1,33 @@
+"""Progress off a terminal: a line now and then, on stderr."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfsup.training import progress
+from selfsup.training.progress import Progress, reading
+
+
+def test_a_count_is_told_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    display = Progress(quiet=False, title="")
+    for second in range(0, 100, 5):
+        now[0] = 100.0 + second
+        display.count("reading", second / 10, "million characters")
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.splitlines() == [f"reading: {n:.1f} million characters" for n in (3, 6, 9)]
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_reading_tells_of_how_many(
+    quiet: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "COUNTED_EVERY", 0.0)
+    with reading(12_000, "texts", quiet=quiet) as tell:
+        tell(1)
+        tell(2_000)
+    assert capsys.readouterr().err == ("" if quiet else "read: 2,000 of 12,000 texts\n")
