@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from numbers import Integral
+from typing import Any
 
 
 class UserError(Exception):
@@ -119,3 +123,18 @@ def check_seed(seed: int, where: str = "--seed") -> None:
     check_count(0, seed, where)
     if seed >= 2**32:
         raise UserError(f"must be at most {2**32 - 1}, not {seed}", where=where)
+
+
+def silence(stream: Any) -> None:
+    """Let all that is said to a stream, and what is left in its buffers, go nowhere."""
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+@contextmanager
+def unheard(stream: Any) -> Iterator[None]:
+    """Something is said to a stream that nobody may read any more, or whose disk is full: then silence."""
+    try:
+        yield
+    except OSError:
+        silence(stream)

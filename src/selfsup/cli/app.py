@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -34,7 +34,7 @@ from selfsup.cli import (
     task_commands,
 )
 from selfsup.data.paths import PIPE, PIPE_MEND
-from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest
+from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest, silence, unheard
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -128,8 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # The reader of our output (`selfsup recipes | head`) has left; that is no error.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        silence(sys.stdout)
         return 0
     except SystemExit as stop:
         if not isinstance(stop.__context__, BrokenPipeError):
@@ -190,8 +189,9 @@ def _interrupted_by_sigterm() -> Iterator[None]:
 def _defect() -> int:
     import traceback
 
-    with suppress(OSError):
+    with unheard(sys.stderr):
         traceback.print_exc()
+        sys.stderr.flush()
     return 1
 
 
@@ -233,8 +233,9 @@ def _refuse(message: str) -> int:
 
 
 def _say(message: str) -> None:
-    with suppress(OSError):  # nobody may be there to read it
+    with unheard(sys.stderr):
         sys.stderr.write(f"selfsup: {' '.join(message.split())}\n")
+        sys.stderr.flush()
 
 
 def _usage(error: CycloptsError) -> str:

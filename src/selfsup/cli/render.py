@@ -7,9 +7,10 @@ import math
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from selfsup.errors import unheard
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,8 +68,8 @@ def print_piece(text: str) -> None:
 def note(text: str) -> None:
     """Says something beside the result, on stderr."""
     if speaks():
-        with suppress(OSError):  # nobody may be there to read it
-            print(f"selfsup: {text}", file=sys.stderr)
+        with unheard(sys.stderr):
+            print(f"selfsup: {text}", file=sys.stderr, flush=True)
 
 
 def show_mapping(

@@ -46,10 +46,8 @@ def check_place(path: Path) -> None:
     target = link_target(path).absolute()
     try:
         there = next(place for place in target.parents if _is_there(place))
-        for name in target.relative_to(
-            there
-        ).parts:  # the folders to be made may have too long names
-            _is_there(there / name)
+        for name in target.relative_to(there).parts:
+            _is_there(there / name)  # raises where a folder to be made has too long a name
         tried = there / beside_of(target).name
         with tried.open("wb"):
             tried.unlink()

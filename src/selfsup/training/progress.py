@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import IO, Any, cast
+
+from selfsup.errors import unheard
 
 COUNTED_EVERY = 30.0
 """Seconds between two lines of a count, where there is no bar."""
@@ -24,27 +25,17 @@ class _Stderr:
     """Standard error for as long as somebody reads it; a run goes on without."""
 
     def __init__(self) -> None:
-        self._stream = getattr(
-            sys.stderr, "rich_proxied_file", sys.stderr
-        )  # inside another display
+        # inside another display sys.stderr is its own
+        self._stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)
 
     def write(self, text: str) -> int:
-        with self._mute_when_broken():
+        with unheard(self._stream):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        with self._mute_when_broken():
+        with unheard(self._stream):
             self._stream.flush()
-
-    @contextmanager
-    def _mute_when_broken(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            # what others say there, and what is left in buffers, goes nowhere too
-            with suppress(OSError), open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -61,10 +52,9 @@ class Progress:
     def __init__(self, *, quiet: bool, title: str) -> None:
         from rich.console import Console
 
-        self.quiet = quiet
-        file = (
-            cast("IO[str]", _Stderr()) if sys.stderr else None
-        )  # rich writes nowhere where it is closed
+        self.quiet, self._counted = quiet, -1.0
+        # where it is closed rich writes nowhere
+        file = cast("IO[str]", _Stderr()) if sys.stderr else None
         self.console = Console(file=file, stderr=True, soft_wrap=True)
         self.live = self.console.is_terminal and not quiet
         self.bar: Any = None
@@ -92,8 +82,6 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=min(done, 1.0), text=text)
 
-    _counted: float | None = None
-
     def count(self, what: str, amount: float, unit: str, share: float = 0.0) -> None:
         """Say how far work has come: on the bar, elsewhere in a line now and then.
 
@@ -109,7 +97,7 @@ class Progress:
             self.bar.update(self.task, completed=min(share, 1.0), text=text)
             return
         now = time.monotonic()
-        if self._counted is None:
+        if self._counted < 0:
             self._counted = now
         elif now - self._counted >= COUNTED_EVERY:
             self._counted = now
