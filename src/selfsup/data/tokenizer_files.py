@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selfsup.data.paths import expanded
 from selfsup.data.tokenizer_roles import FRAME_ROLES, HUB_ROLES
 from selfsup.data.tokenizer_training import wordpiece_from_file
 from selfsup.errors import UserError
@@ -22,7 +23,7 @@ _OVERRULING = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "roberta": "R
 def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     """The library's tokenizer, and the names of its special tokens by role; see `load_tokenizer`."""
     settings: dict[str, Any] = {}
-    file = path.expanduser()
+    file = expanded(path)
     if file.is_dir():
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             settings |= _read_settings(file / name)

@@ -16,6 +16,7 @@ from selfsup.data.columns import no_such_column, settle_numbers
 from selfsup.data.images import ImageSpec
 from selfsup.data.observations import Observations, read_observations
 from selfsup.data.outputs import check_output, check_place
+from selfsup.data.paths import expanded
 from selfsup.errors import UserError
 from selfsup.studies.detection_figures import draw_heat_maps, draw_scores
 from selfsup.studies.detection_notes import (
@@ -181,7 +182,7 @@ def score(
 
 def _display(data: str, quiet: bool) -> Progress:
     """Says what is being done where that takes a while."""
-    path = Path(data).expanduser()
+    path = expanded(data)
     brief = path.is_file() and path.stat().st_size < _BRIEF
     display = Progress(quiet=quiet or brief or not path.exists(), title="detect")
     display.close()  # lines alone

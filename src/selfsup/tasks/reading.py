@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from selfsup.data.columns import decimal_comma, number_of
 from selfsup.data.files import ReadReport, plain_suffix, refuse_broken_link
 from selfsup.data.keys import permute
+from selfsup.data.paths import expanded
 from selfsup.data.tables import JSON_SUFFIXES
 from selfsup.errors import UserError, counted, nearest
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig, TaskKind
@@ -84,7 +85,7 @@ def read_examples(
     Raises:
         UserError: with file and line.
     """
-    file, report = Path(path).expanduser(), report or ReadReport(may_skip=role != "predict")
+    file, report = expanded(path), report or ReadReport(may_skip=role != "predict")
     report.layout = layout or report.layout
     if role == "predict":  # an answer for every row
         data = data.model_copy(update={"on_bad_row": "stop"})

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from selfsup.data.columns import number_of
 from selfsup.data.files import ReadReport, bad_row, plain_suffix
 from selfsup.data.keys import permute
+from selfsup.data.paths import expanded
 from selfsup.data.tables import read_rows
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.errors import UserError
@@ -73,7 +74,7 @@ def read_symbols(
     Raises:
         UserError: with file and line.
     """
-    file = Path(path).expanduser()
+    file = expanded(path)
     if file.is_file() and plain_suffix(file) in {".jsonl", ".ndjson", ".json"}:
         return _from_json(file, path, data, kind, notes)
     if file.is_file() and plain_suffix(file) == ".data":

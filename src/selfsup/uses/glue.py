@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from selfsup.data.files import ReadReport, read_strict_lines
+from selfsup.data.paths import expanded
 from selfsup.errors import Interrupted, UserError, at_least
 from selfsup.finetune_config import FinetuneConfig, LabelledConfig
 from selfsup.models.hub import Pretrained, load_encoder
@@ -79,7 +80,7 @@ def run_glue(
     """
     base = _checked(config or FinetuneConfig(), seeds, limit)
     choose_device(base.train.device)
-    found, missing = find_tasks(Path(folder).expanduser(), choose_tasks(tasks))
+    found, missing = find_tasks(expanded(folder), choose_tasks(tasks))
     entrants, place = _enter(models, base), Path(out)
     cells = list(_cells(entrants, found, place, base, seeds, limit))
     with told_how_to_go_on(overwrite), locked(place):
