@@ -13,6 +13,14 @@ from torch import Tensor, nn
 from selfsup.nn.plain_attention import plain_attention, plain_is_faster
 from selfsup.nn.rotary import rotate
 from selfsup.nn.shared_rows import parted_rows, places_of, shared_rows
+from selfsup.nn.windows import (
+    block_mask,
+    block_size,
+    earlier_mask,
+    into_blocks,
+    near_mask,
+    with_neighbours,
+)
 
 _SHARED = 64
 """Tokens up to which sequences share a row."""
@@ -54,11 +62,14 @@ class Group:
     """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
     causal: bool = False
     """Without a mask: each place looks at itself and those before it."""
+    block: int | None = None
+    """Tokens of a block, for queries that look no farther than the blocks beside theirs; the mask is then
+    (rows x blocks, 1, block, 3 x block)."""
 
     biases: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def half_bias(self, heads: int, device: torch.device) -> Tensor | None:
-        """The mask as bfloat16 numbers to add to scores, (rows x heads, length, length).
+        """The mask as bfloat16 numbers to add to scores, (rows x heads, length, length); so of blocks.
 
         Worked out once for all layers; None where there is no mask.
         """
@@ -67,11 +78,14 @@ class Group:
             return None
         if heads not in self.biases:
             if mask is None:
-                mask = _lower(self.length, device)[None, None]
+                mask = earlier_mask(self.length, self.length, device)[None, None]
             zeros = torch.zeros_like(mask, dtype=torch.bfloat16)
             bias = zeros.masked_fill_(~mask, -torch.inf)
-            wide = bias.expand(self.rows, heads, self.length, self.length)
-            self.biases[heads] = wide.reshape(-1, self.length, self.length)
+            if self.block is None:
+                bias = bias.expand(self.rows, heads, self.length, self.length)
+            else:
+                bias = bias.expand(-1, heads, -1, -1)
+            self.biases[heads] = bias.flatten(0, 1)
         return self.biases[heads]
 
 
@@ -104,13 +118,16 @@ class AttentionPlan:
         """The same plan, each token looking at itself and those before it."""
         groups = []
         for group in self.groups:
-            mask = group.mask
+            mask, length = group.mask, group.length
             # gaps stand at a sequence's end, after all that could look at them: no mask is needed
             if mask is not None and mask.shape[2] == 1:
                 mask = None
-            if mask is not None:
-                mask = mask & _lower(group.length, self.device)
-            groups.append(Group(group.rows, group.length, mask, causal=mask is None))
+            if group.block is not None:
+                assert mask is not None
+                mask = mask & earlier_mask(group.block, 3 * group.block, self.device, group.block)
+            elif mask is not None:
+                mask = mask & earlier_mask(length, length, self.device)
+            groups.append(replace(group, mask=mask, causal=mask is None, biases={}))
         return replace(self, groups=tuple(groups), windows={})
 
     @staticmethod
@@ -136,19 +153,14 @@ class AttentionPlan:
         if reach not in self.windows:
             groups = []
             for group in self.groups:
-                place = torch.arange(group.length, device=self.device)
-                near = (place[:, None] - place[None, :]).abs() <= reach
-                mask = near[None, None] if group.mask is None else near & group.mask
-                # a gap far from every token sees itself: a row of nothing would be no number
-                mask = mask | (place[:, None] == place[None, :])
-                groups.append(Group(group.rows, group.length, mask))
+                rows, length, mask = group.rows, group.length, group.mask
+                if size := block_size(length, reach):
+                    mask = block_mask(mask, rows, length, reach, size, self.device)
+                else:
+                    mask = near_mask(mask, length, reach, self.device)
+                groups.append(Group(rows, length, mask, block=size))
             self.windows[reach] = replace(self, groups=tuple(groups), windows={})
         return self.windows[reach]
-
-
-def _lower(length: int, device: torch.device) -> Tensor:
-    """(length, length), true on and below the diagonal."""
-    return torch.ones(length, length, dtype=torch.bool, device=device).tril_()
 
 
 def _bucketed(starts: Tensor, lengths: Tensor, device: torch.device) -> AttentionPlan:
@@ -249,7 +261,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
         part = slice(at, at + group.rows * group.length)
         at = part.stop
         shape = (group.rows, group.length, heads, width)
-        queries, keys, values = (x[part].view(shape).transpose(1, 2) for x in (q, k, v))
+        queries, keys, values = (x[part].view(shape) for x in (q, k, v))
+        if group.block is not None:
+            queries, keys, values = (into_blocks(x, group.block) for x in (queries, keys, values))
+            keys, values = with_neighbours(keys), with_neighbours(values)
+            queries, keys, values = (x.flatten(0, 1) for x in (queries, keys, values))
+        queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
         if plain_is_faster(queries, keys, values, dropout):
             bias = group.half_bias(heads, q.device)
             out = plain_attention(queries, keys, values, bias, dropout)
@@ -262,7 +279,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
                 dropout_p=dropout,
                 is_causal=group.causal,
             )
-        outputs.append(out.transpose(1, 2).reshape(-1, heads, width))
+        out = out.transpose(1, 2)
+        if group.block is not None:
+            out = out.reshape(group.rows, -1, heads, width)[:, : group.length]
+        outputs.append(out.reshape(-1, heads, width))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     if order is None:
         return F.pad(joined, (0, 0, 0, 0, 0, plan.fillers)) if plan.fillers else joined

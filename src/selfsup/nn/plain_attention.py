@@ -88,13 +88,14 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
     """Softmax(q k^T / sqrt(width) + bias) v.
 
     Args:
-        q, k, v: (rows, heads, length, width).
-        bias: (rows x heads, length, length), or None.
+        q: (rows, heads, length, width).
+        k, v: (rows, heads, length, width), of any length.
+        bias: (rows x heads, length of q, length of k), or None.
         dropout: probability with which attention weights are dropped.
     """
     shape = q.shape
-    q, k, v = (x.reshape(-1, *shape[2:]) for x in (q, k, v))
-    if dropout or shape[2] > _KEPT:
+    q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+    if dropout or k.shape[1] > _KEPT:
         out: Tensor = _PlainAttention.apply(q, k, v, bias, dropout)  # type: ignore[no-untyped-call]
     else:
         out = torch.bmm(_shares(q, k, bias), v)
