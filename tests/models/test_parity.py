@@ -16,7 +16,7 @@ from selfsup.nn.sequences import Sequences
 transformers = pytest.importorskip("transformers")
 
 VOCABULARY = 97
-LENGTHS = [23, 40, 7, 40, 1]
+LENGTHS = (23, 40, 7, 40, 1)
 
 
 def reference(kind: str) -> Any:
@@ -27,7 +27,7 @@ def reference(kind: str) -> Any:
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "intermediate_size": 48,
-        "max_position_embeddings": 64,
+        "max_position_embeddings": 256,
         "pad_token_id": 0,
         "initializer_range": 0.2,
     }
@@ -65,21 +65,27 @@ def ours(kind: str, theirs: Any) -> MaskedLanguageModel:
     return model
 
 
-def padded() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def padded(
+    lengths: tuple[int, ...] = LENGTHS,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(1)
-    mask = torch.zeros(len(LENGTHS), max(LENGTHS), dtype=torch.int64)
-    for row, length in enumerate(LENGTHS):
+    mask = torch.zeros(len(lengths), max(lengths), dtype=torch.int64)
+    for row, length in enumerate(lengths):
         mask[row, :length] = 1
     tokens = torch.randint(5, VOCABULARY, mask.shape) * mask
     types = torch.randint(0, 2, mask.shape) * mask
     return tokens, mask, types
 
 
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
-def test_logits_loss_and_gradients(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "lengths"),
+    [("bert", LENGTHS), ("modernbert", LENGTHS), ("modernbert", (200, 9, 256))],
+    ids=["bert", "modernbert", "modernbert-by-blocks"],
+)
+def test_logits_loss_and_gradients(kind: str, lengths: tuple[int, ...]) -> None:
     theirs = reference(kind)
     model = ours(kind, theirs)
-    tokens, mask, types = padded()
+    tokens, mask, types = padded(lengths)
     kwargs = {"token_type_ids": types} if kind == "bert" else {}
     out = theirs(input_ids=tokens, attention_mask=mask, **kwargs)
     logits = out.prediction_logits if kind == "bert" else out.logits
@@ -95,7 +101,7 @@ def test_logits_loss_and_gradients(kind: str) -> None:
     loss = F.cross_entropy(mine, targets)
     their_loss = F.cross_entropy(logits[keep], targets)
     if kind == "bert":
-        labels = torch.randint(0, 2, (len(LENGTHS),))
+        labels = torch.randint(0, 2, (len(lengths),))
         loss = loss + F.cross_entropy(model.follows(hidden[batch.starts[:-1]]), labels)
         their_loss = their_loss + F.cross_entropy(out.seq_relationship_logits, labels)
     torch.testing.assert_close(loss, their_loss, atol=tolerance, rtol=tolerance)
