@@ -65,9 +65,9 @@ def measure(
     mask = torch.ones_like(ids)
     systems: dict[str, Callable[[], torch.Tensor]] = {
         "ours": lambda: mine.encoder(Sequences.from_padded(ids, mask)),
-        "transformers": lambda: (
-            theirs.model(input_ids=ids, attention_mask=mask).last_hidden_state.flatten(0, 1)
-        ),
+        "transformers": lambda: theirs.model(
+            input_ids=ids, attention_mask=mask
+        ).last_hidden_state.flatten(0, 1),
     }
     bodies: dict[str, nn.Module] = {"ours": mine.encoder, "transformers": theirs.model}
     spans: dict[str, list[float]] = {name: [] for name in systems}

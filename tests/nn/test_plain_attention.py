@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from selfsup.nn import plain_attention as plain
 from selfsup.nn.dropout import dropout_mask
 from selfsup.nn.plain_attention import _PlainAttention, plain_attention
 
@@ -28,6 +29,31 @@ def test_forward_and_gradients(masked: bool, kept: int, monkeypatch: pytest.Monk
     theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     flat = None if bias is None else bias.reshape(6, 9, 9)
     ours = plain_attention(q, k, v, flat, 0.0)
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.randn_like(ours)
+    expected = torch.autograd.grad((theirs * weights).sum(), (q, k, v))
+    found = torch.autograd.grad((ours * weights).sum(), (q, k, v))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("pairs", [1, 6 * 9 * 4, 1 << 20])
+@pytest.mark.parametrize("mask", ["none", "gaps", "pairs", "pairs of all rows"])
+def test_long_sequences_a_few_queries_at_a_time(
+    mask: str, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One query, four (the last part has one), and all."""
+    monkeypatch.setattr(plain, "WHOLE", 8)
+    monkeypatch.setattr(plain, "_PAIRS", pairs)
+    q, k, v = inputs()
+    seen, bias = None, None
+    if mask != "none":
+        seen = torch.rand(1 if mask == "pairs of all rows" else 3, 1, 9, 9) < 0.4
+        seen = seen[:, :, :1] if mask == "gaps" else seen | torch.eye(9, dtype=torch.bool)
+        seen[..., 0] = True
+        bias = torch.zeros(seen.shape).double().masked_fill_(~seen, -torch.inf)
+    theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+    ours = plain_attention(q, k, v, bias, 0.0)
     torch.testing.assert_close(ours, theirs)
     weights = torch.randn_like(ours)
     expected = torch.autograd.grad((theirs * weights).sum(), (q, k, v))

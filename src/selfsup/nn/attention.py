@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup.nn.plain_attention import plain_attention, plain_is_faster
+from selfsup.nn.plain_attention import WHOLE, plain_attention, plain_is_faster
 from selfsup.nn.rotary import rotate
 from selfsup.nn.shared_rows import parted_rows, places_of, shared_rows
 from selfsup.nn.windows import (
@@ -69,7 +69,7 @@ class Group:
     biases: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def half_bias(self, heads: int, device: torch.device) -> Tensor | None:
-        """The mask as bfloat16 numbers to add to scores, (rows x heads, length, length); so of blocks.
+        """The mask as bfloat16 numbers to add to scores, in the shape that `plain_attention` takes.
 
         Worked out once for all layers; None where there is no mask.
         """
@@ -81,11 +81,11 @@ class Group:
                 mask = earlier_mask(self.length, self.length, device)[None, None]
             zeros = torch.zeros_like(mask, dtype=torch.bfloat16)
             bias = zeros.masked_fill_(~mask, -torch.inf)
-            if self.block is None:
-                bias = bias.expand(self.rows, heads, self.length, self.length)
-            else:
-                bias = bias.expand(-1, heads, -1, -1)
-            self.biases[heads] = bias.flatten(0, 1)
+            if self.block is not None:
+                bias = bias.expand(-1, heads, -1, -1).flatten(0, 1)
+            elif self.length <= WHOLE:
+                bias = bias.expand(self.rows, heads, self.length, self.length).flatten(0, 1)
+            self.biases[heads] = bias
         return self.biases[heads]
 
 
@@ -267,7 +267,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
             keys, values = with_neighbours(keys), with_neighbours(values)
             queries, keys, values = (x.flatten(0, 1) for x in (queries, keys, values))
         queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
-        if plain_is_faster(queries, keys, values, dropout):
+        if plain_is_faster(queries, keys, values, dropout, causal=group.causal):
             bias = group.half_bias(heads, q.device)
             out = plain_attention(queries, keys, values, bias, dropout)
         else:

@@ -14,21 +14,33 @@ _SHORT = 32
 """Tokens up to which plain products are no slower forward alone."""
 _KEPT = 256
 """Tokens up to which shares are kept for the way back: small, and working them out again costs time."""
+WHOLE = 512
+"""Tokens up to which the scores of a batch are held at once."""
+_MEASURED = 1024
+"""Tokens up to which the products were measured on processors with AMX."""
+_PAIRS = 1 << 24
+"""Pairs of tokens whose scores are held at once where sequences are longer."""
 
 
-def plain_is_faster(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> bool:
-    """Whether three plain products beat the fused kernel: on CPUs, in bf16, up to 512 tokens.
+def plain_is_faster(
+    q: Tensor, k: Tensor, v: Tensor, dropout: float, *, causal: bool = False
+) -> bool:
+    """Whether three plain products beat the fused kernel: on CPUs, in bf16.
 
-    There torch 2.13's fused kernel took 1.5 to 9 times as long there and back, and with dropout it has
+    There torch 2.13's fused kernel took 1.3 to 9 times as long there and back, and with dropout it has
     none.  Forward alone, on processors with AMX, it is the faster one above 32 tokens
     (`benchmarks/attention.py`).
 
     Args:
         q, k, v: (rows, heads, length, width).
-        dropout: probability with which attention weights are dropped.
+        dropout: probability with which attention weights are dropped; long sequences would keep a mask
+            of all pairs, and go without.
+        causal: whether tokens look back only, of which the kernel makes use in long sequences.
     """
     length = q.shape[2]
-    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or length > 512:
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16:
+        return False
+    if length > WHOLE and (causal or dropout or (_has_amx() and length > _MEASURED)):
         return False
     back = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
     return back or dropout > 0 or length <= _SHORT or not _has_amx()
@@ -73,6 +85,55 @@ class _PlainAttention(torch.autograd.Function):
         return grad_q, _scaled(grad_scores.mT, q, factor), grad_v, None, None
 
 
+class _LongAttention(torch.autograd.Function):
+    """The same for long sequences: some queries at a time, so that memory does not grow with the square.
+
+    Each query's shares are whole, so the numbers are those of all queries at once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(q, k, v, bias)
+        out = torch.empty_like(q)
+        for part in _parts(q, k):
+            out[:, part] = torch.bmm(_shares(q[:, part], k, _bias_at(bias, part, len(q))), v)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, bias = ctx.saved_tensors
+        grad_q = torch.empty_like(q)
+        wide = q.dtype if q.dtype == torch.float64 else torch.float32  # sums of many parts
+        grad_k, grad_v = (torch.zeros_like(x, dtype=wide) for x in (k, v))
+        factor = q.shape[-1] ** -0.5
+        for part in _parts(q, k):
+            queries, asked = q[:, part], grad[:, part]
+            shares = _shares(queries, k, _bias_at(bias, part, len(q)))
+            grad_v += torch.bmm(shares.mT, asked)
+            back = torch.bmm(asked, v.mT)
+            back = torch.ops.aten._softmax_backward_data(back, shares, -1, shares.dtype)
+            grad_q[:, part] = _scaled(back, k, factor)
+            grad_k += _scaled(back.mT, queries, factor)
+        return grad_q, grad_k.to(k.dtype), grad_v.to(v.dtype), None
+
+
+def _parts(q: Tensor, k: Tensor) -> list[slice]:
+    """Queries whose scores are held at once."""
+    step = max(1, _PAIRS // (len(q) * k.shape[1]))
+    count = q.shape[1]
+    return [slice(first, min(first + step, count)) for first in range(0, count, step)]
+
+
+def _bias_at(bias: Tensor | None, part: slice, count: int) -> Tensor | None:
+    """(count, queries of the part, length) of a bias (rows or 1, 1, length or 1, length)."""
+    if bias is None:
+        return None
+    some = bias[:, :, part]
+    if bias.shape[2] == 1:
+        some = bias.expand(-1, -1, part.stop - part.start, -1)
+    return some.expand(-1, count // len(bias), -1, -1).flatten(0, 1)
+
+
 def _scaled(a: Tensor, b: Tensor, factor: float) -> Tensor:
     """The product of a and b, times a factor that is taken within it."""
     return torch.baddbmm(a.new_empty(()), a, b, beta=0, alpha=factor)
@@ -90,13 +151,17 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
     Args:
         q: (rows, heads, length, width).
         k, v: (rows, heads, length, width), of any length.
-        bias: (rows x heads, length of q, length of k), or None.
-        dropout: probability with which attention weights are dropped.
+        bias: (rows x heads, length of q, length of k); of more than 512 tokens (rows or 1, 1, length or 1,
+            length), the same for all heads; or None.
+        dropout: probability with which attention weights are dropped, up to 512 tokens.
     """
     shape = q.shape
     q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-    if dropout or k.shape[1] > _KEPT:
-        out: Tensor = _PlainAttention.apply(q, k, v, bias, dropout)  # type: ignore[no-untyped-call]
+    if k.shape[1] > WHOLE:
+        assert not dropout, "a mask of all pairs is not held"
+        out: Tensor = _LongAttention.apply(q, k, v, bias)  # type: ignore[no-untyped-call]
+    elif dropout or k.shape[1] > _KEPT:
+        out = _PlainAttention.apply(q, k, v, bias, dropout)  # type: ignore[no-untyped-call]
     else:
         out = torch.bmm(_shares(q, k, bias), v)
     return out.view(shape)
