@@ -37,23 +37,28 @@ def test_forward_and_gradients(masked: bool, kept: int, monkeypatch: pytest.Monk
         torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("pairs", [1, 6 * 9 * 4, 1 << 20])
-@pytest.mark.parametrize("mask", ["none", "gaps", "pairs", "pairs of all rows"])
+@pytest.mark.parametrize("queries", [1, 4, 20])
+@pytest.mark.parametrize("pairs", [1, 1 << 20])
+@pytest.mark.parametrize("mask", ["none", "gaps", "pairs", "pairs of all rows", "causal"])
 def test_long_sequences_a_few_queries_at_a_time(
-    mask: str, pairs: int, monkeypatch: pytest.MonkeyPatch
+    mask: str, pairs: int, queries: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One query, four (the last part has one), and all."""
-    monkeypatch.setattr(plain, "WHOLE", 8)
-    monkeypatch.setattr(plain, "_PAIRS", pairs)
+    """One query, four (the last part has one), and all; one row, and all."""
+    for name, value in {"_WHOLE": 8, "_KEPT": 8, "_PAIRS": pairs}.items():
+        monkeypatch.setattr(plain, name, value)
+    for name in ("_QUERIES", "_LOOKING_BACK"):
+        monkeypatch.setattr(plain, name, queries)
     q, k, v = inputs()
     seen, bias = None, None
     if mask != "none":
         seen = torch.rand(1 if mask == "pairs of all rows" else 3, 1, 9, 9) < 0.4
         seen = seen[:, :, :1] if mask == "gaps" else seen | torch.eye(9, dtype=torch.bool)
         seen[..., 0] = True
+        seen = seen.tril() if mask == "causal" else seen
         bias = torch.zeros(seen.shape).double().masked_fill_(~seen, -torch.inf)
     theirs = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    ours = plain_attention(q, k, v, bias, 0.0)
+    ours = plain_attention(q, k, v, bias, 0.0, causal=mask == "causal")
+    assert "_ByParts" in str(ours.grad_fn)
     torch.testing.assert_close(ours, theirs)
     weights = torch.randn_like(ours)
     expected = torch.autograd.grad((theirs * weights).sum(), (q, k, v))

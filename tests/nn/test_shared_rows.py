@@ -101,3 +101,35 @@ def test_many_lonely_sequences_get_shorter_rows() -> None:
     assert all(len(row) == 1 and counts[row[0]] <= 48 for row in parts[48])
     assert sorted(i for part in parts.values() for row in part for i in row) == list(range(27))
     assert parted_rows(rows[:5], counts, 64, 16) == [(64, rows[:5])]
+
+
+@pytest.mark.parametrize(
+    ("counts", "row_length"),
+    [([300, 300], None), ([300, 280], None), ([120, 180, 300], 300), ([600, 10], None)],
+)
+def test_long_rows_that_look_back_in_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, counts: list[int], row_length: int | None
+) -> None:
+    """Some queries at a time, whatever mask there is beside the order."""
+    monkeypatch.setattr(plain_attention, "_has_amx", lambda: False)
+    torch.manual_seed(0)
+    starts = torch.tensor([0, *np.cumsum(counts)])
+    plan = AttentionPlan.build(starts, row_length, torch.device("cpu")).causal()
+    inputs = [torch.randn(sum(counts), 2, 8).bfloat16() for _ in range(3)]
+    exact = [x.float().requires_grad_() for x in inputs]
+    expected = torch.cat(
+        [
+            F.scaled_dot_product_attention(
+                *(x[a:b].transpose(0, 1) for x in exact), is_causal=True
+            ).transpose(0, 1)
+            for a, b in zip(starts, starts[1:], strict=False)
+        ]
+    )
+    weights = torch.randn_like(expected)
+    (expected * weights).sum().backward()
+    parts = [x.clone().requires_grad_() for x in inputs]
+    found = attend(*parts, plan)
+    (found.float() * weights).sum().backward()
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.02)
+    for part, true in zip(parts, exact, strict=True):
+        torch.testing.assert_close(part.grad.float(), true.grad, atol=0.05, rtol=0.05)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from selfsup.nn.plain_attention import WHOLE, plain_attention, plain_is_faster
+from selfsup.nn.plain_attention import goes_by_parts, plain_attention, plain_is_faster
 from selfsup.nn.rotary import rotate
 from selfsup.nn.shared_rows import parted_rows, places_of, shared_rows
 from selfsup.nn.windows import (
@@ -61,17 +61,21 @@ class Group:
     mask: Tensor | None
     """(rows, 1, length or 1, length), true where a query may look; None: everywhere."""
     causal: bool = False
-    """Without a mask: each place looks at itself and those before it."""
+    """No place looks at those behind it; a mask says so as well."""
     block: int | None = None
     """Tokens of a block, for queries that look no farther than the blocks beside theirs; the mask is then
     (rows x blocks, 1, block, 3 x block)."""
 
-    biases: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    biases: dict[int | None, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def half_bias(self, heads: int, device: torch.device) -> Tensor | None:
-        """The mask as bfloat16 numbers to add to scores, in the shape that `plain_attention` takes.
+    def half_bias(self, heads: int | None, device: torch.device) -> Tensor | None:
+        """The mask as bfloat16 numbers to add to scores; None where there is none.
 
-        Worked out once for all layers; None where there is no mask.
+        Worked out once for all layers.
+
+        Args:
+            heads: for which it is written out, (rows x heads, length, length); None: as the mask is.
+            device: where it is wanted.
         """
         mask = self.mask
         if mask is None and not self.causal:
@@ -81,10 +85,10 @@ class Group:
                 mask = earlier_mask(self.length, self.length, device)[None, None]
             zeros = torch.zeros_like(mask, dtype=torch.bfloat16)
             bias = zeros.masked_fill_(~mask, -torch.inf)
-            if self.block is not None:
-                bias = bias.expand(-1, heads, -1, -1).flatten(0, 1)
-            elif self.length <= WHOLE:
-                bias = bias.expand(self.rows, heads, self.length, self.length).flatten(0, 1)
+            if heads is not None:
+                rows = len(mask) if self.block is not None else self.rows
+                queries = self.block or self.length
+                bias = bias.expand(rows, heads, queries, -1).flatten(0, 1)
             self.biases[heads] = bias
         return self.biases[heads]
 
@@ -127,7 +131,7 @@ class AttentionPlan:
                 mask = mask & earlier_mask(group.block, 3 * group.block, self.device, group.block)
             elif mask is not None:
                 mask = mask & earlier_mask(length, length, self.device)
-            groups.append(replace(group, mask=mask, causal=mask is None, biases={}))
+            groups.append(replace(group, mask=mask, causal=True, biases={}))
         return replace(self, groups=tuple(groups), windows={})
 
     @staticmethod
@@ -267,9 +271,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
             keys, values = with_neighbours(keys), with_neighbours(values)
             queries, keys, values = (x.flatten(0, 1) for x in (queries, keys, values))
         queries, keys, values = (x.transpose(1, 2) for x in (queries, keys, values))
-        if plain_is_faster(queries, keys, values, dropout, causal=group.causal):
-            bias = group.half_bias(heads, q.device)
-            out = plain_attention(queries, keys, values, bias, dropout)
+        if plain_is_faster(queries, keys, values, dropout):
+            causal = group.causal and group.block is None
+            parts = goes_by_parts(keys.shape[2], dropout, causal=causal)
+            bias = group.half_bias(None if parts else heads, q.device)
+            out = plain_attention(queries, keys, values, bias, dropout, causal=causal)
         else:
             out = F.scaled_dot_product_attention(
                 queries,
@@ -277,7 +283,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan, dropout: float 
                 values,
                 attn_mask=group.mask,
                 dropout_p=dropout,
-                is_causal=group.causal,
+                is_causal=group.causal and group.mask is None,
             )
         out = out.transpose(1, 2)
         if group.block is not None:
