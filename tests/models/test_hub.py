@@ -13,6 +13,8 @@ import torch
 from tests.training.tiny import tiny_config, write_corpus
 
 import selfsup
+from selfsup.config import CharacterConfig
+from selfsup.data.tokenizers import train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained, load
 from selfsup.models.transformer import parameter_count
@@ -158,6 +160,50 @@ def test_misshapen_tensor(copied: Path) -> None:
         load(copied)
 
 
+@pytest.mark.parametrize("tie_word_embeddings", [False, True])
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_an_output_matrix_of_its_own(
+    runs: Path, tmp_path: Path, kind: str, tie_word_embeddings: bool
+) -> None:
+    """It was left out, and other words guessed."""
+    shutil.copytree(runs / f"{kind}-tiny" / "model", tmp_path / "model")
+    change_config(tmp_path / "model", tie_word_embeddings=tie_word_embeddings, selfsup=None)
+    names = {
+        "bert": ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        "modernbert": ("decoder.weight", "model.embeddings.tok_embeddings.weight"),
+    }
+    output, embeddings = names[kind]
+    change_tensors(tmp_path / "model", lambda t: t.update({output: t[embeddings].clone()}))
+    assert load(tmp_path / "model").has_head
+    change_tensors(tmp_path / "model", lambda t: t[output].add_(1))
+    with pytest.raises(UserError, match=f"model: '{output}' is no copy of '{embeddings}'"):
+        load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_modernbert_whose_layers_all_see_everything(tmp_path: Path, layers: int) -> None:
+    """It was read as one whose layers all see a window."""
+    transformers = pytest.importorskip("transformers")
+    tokens = {f"{x}_token_id": 0 for x in ("pad", "bos", "eos", "cls", "sep")}
+    config = transformers.ModernBertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        local_attention=4,
+        global_attn_every_n_layers=1,
+        **tokens,
+    )
+    theirs = transformers.ModernBertForMaskedLM(config).eval()
+    theirs.save_pretrained(tmp_path)
+    train_tokenizer(CharacterConfig(vocab_size=40), ["the cat sees some bread"]).save(tmp_path)
+    ids = np.arange(5, 25)
+    with torch.inference_mode():
+        logits = theirs(torch.from_numpy(ids)[None]).logits[0]
+    torch.testing.assert_close(our_logits(load(tmp_path), [ids]), logits, atol=2e-5, rtol=1e-4)
+
+
 def test_truncated_weights(copied: Path) -> None:
     file = copied / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
@@ -197,6 +243,15 @@ def test_a_pickle_under_another_name_is_no_safetensors(copied: Path) -> None:
         (
             {"model_type": "modernbert", "global_attn_every_n_layers": "x"},
             "global_attn_every_n_layers: must be a whole number, not 'x'",
+        ),
+        ({"is_decoder": True}, "is_decoder: a BERT that is a decoder"),
+        ({"add_cross_attention": True}, "add_cross_attention: a BERT that is a decoder"),
+        (
+            {
+                "model_type": "modernbert",
+                "rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 2.0}},
+            },
+            "rotary positions of type 'yarn'",
         ),
     ],
 )

@@ -93,6 +93,18 @@ def test_what_we_write_opens_in_transformers(
         assert theirs.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
 
 
+def test_weights_in_several_files(tmp_path: Path) -> None:
+    folder, model, tokenizer = made(tmp_path, "bert", "class", HeadSpec("sequence", 3, "pooler"))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    theirs.save_pretrained(tmp_path / "saved", max_shard_size="10KB")
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "model.safetensors").exists()
+    opened = load_finetuned(tmp_path / "saved")
+    batch = Sequences.from_lists([tokenizer.encode(t).ids for t in TEXTS])
+    with torch.no_grad():
+        assert torch.equal(opened.model(batch), model(batch))
+
+
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_their_tokenizer_reads_pairs_as_ours(tmp_path: Path, kind: str) -> None:
     spec = HeadSpec("token", 2, dense=kind == "modernbert")

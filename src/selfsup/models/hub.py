@@ -144,7 +144,7 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
         found = {n: t for n, t in tensors.items() if not n.startswith("task_head.")}
         extra = sorted(set(found) - set(wanted))
     else:
-        found, extra = from_family(kind, tensors, list(wanted))
+        found, extra = from_family(kind, tensors, list(wanted), str(folder))
     if "head_bias" not in found:  # a classifier's dense layer of the same name is no such head
         found = {n: t for n, t in found.items() if not n.startswith(_HEAD)}
     has_head = all(n in found for n in wanted if n.startswith(_HEAD))

@@ -17,7 +17,7 @@ from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, model_settings, read_weights
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
-from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
+from selfsup.models.tensors import compare_tensors, write_tensors
 from selfsup.nn.device import choose_device
 
 Answer = Literal["class", "number", "tag", "span"]
@@ -181,8 +181,7 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
     spec, answer, labels = _head(settings, own, body, folder)
     with torch.random.fork_rng(devices=[]):
         model = TaskModel(body.encoder, spec)
-    tensors = read_tensors(folder / "model.safetensors")
-    _put_head(model, tensors, _theirs(family(body.config), spec, answer), folder)
+    _put_head(model, read_weights(folder), _theirs(family(body.config), spec, answer), folder)
     task = dict(own.get("task") or {})
     return Finetuned(
         model=model.eval().to(choose_device(device)),
