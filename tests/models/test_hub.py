@@ -19,6 +19,7 @@ from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained, load
 from selfsup.models.transformer import parameter_count
 from selfsup.nn.sequences import Sequences
+from selfsup.uses.embed import embed_telling
 from selfsup.uses.pretraining import pretrain
 
 TEXTS = ["the cat sees a red bicycle.", "my neighbour mends the broken clock. a dog.", "some bread"]
@@ -330,6 +331,17 @@ def test_a_hub_name_is_fetched_through_the_extra(
             '{"max_seq_length": "x"}',
             "max_seq_length: must be a whole number, not 'x'",
         ),
+        (
+            "modules.json",
+            json.dumps([{"type": f"models.{x}"} for x in ("Transformer", "Normalize", "Pooling")]),
+            r"in this order \(Transformer, Normalize, Pooling\)",
+        ),
+        ("sentence_bert_config.json", '{"do_lower_case": true}', "do_lower_case: its tokenizer"),
+        (
+            "config_sentence_transformers.json",
+            '{"default_prompt_name": "query", "prompts": {"document": "text: "}}',
+            "default_prompt_name: there is no prompt of this name: 'query'",
+        ),
     ],
 )
 def test_sentence_settings_that_would_give_other_vectors(
@@ -337,6 +349,27 @@ def test_sentence_settings_that_would_give_other_vectors(
 ) -> None:
     (copied / file).write_text(text)
     with pytest.raises(UserError, match=message):
+        load(copied)
+
+
+def test_a_prompt_and_a_length_are_those_of_sentence_transformers(copied: Path) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    prompts = {"default_prompt_name": "query", "prompts": {"query": "seven: ", "document": ""}}
+    (copied / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (copied / "sentence_bert_config.json").write_text("{}")  # as version 6 writes no length there
+    file = copied / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 20}))
+    opened = load(copied)
+    assert opened.max_length == 20
+    notes: list[str] = []
+    ours = embed_telling(opened, TEXTS, notes=notes)
+    theirs = st.SentenceTransformer(str(copied), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=1e-4)
+    assert notes[0] == "each text is read behind 'seven: ', as the model's folder says"
+    pooling = json.loads((copied / "1_Pooling/config.json").read_text())
+    pooling["include_prompt"] = False
+    (copied / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    with pytest.raises(UserError, match="include_prompt false"):
         load(copied)
 
 
