@@ -205,6 +205,23 @@ def test_a_modernbert_whose_layers_all_see_everything(tmp_path: Path, layers: in
     torch.testing.assert_close(our_logits(load(tmp_path), [ids]), logits, atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("format", [torch.int8, torch.bool, torch.float8_e4m3fn])
+def test_weights_that_were_quantized(copied: Path, format: torch.dtype) -> None:
+    """Whole numbers without their scale were taken for the weights."""
+    name = "bert.encoder.layer.0.attention.self.key.weight"
+    change_tensors(copied, lambda t: t.update({name: t[name].to(format)}))
+    with pytest.raises(UserError, match=rf"{name}' holds (int8|bool|float8)"):
+        load(copied)
+
+
+@pytest.mark.parametrize("listed", [5, []])
+def test_an_index_that_lists_no_files(copied: Path, listed: object) -> None:
+    index = copied / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": listed}))
+    with pytest.raises(UserError, match=r"index.json: weight_map: must be a JSON object"):
+        load(copied)
+
+
 def test_truncated_weights(copied: Path) -> None:
     file = copied / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])

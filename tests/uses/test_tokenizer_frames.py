@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.tasks.toy import toy_config, write_encoder, write_texts
-from tests.training.tiny import tiny_config, write_corpus
 from tokenizers import processors
 
 from selfsup.config import CharacterConfig, PretrainConfig
@@ -18,6 +16,8 @@ from selfsup.errors import UserError
 from selfsup.uses.finetuning import finetune
 from selfsup.uses.predicting import Predictor
 from selfsup.uses.pretraining import pretrain
+from tests.tasks.toy import toy_config, write_encoder, write_texts
+from tests.training.tiny import tiny_config, write_corpus
 
 FRAMES = [
     ("$A", "$A $B"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from selfsup.config import TransformerConfig
 from selfsup.errors import UserError
 from selfsup.models.settings_values import count, entries, section
+from selfsup.models.tensors import joined
 
 NameMap = Mapping[str, "str | tuple[str, ...]"]
 """Our names to theirs; `{i}` is a layer's number, `*` a name's end.  A tuple: theirs, concatenated."""
@@ -135,7 +136,7 @@ def from_family(
         copies of tied weights are left out silently.
 
     Raises:
-        UserError: what should be a copy is another matrix.
+        UserError: what should be a copy is another matrix; numbers of another format.
     """
     prefix = _PREFIX[kind]
     bare = not any(t.startswith(prefix) for t in tensors)
@@ -155,7 +156,7 @@ def from_family(
     for name in wanted:
         theirs = their_names(_MAPS[kind], name)
         if all(t in given for t in theirs):
-            found[name] = torch.cat([given[t] for t in theirs])
+            found[name] = joined([given[t] for t in theirs], theirs, where)
             used.update(theirs)
     rest = [
         t
