@@ -232,6 +232,34 @@ def test_heads_of_several_answers_are_refused(
             load_finetuned(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id2label": ["no", "yes"]}, "id2label: must be a JSON object"),
+        ({"id2label": {"0": "no", "2": "yes"}}, "id2label: must name the outputs 0 to 1, not 0, 2"),
+        ({"id2label": {"a": "no", "b": "yes"}}, "id2label: must name the outputs 0 to 1, not a, b"),
+        ({"id2label": {"0": "no", "1": "no"}}, "id2label: two outputs are called 'no'; name them"),
+        ({"classifier_pooling": "last"}, "classifier_pooling: must be cls or mean, not 'last'"),
+        ({"selfsup": {"head": 5}}, "selfsup: head: must be a JSON object, not 5"),
+        ({"selfsup": {"head": {}}}, "selfsup: what it says of its head is damaged"),
+        ({"selfsup": {"model": 5}}, "selfsup: model: must be a JSON object, not 5"),
+        (
+            {"selfsup": {"task": {"max_length": "x"}}},
+            "task: max_length: must be a whole number, not 'x'",
+        ),
+    ],
+)
+def test_settings_of_a_head_that_cannot_be(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    spec = HeadSpec("sequence", 3, "mean", dense=True)
+    folder, _, _ = made(tmp_path, "modernbert", "class", spec)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"selfsup": {}} | change))
+    with pytest.raises(UserError, match=message):
+        load_finetuned(folder)
+
+
 @pytest.mark.parametrize("name", ["RobertaModel", "RobertaForSequenceClassification"])
 def test_an_unknown_architecture_is_said_first(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="architecture 'roberta' is not one that selfsup opens"):

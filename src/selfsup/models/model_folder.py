@@ -145,7 +145,9 @@ def model_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(kind, str):
         raise UserError(f"must be a name, not {kind!r}", where=f"{file}: model_type")
     entries(settings, "architectures", str(file))
-    section(settings, "selfsup", str(file))
+    own = section(settings, "selfsup", str(file))
+    for key in ("model", "head", "task"):
+        section(own, key, f"{file}: selfsup")
     return settings
 
 
