@@ -362,6 +362,78 @@ def test_a_space_before_the_text_is_that_of_transformers_or_refused(
             load_tokenizer(tmp_path)
 
 
+MARKED = "The Übung, 世界 Naïve"
+CASE = [
+    {},
+    {"do_lower_case": False},
+    {"do_lower_case": True},
+    {"strip_accents": False},
+    {"do_lower_case": False, "strip_accents": True},
+    {"tokenize_chinese_chars": False},
+]
+
+
+@pytest.fixture(scope="module")
+def words() -> list[str]:
+    return [*SPECIAL_TOKENS, "The", "the", "Übung", "übung", "ubung", "Ubung", ",", "世", "世界"]
+
+
+@pytest.mark.parametrize("said", CASE)
+def test_a_vocabulary_is_read_as_its_folder_says(
+    said: dict[str, bool], words: list[str], tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "vocab.txt").write_text("\n".join([*words, "界", "Naïve", "naive"]) + "\n")
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)(MARKED)["input_ids"]
+    assert load_tokenizer(tmp_path).encode(MARKED).ids.tolist() == theirs
+
+
+def test_a_vocabulary_with_special_tokens_of_other_names(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "vocab.txt").write_text("<pad>\n<unk>\n<s>\n</s>\n<mask>\nthe\n")
+    roles = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+    settings = {f"{role}_token": name for role, name in roles.items()}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ours = load_tokenizer(tmp_path).encode("the x", "<mask>").ids.tolist()
+    assert ours == theirs("the x", "<mask>")["input_ids"] == [2, 5, 1, 3, 4, 3]
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
+def test_a_vocabulary_for_another_way_to_part_words(
+    file: str, words: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    (tmp_path / file).write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+    with pytest.raises(UserError, match=r"'BertJapaneseTokenizer' reads texts in its own way"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize("named", ["BertTokenizerFast", "PreTrainedTokenizerFast", None])
+@pytest.mark.parametrize("said", CASE)
+@pytest.mark.parametrize("lowercase", [False, True])
+def test_case_is_that_of_transformers_or_refused(
+    lowercase: bool, said: dict[str, bool], named: str | None, words: list[str], tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    load_tokenizer(tmp_path / "vocab.txt", lowercase).inner.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "vocab.txt").unlink()
+    settings = said | ({"tokenizer_class": named} if named else {})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)(MARKED)["input_ids"]
+    ours = load_tokenizer(tmp_path / "tokenizer.json").encode(MARKED).ids.tolist()
+    if ours == theirs:
+        assert load_tokenizer(tmp_path).encode(MARKED).ids.tolist() == theirs
+    else:
+        with pytest.raises(UserError, match=r"transformers takes .*, by tokenizer_config.json"):
+            load_tokenizer(tmp_path)
+
+
 def test_bad_tokenizer_files(tmp_path: Path) -> None:
     def message(path: Path) -> str:
         with pytest.raises(UserError) as caught:

@@ -13,10 +13,13 @@ import torch
 from tests.training.tiny import tiny_config, write_corpus
 
 import selfsup
+from selfsup.config import CharacterConfig
+from selfsup.data.tokenizers import train_tokenizer
 from selfsup.errors import UserError
 from selfsup.models.hub import Pretrained, load
 from selfsup.models.transformer import parameter_count
 from selfsup.nn.sequences import Sequences
+from selfsup.uses.embed import embed_telling
 from selfsup.uses.pretraining import pretrain
 
 TEXTS = ["the cat sees a red bicycle.", "my neighbour mends the broken clock. a dog.", "some bread"]
@@ -158,6 +161,67 @@ def test_misshapen_tensor(copied: Path) -> None:
         load(copied)
 
 
+@pytest.mark.parametrize("tie_word_embeddings", [False, True])
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_an_output_matrix_of_its_own(
+    runs: Path, tmp_path: Path, kind: str, tie_word_embeddings: bool
+) -> None:
+    """It was left out, and other words guessed."""
+    shutil.copytree(runs / f"{kind}-tiny" / "model", tmp_path / "model")
+    change_config(tmp_path / "model", tie_word_embeddings=tie_word_embeddings, selfsup=None)
+    names = {
+        "bert": ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        "modernbert": ("decoder.weight", "model.embeddings.tok_embeddings.weight"),
+    }
+    output, embeddings = names[kind]
+    change_tensors(tmp_path / "model", lambda t: t.update({output: t[embeddings].clone()}))
+    assert load(tmp_path / "model").has_head
+    change_tensors(tmp_path / "model", lambda t: t[output].add_(1))
+    with pytest.raises(UserError, match=f"model: '{output}' is no copy of '{embeddings}'"):
+        load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_modernbert_whose_layers_all_see_everything(tmp_path: Path, layers: int) -> None:
+    """It was read as one whose layers all see a window."""
+    transformers = pytest.importorskip("transformers")
+    tokens = {f"{x}_token_id": 0 for x in ("pad", "bos", "eos", "cls", "sep")}
+    config = transformers.ModernBertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        local_attention=4,
+        global_attn_every_n_layers=1,
+        **tokens,
+    )
+    theirs = transformers.ModernBertForMaskedLM(config).eval()
+    theirs.save_pretrained(tmp_path)
+    train_tokenizer(CharacterConfig(vocab_size=40), ["the cat sees some bread"]).save(tmp_path)
+    ids = np.arange(5, 25)
+    with torch.inference_mode():
+        logits = theirs(torch.from_numpy(ids)[None]).logits[0]
+    torch.testing.assert_close(our_logits(load(tmp_path), [ids]), logits, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("format", [torch.int8, torch.bool, torch.float8_e4m3fn])
+def test_weights_that_were_quantized(copied: Path, format: torch.dtype) -> None:
+    """Whole numbers without their scale were taken for the weights."""
+    name = "bert.encoder.layer.0.attention.self.key.weight"
+    change_tensors(copied, lambda t: t.update({name: t[name].to(format)}))
+    with pytest.raises(UserError, match=rf"{name}' holds (int8|bool|float8)"):
+        load(copied)
+
+
+@pytest.mark.parametrize("listed", [5, []])
+def test_an_index_that_lists_no_files(copied: Path, listed: object) -> None:
+    index = copied / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": listed}))
+    with pytest.raises(UserError, match=r"index.json: weight_map: must be a JSON object"):
+        load(copied)
+
+
 def test_truncated_weights(copied: Path) -> None:
     file = copied / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-10])
@@ -197,6 +261,15 @@ def test_a_pickle_under_another_name_is_no_safetensors(copied: Path) -> None:
         (
             {"model_type": "modernbert", "global_attn_every_n_layers": "x"},
             "global_attn_every_n_layers: must be a whole number, not 'x'",
+        ),
+        ({"is_decoder": True}, "is_decoder: a BERT that is a decoder"),
+        ({"add_cross_attention": True}, "add_cross_attention: a BERT that is a decoder"),
+        (
+            {
+                "model_type": "modernbert",
+                "rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 2.0}},
+            },
+            "rotary positions of type 'yarn'",
         ),
     ],
 )
@@ -275,6 +348,17 @@ def test_a_hub_name_is_fetched_through_the_extra(
             '{"max_seq_length": "x"}',
             "max_seq_length: must be a whole number, not 'x'",
         ),
+        (
+            "modules.json",
+            json.dumps([{"type": f"models.{x}"} for x in ("Transformer", "Normalize", "Pooling")]),
+            r"in this order \(Transformer, Normalize, Pooling\)",
+        ),
+        ("sentence_bert_config.json", '{"do_lower_case": true}', "do_lower_case: its tokenizer"),
+        (
+            "config_sentence_transformers.json",
+            '{"default_prompt_name": "query", "prompts": {"document": "text: "}}',
+            "default_prompt_name: there is no prompt of this name: 'query'",
+        ),
     ],
 )
 def test_sentence_settings_that_would_give_other_vectors(
@@ -282,6 +366,27 @@ def test_sentence_settings_that_would_give_other_vectors(
 ) -> None:
     (copied / file).write_text(text)
     with pytest.raises(UserError, match=message):
+        load(copied)
+
+
+def test_a_prompt_and_a_length_are_those_of_sentence_transformers(copied: Path) -> None:
+    st = pytest.importorskip("sentence_transformers")
+    prompts = {"default_prompt_name": "query", "prompts": {"query": "seven: ", "document": ""}}
+    (copied / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    (copied / "sentence_bert_config.json").write_text("{}")  # as version 6 writes no length there
+    file = copied / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": 20}))
+    opened = load(copied)
+    assert opened.max_length == 20
+    notes: list[str] = []
+    ours = embed_telling(opened, TEXTS, notes=notes)
+    theirs = st.SentenceTransformer(str(copied), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=1e-4)
+    assert notes[0] == "each text is read behind 'seven: ', as the model's folder says"
+    pooling = json.loads((copied / "1_Pooling/config.json").read_text())
+    pooling["include_prompt"] = False
+    (copied / "1_Pooling/config.json").write_text(json.dumps(pooling))
+    with pytest.raises(UserError, match="include_prompt false"):
         load(copied)
 
 

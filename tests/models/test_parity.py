@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from selfsup.config import TransformerConfig
 from selfsup.models.checkpoint_names import from_family, read_settings, to_family
 from selfsup.models.transformer import MaskedLanguageModel
 from selfsup.nn.sequences import Sequences
@@ -129,6 +131,19 @@ def test_names_there_and_back(kind: str) -> None:
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "decoder.weight"}
     rest = {n for n in state if n not in back and n not in tied and "position_ids" not in n}
     assert not rest
+
+
+def test_one_kind_of_segment_is_that_of_all_tokens() -> None:
+    """Pairs of sentences (next-sentence) were a traceback."""
+    config = TransformerConfig(
+        vocab_size=9, hidden_size=8, num_layers=1, num_heads=2, type_vocab_size=1
+    )
+    model = MaskedLanguageModel(config).eval()
+    rows = [np.array([1, 2, 3, 4]), np.array([5, 6])]
+    kinds = [np.array([0, 0, 1, 1]), np.array([0, 1])]
+    with torch.no_grad():
+        plain, told = (model(Sequences.from_lists(rows, types)) for types in (None, kinds))
+    assert torch.equal(plain, told)
 
 
 def test_bert_base_has_its_published_size() -> None:

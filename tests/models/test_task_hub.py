@@ -93,6 +93,18 @@ def test_what_we_write_opens_in_transformers(
         assert theirs.config.id2label == {0: "no", 1: "perhaps", 2: "yes"}
 
 
+def test_weights_in_several_files(tmp_path: Path) -> None:
+    folder, model, tokenizer = made(tmp_path, "bert", "class", HeadSpec("sequence", 3, "pooler"))
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    theirs.save_pretrained(tmp_path / "saved", max_shard_size="10KB")
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "model.safetensors").exists()
+    opened = load_finetuned(tmp_path / "saved")
+    batch = Sequences.from_lists([tokenizer.encode(t).ids for t in TEXTS])
+    with torch.no_grad():
+        assert torch.equal(opened.model(batch), model(batch))
+
+
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_their_tokenizer_reads_pairs_as_ours(tmp_path: Path, kind: str) -> None:
     spec = HeadSpec("token", 2, dense=kind == "modernbert")
@@ -218,6 +230,34 @@ def test_heads_of_several_answers_are_refused(
     else:
         with pytest.raises(UserError, match=answer):
             load_finetuned(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id2label": ["no", "yes"]}, "id2label: must be a JSON object"),
+        ({"id2label": {"0": "no", "2": "yes"}}, "id2label: must name the outputs 0 to 1, not 0, 2"),
+        ({"id2label": {"a": "no", "b": "yes"}}, "id2label: must name the outputs 0 to 1, not a, b"),
+        ({"id2label": {"0": "no", "1": "no"}}, "id2label: two outputs are called 'no'; name them"),
+        ({"classifier_pooling": "last"}, "classifier_pooling: must be cls or mean, not 'last'"),
+        ({"selfsup": {"head": 5}}, "selfsup: head: must be a JSON object, not 5"),
+        ({"selfsup": {"head": {}}}, "selfsup: what it says of its head is damaged"),
+        ({"selfsup": {"model": 5}}, "selfsup: model: must be a JSON object, not 5"),
+        (
+            {"selfsup": {"task": {"max_length": "x"}}},
+            "task: max_length: must be a whole number, not 'x'",
+        ),
+    ],
+)
+def test_settings_of_a_head_that_cannot_be(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    spec = HeadSpec("sequence", 3, "mean", dense=True)
+    folder, _, _ = made(tmp_path, "modernbert", "class", spec)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"selfsup": {}} | change))
+    with pytest.raises(UserError, match=message):
+        load_finetuned(folder)
 
 
 @pytest.mark.parametrize("name", ["RobertaModel", "RobertaForSequenceClassification"])

@@ -63,6 +63,20 @@ def test_room_is_shared(first: int, second: int, room: int) -> None:
         assert abs(left - right) <= 1
 
 
+@pytest.mark.parametrize("longest", [9, 10, 11, 12])
+def test_pairs_are_cut_as_in_transformers(tmp_path: Path, longest: int) -> None:
+    """A delivered folder reads long pairs there as it was trained to."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = train_tokenizer(CharacterConfig(), TEXTS)
+    tokenizer.save(tmp_path, longest)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    sizes = [(a, b) for a in range(1, 12) for b in range(1, 12)]
+    firsts, seconds = ["t" * a for a, _ in sizes], ["o" * b for _, b in sizes]
+    framed = frame_texts(tokenizer, firsts, seconds, longest)
+    read = theirs(firsts, seconds, truncation=True)["input_ids"]
+    assert [ids.tolist() for ids in framed.ids] == read
+
+
 WORD = st.text(alphabet="abchoumsetd'-.,台湾é", min_size=1, max_size=9)
 
 

@@ -15,16 +15,30 @@ from selfsup.errors import UserError
 if TYPE_CHECKING:
     import tokenizers
 
-_OVERRULING = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "roberta": "RobertaTokenizer"}
-"""Kinds of models whose tokenizers, in transformers, put their own `add_prefix_space` in place of
-`tokenizer.json`'s."""
+_GENERAL = {"PreTrainedTokenizer", "TokenizersBackend"}
+"""What transformers calls a tokenizer that is as its file says."""
+_CLASSES = {
+    "bert": "BertTokenizer",
+    "gpt2": "GPT2Tokenizer",
+    "qwen2": "Qwen2Tokenizer",
+    "roberta": "RobertaTokenizer",
+}
+"""Kinds of models, and the tokenizer that transformers takes where a folder names none."""
+_PREFIXING = {"GPT2Tokenizer", "Qwen2Tokenizer", "RobertaTokenizer"}
+"""They put their own `add_prefix_space` in place of `tokenizer.json`'s."""
+_FOLDING = {
+    f"{kind}Tokenizer"
+    for kind in ("Bert", "ConvBert", "DistilBert", "Electra", "LayoutLM", "Lxmert", "MobileBert")
+}
+"""They read `vocab.txt` as BERT does, and put their own ways with case in place of `tokenizer.json`'s."""
 
 
 def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, dict[str, str]]:
     """The library's tokenizer, and the names of its special tokens by role; see `load_tokenizer`."""
     settings: dict[str, Any] = {}
     file = expanded(path)
-    if file.is_dir():
+    whole = file.is_dir()
+    if whole:
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             settings |= _read_settings(file / name)
         files = [file / name for name in ("tokenizer.json", "vocab.txt")]
@@ -39,38 +53,86 @@ def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, d
         for hub, role in (HUB_ROLES | FRAME_ROLES).items()
         if (value := settings.get(hub)) is not None
     }
+    named = _class(settings, file)
     if file.suffix == ".txt":
-        fold = settings.get("do_lower_case", lowercase)
-        return wordpiece_from_file(file, bool(fold)), names
+        if whole and named not in {None, *_FOLDING, *_GENERAL}:
+            what = f"'{named}' reads texts in its own way, which vocab.txt alone does not tell"
+            raise UserError(what, where=str(file), mend="use transformers for this tokenizer")
+        return _wordpiece(settings, file, lowercase, names), names
     from tokenizers import Tokenizer as Inner
 
     try:
         inner = Inner.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"no tokenizer can be read ({error})", where=str(file)) from error
-    _check_prefix_space(settings, file)
+    state = json.loads(file.read_text(encoding="utf-8"))
+    if named in _PREFIXING:
+        _check_prefix_space(settings, file, state)
+    elif named in _FOLDING and whole:
+        _check_folding(settings, file, state)
     return inner, names
 
 
-def _check_prefix_space(settings: Mapping[str, Any], file: Path) -> None:
-    """Refuse a folder whose two files disagree about the space before a text.
+def _class(settings: Mapping[str, Any], file: Path) -> str | None:
+    """The tokenizer's class in transformers, without `Fast`; where none is named, by the model's kind."""
+    config = _read_settings(file.with_name("config.json"))
+    said = settings.get("tokenizer_class") or config.get("tokenizer_class")
+    named = said or _CLASSES.get(str(config.get("model_type")))
+    return None if named is None else str(named).removesuffix("Fast")
 
-    Where no class is named, the model's kind decides which it is.
-    """
-    said, named = settings.get("add_prefix_space"), settings.get("tokenizer_class")
-    if named is None:
-        kind = _read_settings(file.with_name("config.json")).get("model_type")
-        named = _OVERRULING.get(str(kind))
-    if str(named).removesuffix("Fast") not in _OVERRULING.values():
+
+def _wordpiece(
+    settings: Mapping[str, Any], file: Path, lowercase: bool, names: Mapping[str, str]
+) -> tokenizers.Tokenizer:
+    strip = settings.get("strip_accents")
+    return wordpiece_from_file(
+        file,
+        bool(settings.get("do_lower_case", lowercase)),
+        None if strip is None else bool(strip),
+        bool(settings.get("tokenize_chinese_chars", True)),
+        names,
+    )
+
+
+def _check_folding(settings: Mapping[str, Any], file: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a folder whose two files disagree about case, accents, or Chinese characters."""
+    here = state.get("normalizer") or {}
+    if here.get("type") != "BertNormalizer":
         return
-    first = json.loads(file.read_text(encoding="utf-8")).get("pre_tokenizer") or {}
+    fold = bool(settings.get("do_lower_case", True))
+    strip = settings.get("strip_accents")
+    kept = here["strip_accents"]
+    ways: list[tuple[str, bool, bool]] = [
+        ("lowercase", here["lowercase"], fold),
+        (
+            "strip_accents",
+            here["lowercase"] if kept is None else kept,
+            fold if strip is None else bool(strip),
+        ),
+        (
+            "handle_chinese_chars",
+            here["handle_chinese_chars"],
+            bool(settings.get("tokenize_chinese_chars", True)),
+        ),
+    ]
+    for key, mine, theirs in ways:
+        if mine != theirs:
+            raise _disagree(key, mine, theirs, file)
+
+
+def _disagree(key: str, mine: bool, theirs: bool, file: Path) -> UserError:
+    here, there = str(mine).lower(), str(theirs).lower()
+    what = f"{key} is {here}, and transformers takes {there}, by tokenizer_config.json"
+    return UserError(what, where=str(file), mend="make the two files say the same")
+
+
+def _check_prefix_space(settings: Mapping[str, Any], file: Path, state: Mapping[str, Any]) -> None:
+    """Refuse a folder whose two files disagree about the space before a text."""
+    said = bool(settings.get("add_prefix_space"))
+    first = state.get("pre_tokenizer") or {}
     for step in first.get("pretokenizers") or [first]:
-        if step.get("type") == "ByteLevel" and step["add_prefix_space"] != bool(said):
-            what = (
-                f"add_prefix_space is {str(step['add_prefix_space']).lower()}, and transformers takes "
-                f"{str(bool(said)).lower()}, by tokenizer_config.json"
-            )
-            raise UserError(what, where=str(file), mend="make the two files say the same")
+        if step.get("type") == "ByteLevel" and step["add_prefix_space"] != said:
+            raise _disagree("add_prefix_space", step["add_prefix_space"], said, file)
 
 
 def _read_settings(file: Path) -> dict[str, Any]:

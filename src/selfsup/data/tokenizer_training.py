@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
@@ -133,6 +133,8 @@ class _Style(NamedTuple):
     """None: where case is folded, as in BERT."""
     longest: int = _USUAL_WORD
     """Characters; longer words are unknown."""
+    chinese: bool = True
+    """Each Chinese character is a word."""
 
 
 def _style(config: WordPieceConfig, texts: list[str], say: Say) -> _Style:
@@ -170,7 +172,7 @@ def _bert(model: tokenizers.models.WordPiece, style: _Style) -> tokenizers.Token
     inner = Inner(model)
     inner.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=True,
+        handle_chinese_chars=style.chinese,
         strip_accents=style.strip_accents,
         lowercase=style.lowercase,
     )
@@ -235,8 +237,21 @@ def _alphabet(
     return letters, inner_letters
 
 
-def wordpiece_from_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
+def wordpiece_from_file(
+    file: Path,
+    lowercase: bool,
+    strip_accents: bool | None = None,
+    chinese: bool = True,
+    names: Mapping[str, str] | None = None,
+) -> tokenizers.Tokenizer:
     """The WordPiece tokenizer of a `vocab.txt`: one entry a line, the first has the id 0.
+
+    Args:
+        file: its path.
+        lowercase: fold case.
+        strip_accents: None: where case is folded, as in BERT.
+        chinese: each Chinese character is a word.
+        names: role to special token, where they are not BERT's.
 
     Raises:
         UserError: it is no such file, or holds no [UNK].
@@ -248,14 +263,17 @@ def wordpiece_from_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
     except ValueError as error:
         raise UserError("not UTF-8", where=str(file)) from error
     vocabulary = {line.rstrip("\r"): id for id, line in enumerate(lines) if line.strip()}
-    if "[UNK]" not in vocabulary:
-        raise UserError("the vocabulary holds no [UNK]", where=str(file))
-    inner = _bert(models.WordPiece(vocabulary, unk_token="[UNK]"), _Style(lowercase))
-    if "[CLS]" in vocabulary and "[SEP]" in vocabulary:
+    called = {"unknown": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", **(names or {})}
+    unknown, first, last = (called[role] for role in ("unknown", "cls", "sep"))
+    if unknown not in vocabulary:
+        raise UserError(f"the vocabulary holds no {unknown}", where=str(file))
+    model = models.WordPiece(vocabulary, unk_token=unknown)
+    inner = _bert(model, _Style(lowercase, strip_accents, chinese=chinese))
+    if first in vocabulary and last in vocabulary:
         inner.post_processor = processors.TemplateProcessing(
-            single="[CLS]:0 $A:0 [SEP]:0",
-            pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
-            special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+            single=f"{first}:0 $A:0 {last}:0",
+            pair=f"{first}:0 $A:0 {last}:0 $B:1 {last}:1",
+            special_tokens=[(name, vocabulary[name]) for name in (first, last)],
         )
     return inner
 

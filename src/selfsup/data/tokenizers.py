@@ -390,7 +390,7 @@ def load_tokenizer(path: Path, lowercase: bool = True) -> Tokenizer:
         path: a `tokenizer.json`, a `vocab.txt` (WordPiece, one entry a line), or a folder that
             holds one of them; a folder's `tokenizer_config.json` and `special_tokens_map.json` name
             the special tokens.
-        lowercase: for `vocab.txt`, fold case and strip accents; the folder's own setting wins.
+        lowercase: for `vocab.txt`, fold case and strip accents; what the folder says of it wins.
 
     Raises:
         UserError: nothing there that can be read, or a folder whose files contradict each other.

@@ -12,6 +12,7 @@ from torch import Tensor
 from selfsup.config import TransformerConfig
 from selfsup.errors import UserError
 from selfsup.models.settings_values import count, entries, section
+from selfsup.models.tensors import joined
 
 NameMap = Mapping[str, "str | tuple[str, ...]"]
 """Our names to theirs; `{i}` is a layer's number, `*` a name's end.  A tuple: theirs, concatenated."""
@@ -67,6 +68,12 @@ _PREFIX = {"bert": "bert.", "modernbert": "model."}
 _REDUNDANT = re.compile(
     r"(cls\.predictions\.decoder\.(weight|bias)|decoder\.weight|.*embeddings\.position_ids)$"
 )
+# theirs for guessing tokens, and what each is a copy of
+_COPIES = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+    "decoder.weight": "model.embeddings.tok_embeddings.weight",
+}
 _TASK_HEAD = re.compile(r"(classifier|qa_outputs|score|task_head)\.")
 
 
@@ -114,13 +121,22 @@ def to_family(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_family(
-    kind: str, tensors: Mapping[str, Tensor], wanted: list[str]
+    kind: str, tensors: Mapping[str, Tensor], wanted: list[str], where: str = ""
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The ecosystem's tensors under our names.
+
+    Args:
+        kind: `bert` or `modernbert`.
+        tensors: under their names.
+        wanted: our names.
+        where: the folder, for messages.
 
     Returns:
         (the tensors that are there, names that belong to nothing of ours).  Heads of other tasks and
         copies of tied weights are left out silently.
+
+    Raises:
+        UserError: what should be a copy is another matrix; numbers of another format.
     """
     prefix = _PREFIX[kind]
     bare = not any(t.startswith(prefix) for t in tensors)
@@ -130,12 +146,17 @@ def from_family(
         full = prefix + name if bare else name
         full = full.replace("LayerNorm.gamma", "LayerNorm.weight")
         given[full.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    for copy, original in _COPIES.items():
+        one, other = given.get(copy), given.get(original)
+        if one is not None and other is not None and not torch.equal(one, other):
+            what = f"'{copy}' is no copy of '{original}', and an output matrix of its own is not supported"
+            raise UserError(what, where=where, mend="use transformers for this model")
     found: dict[str, Tensor] = {}
     used: set[str] = set()
     for name in wanted:
         theirs = their_names(_MAPS[kind], name)
         if all(t in given for t in theirs):
-            found[name] = torch.cat([given[t] for t in theirs])
+            found[name] = joined([given[t] for t in theirs], theirs, where)
             used.update(theirs)
     rest = [
         t
@@ -185,6 +206,10 @@ def _read_bert(
 ) -> TransformerConfig:
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise UserError("only absolute positions are supported in BERT", where=where)
+    for key in ("is_decoder", "add_cross_attention"):
+        if config.get(key):
+            what = "a BERT that is a decoder is not supported: it reads to the left only"
+            raise UserError(what, where=f"{where}: {key}")
     return TransformerConfig(
         **shape,
         norm_eps=config.get("layer_norm_eps", 1e-12),
@@ -206,10 +231,13 @@ def _read_modernbert(
         what = f"ModernBERT with activation '{act}' and another in its head ('{head}') is not supported"
         raise UserError(what, where=where)
     ropes = section(config, "rope_parameters", where)
-    whole, local = (
-        section(ropes, kind, where).get("rope_theta")
-        for kind in ("full_attention", "sliding_attention")
-    )
+    by_kind = [section(ropes, kind, where) for kind in ("full_attention", "sliding_attention")]
+    for rope in by_kind:
+        if (stretched := rope.get("rope_type", "default")) != "default":
+            what = f"ModernBERT with rotary positions of type '{stretched}' is not supported"
+            raise UserError(what, where=where)
+    whole, local = (rope.get("rope_theta") for rope in by_kind)
+    every = _global_every(config, where)
     return TransformerConfig(
         **shape,
         norm_position="pre",
@@ -217,8 +245,8 @@ def _read_modernbert(
         positions="rotary",
         rope_theta=whole or config.get("global_rope_theta") or 160_000.0,
         local_rope_theta=local or config.get("local_rope_theta") or 10_000.0,
-        window=config.get("local_attention", 128),
-        global_every=_global_every(config, where),
+        window=config.get("local_attention", 128) if every > 1 else None,
+        global_every=every,
         gated=True,
         bias=False,
         type_vocab_size=0,

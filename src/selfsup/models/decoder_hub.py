@@ -137,7 +137,7 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
     check_sizes(config, tensors, folder / "config.json")
     wanted = shapes_of(lambda: CausalLanguageModel(config))
     if kind in DECODERS:
-        found, extra = from_decoder_family(kind, tensors, list(wanted))
+        found, extra = from_decoder_family(kind, tensors, list(wanted), str(folder))
     else:
         found, extra = tensors, sorted(set(tensors) - set(wanted))
     check_tensors(found, extra, wanted, (), folder)

@@ -21,6 +21,7 @@ from selfsup.models.checkpoint_names import (
     their_names,
 )
 from selfsup.models.settings_values import count, entries, section
+from selfsup.models.tensors import joined
 
 _GPT2: NameMap = {
     "decoder.embeddings.tokens.weight": "transformer.wte.weight",
@@ -108,16 +109,22 @@ def to_decoder_family(
 
 
 def from_decoder_family(
-    kind: str, tensors: Mapping[str, Tensor], wanted: list[str]
+    kind: str, tensors: Mapping[str, Tensor], wanted: list[str], where: str = ""
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The ecosystem's tensors under our names.
+
+    Args:
+        kind: `gpt2`, `llama` or `qwen2`.
+        tensors: under their names.
+        wanted: our names.
+        where: the folder, for messages.
 
     Returns:
         (the tensors that are there, names that belong to nothing of ours).  Old buffers and copies of
         tied weights are left out silently.
 
     Raises:
-        UserError: the output matrix, which is wanted, was not saved.
+        UserError: the output matrix, which is wanted, was not saved; numbers of another format.
     """
     prefix = _PREFIX[kind]
     bare = not any(t.startswith(prefix) for t in tensors)
@@ -128,7 +135,7 @@ def from_decoder_family(
     }
     if "output.weight" in wanted and "lm_head.weight" not in given:
         what = "the weights have no language-model head (lm_head.weight): it was saved without"
-        raise UserError(what, mend=f"save the whole {ARCHITECTURES[kind]}")
+        raise UserError(what, where=where, mend=f"save the whole {ARCHITECTURES[kind]}")
     found: dict[str, Tensor] = {}
     used: set[str] = set()
     for name in wanted:
@@ -136,7 +143,7 @@ def from_decoder_family(
         if all(t in given for t in theirs):
             turned = kind == "gpt2"
             parts = [given[t].mT if turned and _TURNED.match(t) else given[t] for t in theirs]
-            found[name] = torch.cat(parts)
+            found[name] = joined(parts, theirs, where)
             used.update(theirs)
     if "output.weight" not in wanted:
         used.add("lm_head.weight")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -41,7 +41,7 @@ from selfsup.models.model_folder import (
     shapes_of,
     write_model,
 )
-from selfsup.models.settings_values import count
+from selfsup.models.settings_values import count, section
 from selfsup.models.transformer import CausalLanguageModel, MaskedLanguageModel, Transformer
 from selfsup.nn.device import choose_device
 
@@ -65,6 +65,8 @@ class Pretrained:
     """Longest input in tokens, special ones included."""
     pooling: str = "mean"
     normalize: bool = False
+    prompt: str = ""
+    """What its folder puts before each text that becomes a vector."""
     origin: dict[str, Any] = field(default_factory=dict)
     """What `config.json` says under `selfsup` of the run that made it."""
 
@@ -144,7 +146,7 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
         found = {n: t for n, t in tensors.items() if not n.startswith("task_head.")}
         extra = sorted(set(found) - set(wanted))
     else:
-        found, extra = from_family(kind, tensors, list(wanted))
+        found, extra = from_family(kind, tensors, list(wanted), str(folder))
     if "head_bias" not in found:  # a classifier's dense layer of the same name is no such head
         found = {n: t for n, t in found.items() if not n.startswith(_HEAD)}
     has_head = all(n in found for n in wanted if n.startswith(_HEAD))
@@ -160,7 +162,7 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
                 parameter.copy_(found[tensor_name])
     tokenizer = load_tokenizer(folder)
     check_tokenizer(tokenizer, config, own, folder)
-    pooling, normalize, longest = _sentence_settings(folder, config.max_length)
+    sentence = _sentence_settings(folder, config.max_length, tokenizer)
     architectures = settings.get("architectures") or [kind]
     return Pretrained(
         model=model.eval().to(choose_device(device)),
@@ -170,11 +172,21 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
         architecture=str(architectures[0]),
         has_head=has_head,
         has_pooler=has_pooler,
-        max_length=longest,
-        pooling=pooling,
-        normalize=normalize,
+        max_length=sentence.max_length,
+        pooling=sentence.pooling,
+        normalize=sentence.normalize,
+        prompt=sentence.prompt,
         origin=dict(own),
     )
+
+
+class _SentenceSettings(NamedTuple):
+    """What a sentence-transformers folder says; the defaults without one."""
+
+    max_length: int
+    pooling: str = "mean"
+    normalize: bool = False
+    prompt: str = ""
 
 
 def _read_modules(path: Path) -> list[dict[str, Any]]:
@@ -190,37 +202,69 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
                 where=str(path),
                 mend="use sentence-transformers for this model",
             )
+    if "Pooling" in kinds[2:]:
+        what = f"modules in this order ({', '.join(kinds)}) are not supported"
+        raise UserError(what, where=str(path), mend="use sentence-transformers for this model")
     return modules
 
 
-def _sentence_settings(folder: Path, longest: int) -> tuple[str, bool, int]:
-    """Pooling, normalisation and length of a sentence-transformers folder, or the defaults."""
+def _sentence_settings(folder: Path, longest: int, tokenizer: Tokenizer) -> _SentenceSettings:
     if not (folder / "modules.json").is_file():
-        return "mean", False, longest
+        return _SentenceSettings(longest)
     modules = _read_modules(folder / "modules.json")
     normalize = any("Normalize" in str(m.get("type", "")) for m in modules)
+    prompt = _default_prompt(folder / "config_sentence_transformers.json")
     pooling = "mean"
     for module in modules:
         path = folder / str(module.get("path", "")) / "config.json"
         if "Pooling" in str(module.get("type", "")) and path.is_file():
-            chosen = read_json(path)
-            mode = str(chosen.get("pooling_mode", ""))
-            several = [k for k, v in chosen.items() if k.startswith("pooling_mode_") and v is True]
-            if len(several) > 1:
-                raise UserError(
-                    f"several poolings at once ({', '.join(several)}) are not supported",
-                    where=str(path),
-                )
-            if chosen.get("pooling_mode_cls_token") or mode == "cls":
-                pooling = "cls"
-            elif not (chosen.get("pooling_mode_mean_tokens") or mode == "mean"):
-                raise UserError("only mean and cls pooling are supported", where=str(path))
-    sentence = folder / "sentence_bert_config.json"
-    if sentence.is_file():
-        said = read_json(sentence)
-        if said.get("max_seq_length") is not None:
-            longest = min(longest, count(said, "max_seq_length", str(sentence)))
-    return pooling, normalize, longest
+            pooling = _pooling(path)
+            if prompt and read_json(path).get("include_prompt") is False:
+                what = "leaving a prompt out of the mean (include_prompt false) is not supported"
+                raise UserError(what, where=str(path))
+    return _SentenceSettings(_longest(folder, longest, tokenizer), pooling, normalize, prompt)
+
+
+def _pooling(path: Path) -> str:
+    chosen = read_json(path)
+    mode = str(chosen.get("pooling_mode", ""))
+    several = [k for k, v in chosen.items() if k.startswith("pooling_mode_") and v is True]
+    if len(several) > 1:
+        what = f"several poolings at once ({', '.join(several)}) are not supported"
+        raise UserError(what, where=str(path))
+    if chosen.get("pooling_mode_cls_token") or mode == "cls":
+        return "cls"
+    if not (chosen.get("pooling_mode_mean_tokens") or mode == "mean"):
+        raise UserError("only mean and cls pooling are supported", where=str(path))
+    return "mean"
+
+
+def _default_prompt(file: Path) -> str:
+    """What sentence-transformers puts before each text unless it is told otherwise."""
+    said = read_json(file) if file.is_file() else {}
+    name = said.get("default_prompt_name")
+    if name is None:
+        return ""
+    prompt = section(said, "prompts", str(file)).get(name)
+    if not isinstance(prompt, str):
+        what = f"there is no prompt of this name: {name!r}"
+        raise UserError(what, where=f"{file}: default_prompt_name")
+    return prompt
+
+
+def _longest(folder: Path, longest: int, tokenizer: Tokenizer) -> int:
+    """The longest text in tokens, as sentence-transformers finds it."""
+    file = folder / "sentence_bert_config.json"
+    said = read_json(file) if file.is_file() else {}
+    normalizer = tokenizer.inner.normalizer
+    if said.get("do_lower_case") and (normalizer is None or normalizer.normalize_str("A") == "A"):
+        what = "its tokenizer keeps capitals, and folding them before it is not supported"
+        raise UserError(what, where=f"{file}: do_lower_case")
+    if said.get("max_seq_length") is not None:
+        return min(longest, count(said, "max_seq_length", str(file)))
+    file = folder / "tokenizer_config.json"
+    told = read_json(file).get("model_max_length") if file.is_file() else None
+    return min(longest, int(told)) if isinstance(told, int | float) and told >= 1 else longest
 
 
 def save_model(

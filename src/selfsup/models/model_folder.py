@@ -145,7 +145,9 @@ def model_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(kind, str):
         raise UserError(f"must be a name, not {kind!r}", where=f"{file}: model_type")
     entries(settings, "architectures", str(file))
-    section(settings, "selfsup", str(file))
+    own = section(settings, "selfsup", str(file))
+    for key in ("model", "head", "task"):
+        section(own, key, f"{file}: selfsup")
     return settings
 
 
@@ -159,8 +161,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return {n: t for file in files for n, t in read_tensors(folder / str(file)).items()}
+        files = sorted(set(map(str, section(read_json(index), "weight_map", str(index)).values())))
+        return {n: t for file in files for n, t in read_tensors(folder / file).items()}
     if (folder / "model.safetensors").is_file():
         return read_tensors(folder / "model.safetensors")
     pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]

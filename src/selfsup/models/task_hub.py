@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from selfsup.errors import UserError
 from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, model_settings, read_weights
+from selfsup.models.settings_values import count, section
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
-from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
+from selfsup.models.tensors import compare_tensors, write_tensors
 from selfsup.nn.device import choose_device
 
 Answer = Literal["class", "number", "tag", "span"]
@@ -181,15 +183,16 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
     spec, answer, labels = _head(settings, own, body, folder)
     with torch.random.fork_rng(devices=[]):
         model = TaskModel(body.encoder, spec)
-    tensors = read_tensors(folder / "model.safetensors")
-    _put_head(model, tensors, _theirs(family(body.config), spec, answer), folder)
+    _put_head(model, read_weights(folder), _theirs(family(body.config), spec, answer), folder)
     task = dict(own.get("task") or {})
+    where = f"{folder / 'config.json'}: selfsup.task"
+    longest = count(task, "max_length", where) if task.get("max_length") else body.max_length
     return Finetuned(
         model=model.eval().to(choose_device(device)),
         tokenizer=body.tokenizer,
         answer=answer,
         labels=labels,
-        max_length=int(task.get("max_length") or body.max_length),
+        max_length=longest,
         path=folder,
         task=task,
         origin=own,
@@ -199,27 +202,47 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
 def _head(
     settings: Mapping[str, Any], own: Mapping[str, Any], body: Pretrained, folder: Path
 ) -> tuple[HeadSpec, Answer, tuple[str, ...]]:
-    names = settings.get("id2label") or {}
-    labels = tuple(str(names[key]) for key in sorted(names, key=int))
+    labels = _labels(settings, str(folder / "config.json"))
     if "head" in own:
-        answer: Answer = own["task"]["answer"]
-        return HeadSpec(**own["head"]), answer, labels if answer in {"class", "tag"} else ()
+        try:
+            answer: Answer = own["task"]["answer"]
+            spec = HeadSpec(**own["head"])
+        except (KeyError, TypeError) as error:
+            what = f"what it says of its head is damaged ({error})"
+            raise UserError(what, where=f"{folder / 'config.json'}: selfsup") from None
+        return spec, answer, labels if answer in {"class", "tag"} else ()
     named = str((settings.get("architectures") or [""])[0])
-    count = len(labels) or 2  # transformers leaves the names out where there are two
-    labels = labels or tuple(f"LABEL_{i}" for i in range(count))
+    outputs = len(labels) or 2  # transformers leaves the names out where there are two
+    labels = labels or tuple(f"LABEL_{i}" for i in range(outputs))
     kind = str(settings.get("model_type", ""))
     modern = kind == "modernbert"
     if named.endswith("ForSequenceClassification"):
-        _refuse_several(settings, count, folder)
+        _refuse_several(settings, outputs, folder)
         pooling: Pooling = settings.get("classifier_pooling", "cls") if modern else "pooler"
-        answer = "number" if count == 1 else "class"
-        spec = HeadSpec("sequence", count, pooling, dense=modern)
+        if modern and pooling not in {"cls", "mean"}:
+            where = f"{folder / 'config.json'}: classifier_pooling"
+            raise UserError(f"must be cls or mean, not {pooling!r}", where=where)
+        answer = "number" if outputs == 1 else "class"
+        spec = HeadSpec("sequence", outputs, pooling, dense=modern)
         return spec, answer, labels if answer == "class" else ()
     if named.endswith("ForTokenClassification"):
-        return HeadSpec("token", count, dense=modern), "tag", labels
-    if count != 2:
-        raise UserError(f"a {named} with {count} outputs is not supported", where=str(folder))
+        return HeadSpec("token", outputs, dense=modern), "tag", labels
+    if outputs != 2:
+        raise UserError(f"a {named} with {outputs} outputs is not supported", where=str(folder))
     return HeadSpec("token", 2, dense=modern), "span", ()
+
+
+def _labels(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The names of a head's outputs, in order."""
+    names = section(settings, "id2label", where)
+    labels = tuple(str(names[key]) for key in map(str, range(len(names))) if key in names)
+    if len(labels) < len(names):
+        what = f"must name the outputs 0 to {len(names) - 1}, not {', '.join(map(str, names))}"
+        raise UserError(what, where=f"{where}: id2label")
+    if twice := next((x for x, times in Counter(labels).items() if times > 1), None):
+        mend = "name them apart; answers are told by name"
+        raise UserError(f"two outputs are called '{twice}'", where=f"{where}: id2label", mend=mend)
+    return labels
 
 
 def _refuse_several(settings: Mapping[str, Any], count: int, folder: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from selfsup.errors import UserError
+
+_WEIGHTS = {torch.float32, torch.float16, torch.bfloat16, torch.float64}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -48,6 +51,27 @@ def compare_tensors(
                 where=str(where),
                 mend="open it with the configuration that it was trained with",
             )
+
+
+def joined(parts: Sequence[Tensor], names: Sequence[str], where: str) -> Tensor:
+    """Tensors of a file as one, one after another along their first side.
+
+    Args:
+        parts: what is joined.
+        names: of each, for messages.
+        where: the file's folder, for messages.
+
+    Raises:
+        UserError: their numbers are of a format that holds no weights as they are.
+    """
+    for part, name in zip(parts, names, strict=True):
+        if part.dtype not in _WEIGHTS:
+            held = str(part.dtype).removeprefix("torch.")
+            what = f"tensor '{name}' holds {held}, not float32, float16 or bfloat16"
+            raise UserError(
+                what, where=where, mend="give the weights as they were before quantization"
+            )
+    return torch.cat(list(parts))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

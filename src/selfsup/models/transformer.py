@@ -41,7 +41,8 @@ class Embeddings(nn.Module):
             x = x + self.positions(batch.positions)
         if self.types is not None:
             # all tokens of one kind: adding the row beats looking it up N times
-            x = x + (self.types.weight[0] if batch.types is None else self.types(batch.types))
+            one = batch.types is None or self.types.num_embeddings == 1
+            x = x + (self.types.weight[0] if one else self.types(batch.types))
         return self.dropout(self.norm(x))  # type: ignore[no-any-return]
 
 

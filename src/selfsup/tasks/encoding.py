@@ -74,7 +74,10 @@ def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[Ids]:
 
 
 def share_room(first: int, second: int, room: int) -> tuple[int, int]:
-    """Lengths to which two texts are cut so that both fit: the longer one gives first."""
+    """Lengths to which two texts are cut so that both fit: the longer one gives first.
+
+    As in transformers (`longest_first`): of an odd number the longer one, else the second, has one more.
+    """
     if first + second <= room:
         return first, second
     half = room // 2
@@ -82,7 +85,7 @@ def share_room(first: int, second: int, room: int) -> tuple[int, int]:
         return first, room - first
     if second <= half:
         return room - second, second
-    return room - half, half
+    return (room - half, half) if first > second else (half, room - half)
 
 
 class Aligned(NamedTuple):

@@ -34,7 +34,8 @@ def embed(
     """Vectors of texts, (texts, hidden), float32.
 
     Texts of mixed length are read without padding, longest first, in batches; a CPU reads one for each
-    of torch's threads at once, at most 8, and the process keeps their memory until it ends.
+    of torch's threads at once, at most 8, and the process keeps their memory until it ends.  Where a
+    sentence-transformers folder names a prompt (`default_prompt_name`), it stands before each text.
 
     Args:
         pretrained: from `selfsup.load`, or what that takes.
@@ -91,7 +92,8 @@ def embed_telling(
     vectors = np.zeros((len(texts), pretrained.config.hidden_size), np.float32)
     longest, cut, strange, total, done = pretrained.max_length, 0, 0, 0, 0
     for first in range(0, len(texts), _CHUNK):
-        whole = pretrained.tokenizer.encode_batch(texts[first : first + _CHUNK])
+        given = [pretrained.prompt + text for text in texts[first : first + _CHUNK]]
+        whole = pretrained.tokenizer.encode_batch(given)
         cut += sum(len(row) > longest for row in whole)
         lost, there = unknown_tokens(pretrained.tokenizer, whole)
         strange, total = strange + lost, total + there
@@ -112,6 +114,8 @@ def embed_telling(
         raise no_numbers(
             str(pretrained.path), "vectors", "check its weights, or try --precision fp32"
         )
+    if pretrained.prompt:
+        notes.append(f"each text is read behind '{pretrained.prompt}', as the model's folder says")
     if cut:
         verb = "text is" if cut == 1 else "texts are"
         most = f"{longest:,} tokens that the model reads"

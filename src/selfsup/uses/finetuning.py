@@ -13,6 +13,7 @@ import torch
 
 from selfsup.config_base import check_config
 from selfsup.data.sampler import Sampler
+from selfsup.data.tokenizer_frames import for_encoder
 from selfsup.errors import UserError
 from selfsup.finetune_config import FinetuneConfig, with_budget
 from selfsup.models.checkpoint_names import family
@@ -276,7 +277,7 @@ def _finetune(
     write_json(folder / "config.json", config.model_dump(mode="json"))
     start = start_model(config, pretrained, sets.info, config.seed)
     named = architecture(family(pretrained.config), start.spec, sets.info.answer)
-    tokenizer = pretrained.tokenizer
+    tokenizer = for_encoder(pretrained.tokenizer)
     del pretrained  # its weights were copied, and would take their memory as long as training does
     fitted = fit(
         config,

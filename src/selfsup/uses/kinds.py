@@ -13,6 +13,7 @@ from selfsup.config import (
     TransformerConfig,
 )
 from selfsup.data.rows import PackedRows
+from selfsup.data.tokenizer_frames import for_encoder
 from selfsup.data.tokenizers import Tokenizer
 from selfsup.models.decoder_hub import load_decoder
 from selfsup.models.hub import Pretrained, load_encoder
@@ -38,7 +39,7 @@ def row_overhead(config: ObjectiveConfig) -> int:
 
 def framed(tokenizer: Tokenizer, config: ObjectiveConfig) -> Tokenizer:
     """The tokenizer with the frame around a text that the objective needs."""
-    return tokenizer.for_decoder() if config.kind == "next-token" else tokenizer
+    return tokenizer.for_decoder() if config.kind == "next-token" else for_encoder(tokenizer)
 
 
 def start_of(config: PretrainConfig) -> tuple[Tokenizer, TransformerConfig]:
@@ -46,12 +47,12 @@ def start_of(config: PretrainConfig) -> tuple[Tokenizer, TransformerConfig]:
 
     Rotary positions may become more, learned ones are weights and may not.
     """
-    opened = load_decoder if config.objective.kind == "next-token" else load_encoder
-    started = opened(config.init)
+    decoder = config.objective.kind == "next-token"
+    started = load_decoder(config.init) if decoder else load_encoder(config.init)
     shape = started.config
     if shape.positions == "rotary" and config.data.length > shape.max_length:
         shape = shape.model_copy(update={"max_length": config.data.length})
-    return started.tokenizer, shape
+    return started.tokenizer if decoder else for_encoder(started.tokenizer), shape
 
 
 def build_objective(

@@ -13,6 +13,7 @@ import numpy as np
 from selfsup.data.files import listed, whole_file
 from selfsup.data.inputs import check_text, list_inputs
 from selfsup.data.outputs import check_output
+from selfsup.data.tokenizer_frames import check_frame
 from selfsup.errors import UserError, at_least
 from selfsup.finetune_config import LabelledConfig, TaskKind
 from selfsup.models.task_hub import Finetuned, load_finetuned
@@ -173,6 +174,12 @@ class Predictor:
 
     def _set(self, examples: Examples, notes: Notes | None) -> AnySet:
         types = self.opened.model.encoder.config.type_vocab_size > 1
+        if not self.opened.task:
+            pair = any(
+                isinstance(e, Question) or getattr(e, "pair", None) is not None for e in examples
+            )
+            where = str(self.opened.path)
+            check_frame(self.opened.tokenizer, where, pair=pair, types=types)
         made = make_set(self.opened.tokenizer, examples, self.task, types=types)
         if notes is not None:
             for line in set_notes(made, self.task):
