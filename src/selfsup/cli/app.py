@@ -34,7 +34,7 @@ from selfsup.cli import (
     task_commands,
 )
 from selfsup.data.paths import PIPE, PIPE_MEND
-from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest, silence, unheard
+from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest, silence, unheard, visible
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -234,7 +234,7 @@ def _refuse(message: str) -> int:
 
 def _say(message: str) -> None:
     with unheard(sys.stderr):
-        sys.stderr.write(f"selfsup: {' '.join(message.split())}\n")
+        sys.stderr.write(f"selfsup: {visible(' '.join(message.split()))}\n")
         sys.stderr.flush()
 
 
