@@ -16,6 +16,7 @@ from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.autoencoder_hub import MODEL_TYPE, load_autoencoder, refuse_autoencoder
 from selfsup.models.checkpoint_names import (
+    check_kind,
     family,
     from_family,
     read_settings,
@@ -144,6 +145,7 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
         found = {n: t for n, t in tensors.items() if not n.startswith("task_head.")}
         extra = sorted(set(found) - set(wanted))
     else:
+        check_kind(kind, str(folder / "config.json"))
         found, extra = from_family(kind, tensors, list(wanted))
     if "head_bias" not in found:  # a classifier's dense layer of the same name is no such head
         found = {n: t for n, t in found.items() if not n.startswith(_HEAD)}

@@ -100,9 +100,12 @@ def read_config(
     from pydantic import ValidationError
 
     try:
-        if "model" in own:
-            return TransformerConfig.model_validate(own["model"])
-        return read(settings, str(where))
+        if "model" not in own:
+            return read(settings, str(where))
+        config = TransformerConfig.model_validate(own["model"])
+        if config.vocab_size is None:
+            raise UserError("vocab_size is missing", where=f"{where}: selfsup.model")
+        return config
     except KeyError as error:
         raise UserError(f"the key {error} is missing", where=str(where)) from None
     except ValidationError as error:
@@ -145,7 +148,8 @@ def model_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(kind, str):
         raise UserError(f"must be a name, not {kind!r}", where=f"{file}: model_type")
     entries(settings, "architectures", str(file))
-    section(settings, "selfsup", str(file))
+    own = section(settings, "selfsup", str(file))
+    section(own, "model", f"{file}: selfsup")
     return settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from selfsup.errors import UserError
 from selfsup.models.checkpoint_names import family, to_family, write_settings
 from selfsup.models.hub import Pretrained, load_encoder
 from selfsup.models.model_folder import find_model_folder, model_settings, read_weights
+from selfsup.models.settings_values import count, section
 from selfsup.models.task_model import HeadSpec, Pooling, TaskModel
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
@@ -29,6 +30,7 @@ _ARCHITECTURES = {
     "span": "ForQuestionAnswering",
 }
 _CLASSES = {"bert": "Bert", "modernbert": "ModernBert"}
+_TOGETHER = "config.json and model.safetensors do not belong together"
 _HEADS = ("task_head.", "classifier.", "qa_outputs.", "head.")
 """How the names of a head's tensors begin: ours, and the ecosystem's."""
 
@@ -179,17 +181,29 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
         )
     own = dict(settings.get("selfsup") or {})
     spec, answer, labels = _head(settings, own, body, folder)
+    if spec.asks_pooler and not body.has_pooler:
+        what = "the head asks for a pooler, which this encoder lacks"
+        raise UserError(what, where=str(folder), mend=_TOGETHER)
+    tensors = read_tensors(folder / "model.safetensors")
+    longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    if spec.outputs > longest:
+        what = f"the head has {spec.outputs} outputs, and the weights nothing longer than {longest}"
+        raise UserError(what, where=str(folder / "config.json"), mend=_TOGETHER)
     with torch.random.fork_rng(devices=[]):
         model = TaskModel(body.encoder, spec)
-    tensors = read_tensors(folder / "model.safetensors")
     _put_head(model, tensors, _theirs(family(body.config), spec, answer), folder)
     task = dict(own.get("task") or {})
+    said = f"{folder / 'config.json'}: selfsup.task"
+    reads = count(task, "max_length", said) if task.get("max_length") else body.max_length
+    if reads > body.config.max_length:
+        what = f"max_length is {reads}, and the encoder reads {body.config.max_length}"
+        raise UserError(what, where=said)
     return Finetuned(
         model=model.eval().to(choose_device(device)),
         tokenizer=body.tokenizer,
         answer=answer,
         labels=labels,
-        max_length=int(task.get("max_length") or body.max_length),
+        max_length=reads,
         path=folder,
         task=task,
         origin=own,
@@ -199,27 +213,53 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
 def _head(
     settings: Mapping[str, Any], own: Mapping[str, Any], body: Pretrained, folder: Path
 ) -> tuple[HeadSpec, Answer, tuple[str, ...]]:
-    names = settings.get("id2label") or {}
+    where = str(folder / "config.json")
+    names = section(settings, "id2label", where)
+    if not all(map(str.isdecimal, names)):
+        raise UserError("its keys must be numbers", where=f"{where}: id2label")
     labels = tuple(str(names[key]) for key in sorted(names, key=int))
     if "head" in own:
-        answer: Answer = own["task"]["answer"]
-        return HeadSpec(**own["head"]), answer, labels if answer in {"class", "tag"} else ()
+        spec, answer = _own_head(own, f"{where}: selfsup")
+        return spec, answer, labels if answer in {"class", "tag"} else ()
     named = str((settings.get("architectures") or [""])[0])
-    count = len(labels) or 2  # transformers leaves the names out where there are two
-    labels = labels or tuple(f"LABEL_{i}" for i in range(count))
+    outputs = len(labels) or 2  # transformers leaves the names out where there are two
+    labels = labels or tuple(f"LABEL_{i}" for i in range(outputs))
     kind = str(settings.get("model_type", ""))
     modern = kind == "modernbert"
     if named.endswith("ForSequenceClassification"):
-        _refuse_several(settings, count, folder)
+        _refuse_several(settings, outputs, folder)
         pooling: Pooling = settings.get("classifier_pooling", "cls") if modern else "pooler"
-        answer = "number" if count == 1 else "class"
-        spec = HeadSpec("sequence", count, pooling, dense=modern)
+        answer = "number" if outputs == 1 else "class"
+        spec = HeadSpec("sequence", outputs, pooling, dense=modern)
         return spec, answer, labels if answer == "class" else ()
     if named.endswith("ForTokenClassification"):
-        return HeadSpec("token", count, dense=modern), "tag", labels
-    if count != 2:
-        raise UserError(f"a {named} with {count} outputs is not supported", where=str(folder))
+        return HeadSpec("token", outputs, dense=modern), "tag", labels
+    if outputs != 2:
+        raise UserError(f"a {named} with {outputs} outputs is not supported", where=str(folder))
     return HeadSpec("token", 2, dense=modern), "span", ()
+
+
+def _own_head(own: Mapping[str, Any], where: str) -> tuple[HeadSpec, Answer]:
+    """What `config.json` says under `selfsup` of the head and its answer.
+
+    Raises:
+        UserError: something is missing, or a value that cannot be.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    head, task = section(own, "head", where), section(own, "task", where)
+    try:
+        if unknown := set(head) - {f.name for f in fields(HeadSpec)}:
+            raise UserError(f"unknown key '{min(unknown)}'", where=f"{where}.head")
+        count(head, "outputs", f"{where}.head")
+        answer: Answer = TypeAdapter(Answer).validate_python(task["answer"])
+        return TypeAdapter(HeadSpec).validate_python(dict(head)), answer
+    except KeyError as error:
+        raise UserError(f"the key {error} is missing", where=where) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "answer"
+        raise UserError(f"{key}: {first['msg']}", where=where) from None
 
 
 def _refuse_several(settings: Mapping[str, Any], count: int, folder: Path) -> None:
