@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tasks.toy import write_encoder
 
 from selfsup.errors import UserError
 from selfsup.models.hub import load_encoder
 from selfsup.models.task_hub import save_finetuned
 from selfsup.models.task_model import HeadSpec, start_task_model
 from selfsup.uses.predicting import Predictor
+from tests.tasks.toy import write_encoder
 
 ABSURD: tuple[Any, ...] = (10**30, -1.5, "x", [1])
 KEYS = (
