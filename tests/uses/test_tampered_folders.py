@@ -7,12 +7,19 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from selfsup.autoencoder_config import AutoEncoderModelConfig
+from selfsup.data.feature_tables import FeatureTable
 from selfsup.errors import UserError
+from selfsup.models.autoencoder import build
+from selfsup.models.autoencoder_hub import load_autoencoder, save_autoencoder
 from selfsup.models.hub import load_encoder
 from selfsup.models.task_hub import save_finetuned
 from selfsup.models.task_model import HeadSpec, start_task_model
+from selfsup.uses.detection.estimators import AutoEncoderDetector
+from selfsup.uses.detection.folder import load_detector, save_detector
 from selfsup.uses.predicting import Predictor
 from tests.tasks.toy import write_encoder
 
@@ -111,3 +118,77 @@ def test_a_head_whose_pooler_is_gone(folder: Path) -> None:
     change(folder, "selfsup.head.pooling", "pooler")
     with pytest.raises(UserError, match="the head asks for a pooler, which this encoder lacks"):
         Predictor(folder)
+
+
+# --- auto-encoders
+
+
+@pytest.fixture(scope="module")
+def made_autoencoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = {"a": np.arange(8.0), "b": np.array(["x", "y"] * 4, object)}
+    parts = {"network": {"kind": "dense"}, "bottleneck": {"kind": "identity", "size": 2}}
+    config = AutoEncoderModelConfig.model_validate({**parts, "likelihood": "squared"})
+    folder = tmp_path_factory.mktemp("autoencoder")
+    save_autoencoder(folder, build(config, FeatureTable().fit(rows), 0), {}, "")
+    return folder
+
+
+@pytest.mark.parametrize("value", [10**9, *ABSURD])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "spec",
+        "spec.numbers",
+        "spec.numbers.0.center",
+        "spec.categories.0.name",
+        "model.bottleneck.size",
+    ],
+)
+def test_what_an_auto_encoders_settings_cannot_say(
+    made_autoencoder: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    if key.endswith(
+        "center" if isinstance(value, (int, float)) else "name" if value == "x" else "-"
+    ):
+        return  # they may
+    folder = shutil.copytree(made_autoencoder, tmp_path / "model")
+    assert load_autoencoder(folder).spec.names == ("a", "b")
+    change(folder, key, value)
+    with pytest.raises(UserError, match=r"config\.json: its settings|model: tensor"):
+        load_autoencoder(folder)
+
+
+# --- detectors
+
+
+@pytest.fixture(scope="module")
+def made_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = np.random.default_rng(0).normal(size=(40, 3))
+    folder = tmp_path_factory.mktemp("detector")
+    save_detector(folder, AutoEncoderDetector(members=2, steps=2, hidden=4).fit(rows))
+    return folder
+
+
+@pytest.mark.parametrize("value", ABSURD)
+@pytest.mark.parametrize(
+    "key",
+    ["plan", "plan.hidden", "plan.members", "plan.seed", "width", "code_weight", "seen", "offset"],
+)
+def test_what_a_detectors_settings_cannot_say(
+    made_detector: Path, tmp_path: Path, key: str, value: Any
+) -> None:
+    if key in {"code_weight", "offset", "seen"} and isinstance(value, (int, float)):
+        return  # they may
+    folder = shutil.copytree(made_detector, tmp_path / "detector")
+    assert load_detector(folder).n_features_in_ == 3
+    change(folder, key, value, "detector.json")
+    with pytest.raises(UserError, match=r"detector\.json: ") as raised:
+        load_detector(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_detectors_sizes_take_no_memory(made_detector: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made_detector, tmp_path / "detector")
+    change(folder, "plan.hidden", 10**9, "detector.json")
+    with pytest.raises(UserError, match="hidden, code_size\\) are not those of the tensors"):
+        load_detector(folder)
