@@ -8,14 +8,17 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from selfsup.config import SourceConfig
+from selfsup.cli.app import main
+from selfsup.config import SourceConfig, WordPieceConfig
 from selfsup.data import files, images
 from selfsup.data.images import read_pictures
 from selfsup.data.sources import read_documents
+from selfsup.data.tokenizers import load_tokenizer, train_tokenizer
 from selfsup.errors import UserError
 from selfsup.uses.run_folder import write_json
 
@@ -84,3 +87,36 @@ def test_a_picture_that_is_a_line_is_scaled_from_its_middle(tmp_path: Path) -> N
     assert (read_pictures([tmp_path / "a.png"], size=8) == 200).all()
     longest = images._middle(library.fromarray(pixels), 32)
     assert longest.size == (32, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t["special_tokens"].pop("[CLS]"), r"'\[CLS\]' stands in the template, not in"),
+        (lambda t: t["single"][0]["SpecialToken"].update(id="x"), "'x' stands in the template"),
+        (lambda t: t["special_tokens"]["[SEP]"].update(ids=[10**6]), "has the id 1000000, which"),
+    ],
+)
+def test_a_tokenizers_template_of_strange_tokens(tmp_path: Path, change: Any, said: str) -> None:
+    tokenizer = train_tokenizer(WordPieceConfig(vocab_size=38), ["some words of a text"] * 3)
+    tokenizer.save(tmp_path, 32, types=False)
+    assert load_tokenizer(tmp_path).encode("words")
+    state = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    change(state["post_processor"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state), encoding="utf-8")
+    with pytest.raises(UserError, match=f"tokenizer.json: post_processor: .*{said}"):
+        load_tokenizer(tmp_path)
+
+
+def test_an_array_of_texts_or_of_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "texts.npy", np.array([["a", "b"], ["c", "d"]] * 20))
+    np.save(tmp_path / "none.npy", np.zeros((40, 0)))
+    for name, said in (
+        ("texts.npy", "the array holds texts; write it as .csv"),
+        ("none.npy", "its examples hold no values: the array is 40 x 0"),
+    ):
+        out = str(tmp_path / "det")
+        assert main(["detect", "fit", "--data", str(tmp_path / name), "--out", out]) == 2
+        assert f"{name}: {said}" in capsys.readouterr().err

@@ -48,8 +48,31 @@ def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, d
         inner = Inner.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"no tokenizer can be read ({error})", where=str(file)) from error
+    _check_frame(inner, file)
     _check_prefix_space(settings, file)
     return inner, names
+
+
+def _check_frame(inner: tokenizers.Tokenizer, file: Path) -> None:
+    """Refuse a template with tokens that it does not define (the library panics there), or that have ids
+    beyond the vocabulary.
+    """
+    if inner.post_processor is None:
+        return
+    state = json.loads(inner.post_processor.__getstate__())
+    for step in state.get("processors") or [state]:
+        if step.get("type") != "TemplateProcessing":
+            continue
+        known = step["special_tokens"]
+        for piece in (*step["single"], *step["pair"]):
+            token = piece.get("SpecialToken", {}).get("id")
+            if token is not None and token not in known:
+                what = f"post_processor: '{token}' stands in the template, not in special_tokens"
+                raise UserError(what, where=str(file), mend="the file is damaged; fetch it again")
+        for token, said in known.items():
+            if strange := [id for id in said["ids"] if inner.id_to_token(id) is None]:
+                what = f"post_processor: '{token}' has the id {strange[0]}, which is no token's"
+                raise UserError(what, where=str(file), mend="the file is damaged; fetch it again")
 
 
 def _check_prefix_space(settings: Mapping[str, Any], file: Path) -> None:
