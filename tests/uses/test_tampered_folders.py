@@ -192,3 +192,32 @@ def test_a_detectors_sizes_take_no_memory(made_detector: Path, tmp_path: Path) -
     change(folder, "plan.hidden", 10**9, "detector.json")
     with pytest.raises(UserError, match="hidden, code_size\\) are not those of the tensors"):
         load_detector(folder)
+
+
+# --- files beside the settings
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        [1],
+        "x",
+        {"a": None},
+        {"a": ["x"]},
+        {"a": "../model.safetensors"},
+        {"a": "/etc/x"},
+    ],
+)
+def test_an_index_names_files_beside_it(folder: Path, held: Any) -> None:
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": held}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"index\.json: weight_map: must "):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("name", ["modules.json", "tokenizer_config.json", "config.json"])
+def test_json_that_is_nested_too_deep(folder: Path, name: str) -> None:
+    (folder / name).write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(UserError, match=name):
+        load_encoder(folder)

@@ -101,7 +101,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"broken JSON ({error})", where=str(file)) from error
     if not isinstance(settings, dict):
         raise UserError("a JSON object is expected", where=str(file))

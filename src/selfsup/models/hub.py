@@ -183,7 +183,7 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
     try:
         modules: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"not a list of modules ({error})", where=str(path)) from None
     for kind in kinds:
         if kind not in {"Transformer", "Pooling", "Normalize"}:

@@ -157,14 +157,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model folder, from one file or several.
 
     Raises:
-        UserError: there are none, or only pickles, which are never read.
+        UserError: there are none, or only pickles, which are never read; a file outside the folder is named.
     """
     from selfsup.models.tensors import read_tensors
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted(set(read_json(index).get("weight_map", {}).values()))
-        return {n: t for file in files for n, t in read_tensors(folder / str(file)).items()}
+        files = list(section(read_json(index), "weight_map", str(index)).values())
+        for file in files:
+            if not isinstance(file, str) or Path(file).name != file:
+                what = f"must hold names of files beside it, not {file!r}"
+                raise UserError(what, where=f"{index}: weight_map")
+        return {n: t for f in sorted(set(files)) for n, t in read_tensors(folder / f).items()}
     if (folder / "model.safetensors").is_file():
         return read_tensors(folder / "model.safetensors")
     pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]
