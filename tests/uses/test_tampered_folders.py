@@ -15,6 +15,7 @@ from selfsup.data.feature_tables import FeatureTable
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import build
 from selfsup.models.autoencoder_hub import load_autoencoder, save_autoencoder
+from selfsup.models.decoder_hub import load_decoder
 from selfsup.models.hub import load_encoder
 from selfsup.models.task_hub import save_finetuned
 from selfsup.models.task_model import HeadSpec, start_task_model
@@ -22,6 +23,7 @@ from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.folder import load_detector, save_detector
 from selfsup.uses.predicting import Predictor
 from tests.tasks.toy import write_encoder
+from tests.uses.tiny_decoder import tiny_decoder
 
 ABSURD: tuple[Any, ...] = (10**30, -1.5, "x", [1])
 KEYS = (
@@ -221,3 +223,10 @@ def test_json_that_is_nested_too_deep(folder: Path, name: str) -> None:
     (folder / name).write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(UserError, match=name):
         load_encoder(folder)
+
+
+def test_a_decoder_that_says_it_is_none(tmp_path: Path) -> None:
+    tiny_decoder(tmp_path / "model")
+    change(tmp_path / "model", "selfsup.model.causal", False)
+    with pytest.raises(UserError, match=r"selfsup\.model: causal is false"):
+        load_decoder(tmp_path / "model")
