@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,10 @@ def test_every_lazy_name_has_a_home() -> None:
     assert set(selfsup.__all__) <= set(dir(selfsup))
     with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
         _ = selfsup.pretrian
+
+
+def test_the_package_says_that_it_is_typed_and_its_archive_has_all_pages() -> None:
+    assert (_ROOT / "src/selfsup/py.typed").is_file()  # else type checkers see nothing of it
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert {f"/{page.name}" for page in _ROOT.glob("*.md")} <= set(included)

@@ -80,6 +80,21 @@ NO_SPACE = {
 """What the numbers of operating system errors mean where a file cannot get longer."""
 
 
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(0x7F, 0xA0))} | {
+    ord("\n"): "\n",
+    ord("\t"): "\t",
+    ord("\r"): "\\r",
+}
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: control characters, which would colour it, move or retitle it, are written out.
+
+    Names and texts come from files of others; line ends and tabs stay.
+    """
+    return text.translate(_CONTROLS)
+
+
 def nearest(name: str, known: list[str]) -> str:
     """`; did you mean 'x'?` for the known name closest to `name`, or an empty string."""
     import difflib

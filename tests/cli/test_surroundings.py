@@ -279,3 +279,30 @@ def test_bzip2_is_read(folder: Path, capsys: Capture) -> None:
     assert json.loads(capsys.readouterr().out)["characters"] > 400
     Path("x.txt.bz2").write_bytes(b"no such thing")
     assert "x.txt.bz2: is no complete .bz2 file" in refused(capsys, "data", "stats", "x.txt.bz2")
+
+
+# --- memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        MemoryError("Unable to allocate 17.9 GiB for an array"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 byte\nframe #0"),
+        type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried 2 GiB"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("selfsup.cli.app.app", fail)
+    assert main(["doctor"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("selfsup: there is not enough memory")
+    assert said.endswith("; give less at once: smaller files, shorter texts, a smaller batch\n")
+    assert str(error).partition("\n")[0] in said
+    assert said.count("\n") == 1

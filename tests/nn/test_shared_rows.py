@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -122,7 +124,7 @@ def test_long_rows_that_look_back_in_bfloat16(
             F.scaled_dot_product_attention(
                 *(x[a:b].transpose(0, 1) for x in exact), is_causal=True
             ).transpose(0, 1)
-            for a, b in zip(starts, starts[1:], strict=False)
+            for a, b in itertools.pairwise(starts.tolist())
         ]
     )
     weights = torch.randn_like(expected)

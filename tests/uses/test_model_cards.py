@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selfsup.uses.model_cards import _detection_scores
+from selfsup.uses.model_cards import _as_it_is, _detection_scores
 
 
 def test_the_shares_of_filled_and_of_replaced_tokens_are_told_apart() -> None:
@@ -14,3 +14,9 @@ def test_the_shares_of_filled_and_of_replaced_tokens_are_told_apart() -> None:
         "as many as are 15 % of a row with what stands around and between the texts in it" in said
     )
     assert "of the tokens that were asked about, 15.4 % differed from the true ones" in said
+
+
+def test_names_of_others_are_no_markdown() -> None:
+    assert _as_it_is("<script>_x_</script>") == "`<script>_x_</script>`"
+    assert _as_it_is("a\n# b\x1b[31m") == r"`a # b\x1b[31m`"
+    assert _as_it_is("one ` two `` end`") == "``` one ` two `` end` ```"

@@ -34,7 +34,7 @@ from selfsup.cli import (
     task_commands,
 )
 from selfsup.data.paths import PIPE, PIPE_MEND
-from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest, silence, unheard
+from selfsup.errors import NO_SPACE, Interrupted, UserError, nearest, silence, unheard, visible
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -142,8 +142,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno == errno.ENAMETOOLONG:
             return _refuse(f"{what}; give a shorter one")
         return _refuse(f"{what}; make room or choose another folder, and run it again")
-    except Exception:
-        return _defect()
+    except Exception as error:
+        return _out_of_memory(error) if _ran_out(error) else _defect()
     return 0
 
 
@@ -156,6 +156,8 @@ defect of ours."""
 
 
 _NARROWEST = 20
+_MOST_SAID = 200
+"""Letters of another library's message."""
 
 
 def _prepare_streams() -> None:
@@ -184,6 +186,22 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if old is None else old)
+
+
+def _ran_out(error: Exception) -> bool:
+    """Whether memory ran out: Python's, NumPy's, torch's or that of a GPU."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: Exception) -> int:
+    said = str(error).partition("\n")[0]
+    what = (
+        f"there is not enough memory ({said[:_MOST_SAID]})"
+        if said
+        else "there is not enough memory"
+    )
+    return _refuse(f"{what}; give less at once: smaller files, shorter texts, a smaller batch")
 
 
 def _defect() -> int:
@@ -234,7 +252,7 @@ def _refuse(message: str) -> int:
 
 def _say(message: str) -> None:
     with unheard(sys.stderr):
-        sys.stderr.write(f"selfsup: {' '.join(message.split())}\n")
+        sys.stderr.write(f"selfsup: {visible(' '.join(message.split()))}\n")
         sys.stderr.flush()
 
 

@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from selfsup.errors import unheard
+from selfsup.errors import unheard, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 _PLAIN_WIDTH = 10_000
+_UNESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""Control characters that JSON need not escape, and terminals obey."""
 _SHOWN = 12
 """Names in one cell; of more there is the number."""
 
@@ -52,24 +54,30 @@ def print_json(data: Any) -> None:
     write is escaped.
     """
     escaped = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-    print(json.dumps(_plain(data), ensure_ascii=escaped, indent=2, allow_nan=False))
+    text = json.dumps(_plain(data), ensure_ascii=escaped, indent=2, allow_nan=False)
+    print(text.translate(_UNESCAPED))
 
 
 def print_text(text: str) -> None:
-    """Prints a text as it is."""
-    print(text, end="" if text.endswith("\n") else "\n")
+    """Prints a text; on a terminal, its control characters are written out."""
+    print(_printed(text), end="" if text.endswith("\n") else "\n")
 
 
 def print_piece(text: str) -> None:
-    """Prints some more of a text, at once."""
-    print(text, end="", flush=True)
+    """Prints some more of a text, at once; on a terminal, its control characters are written out."""
+    print(_printed(text), end="", flush=True)
+
+
+def _printed(text: str) -> str:
+    """A text for whoever reads it: a program or file gets every character as it is."""
+    return visible(text) if sys.stdout.isatty() else text
 
 
 def note(text: str) -> None:
     """Says something beside the result, on stderr."""
     if speaks():
         with unheard(sys.stderr):
-            print(f"selfsup: {text}", file=sys.stderr, flush=True)
+            print(f"selfsup: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def show_mapping(
@@ -93,7 +101,7 @@ def show_rows(
 ) -> None:
     """Prints a table with one line a mapping; columns in the order in which they first occur."""
     if not rows:
-        console().print(f"{title}: none" if title else "none", markup=False)
+        console().print(f"{visible(title)}: none" if title else "none", markup=False)
         return
     columns = list(dict.fromkeys(key for row in rows for key in row))
     table = new_table(title)
@@ -123,7 +131,7 @@ def new_table(title: str) -> Table:
     from rich.text import Text
 
     return Table(
-        title=Text(title) if title else None,
+        title=Text(visible(title)) if title else None,
         title_justify="left",
         show_header=False,
         box=box.SIMPLE_HEAD if sys.stdout.isatty() else None,
@@ -166,10 +174,10 @@ def _cell(value: Any) -> Any:
 
 
 def _text(said: str) -> Any:
-    """As rich text, so that brackets (`[MASK]`) are not taken for mark-up."""
+    """As rich text, so that brackets (`[MASK]`) are not taken for mark-up, nor others' texts for commands."""
     from rich.text import Text
 
-    return Text(said)
+    return Text(visible(said))
 
 
 def _said(value: Any) -> str:

@@ -361,19 +361,25 @@ class FeatureTable:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> FeatureTable:
-        """What `state` gave, back again."""
+        """What `state` gave, back again.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is nothing that `state` gives.
+        """
+        from pydantic import TypeAdapter
+
         table = cls(
             scaling=state["scaling"],
-            limit=state["limit"],
+            limit=float(state["limit"]),
             missing=state["missing"],
             infinite=state["infinite"],
             categorical=state["categorical"],
         )
         table.named, table.dropped = bool(state["named"]), tuple(state["dropped"])
         table.order = tuple(state.get("order", ()))  # models of before it was kept: by kind
-        table.numbers = tuple(NumberColumn(**n) for n in state["numbers"])
-        table.categories = tuple(
-            CategoryColumn(c["name"], tuple(c["categories"])) for c in state["categories"]
+        table.numbers = TypeAdapter(tuple[NumberColumn, ...]).validate_python(state["numbers"])
+        table.categories = TypeAdapter(tuple[CategoryColumn, ...]).validate_python(
+            state["categories"]
         )
         return table
 

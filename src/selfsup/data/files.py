@@ -23,6 +23,7 @@ from selfsup.data.paths import (
     matching,
     refuse_pipe,
 )
+from selfsup.data.zstd_files import ZSTD_BYTES, ZstdFile
 from selfsup.errors import NO_SPACE, UserError, nearest
 
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
@@ -45,7 +46,8 @@ _PACKED_STARTS = (
     (b"\xfd7zXZ", ".xz"),
     (b"\x28\xb5\x2f\xfd", ".zst"),
 )
-_ZSTD_BYTES = 1 << 17
+_LONGEST_LINE = 1 << 30
+"""Bytes of a line of a packed file: a few hundred packed bytes can be more than any memory."""
 _EXAMPLES = 5
 NO_TEXT = "name a file with text in it"
 """What to do about a file that holds none."""
@@ -199,56 +201,6 @@ def is_packed(path: Path) -> bool:
     return path.suffix.lower() in (*PACKED_SUFFIXES, ".parquet")
 
 
-def _zstd_chunks(file: BinaryIO) -> Iterator[bytes]:
-    """Unpacked pieces of a zstd file of one or more frames.
-
-    By hand, because `stream_reader` takes a truncated file for a complete one.
-    """
-    import zstandard
-
-    decompressor = zstandard.ZstdDecompressor()
-    unpacking = decompressor.decompressobj()
-    begun = False
-    while data := file.read(_ZSTD_BYTES):
-        while data:
-            begun = True
-            yield unpacking.decompress(data)
-            data = b""
-            if unpacking.eof:
-                data = unpacking.unused_data
-                unpacking = decompressor.decompressobj()
-                begun = False
-    if begun:
-        raise EOFError("the last frame is not complete")
-
-
-class _ZstdFile(io.RawIOBase):
-    """A zstd file as a readable stream, for `io.BufferedReader`."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self._chunks = _zstd_chunks(self._file)
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = memoryview(chunk)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
 def open_bytes(path: Path) -> BinaryIO:
     """The file's bytes, unpacked by its suffix."""
     suffix = path.suffix.lower()
@@ -266,7 +218,7 @@ def open_bytes(path: Path) -> BinaryIO:
         return lzma.open(path, "rb")  # type: ignore[return-value]  # likewise
     if suffix == ".zst":
         import_extra("zstandard", "data", str(path))
-        return io.BufferedReader(_ZstdFile(path), _ZSTD_BYTES)
+        return io.BufferedReader(ZstdFile(path), ZSTD_BYTES)
     return path.open("rb")
 
 
@@ -294,9 +246,10 @@ def _unpacking_errors(path: Path) -> tuple[type[Exception], ...]:
 def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
     try:
         with open_bytes(path) as file:
-            first = file.readline()
+            packed = path.suffix.lower() in PACKED_SUFFIXES
+            rest = _bounded_lines(file, path) if packed else iter(file)
+            first = next(rest, b"")
             report.bytes_read += len(first)
-            rest = iter(file)
             second = next(rest, None)
             if second is None:  # the whole file: its lines may end in carriage returns alone
                 yield from first.splitlines(keepends=True)
@@ -317,6 +270,14 @@ def _byte_lines(path: Path, report: ReadReport) -> Iterator[bytes]:
             raise
         what = f"is truncated or damaged ({error})"
         raise UserError(what, where=str(path), mend="fetch or pack the file again") from error
+
+
+def _bounded_lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE and not line.endswith(b"\n"):
+            what = f"it unpacks to a line of {_LONGEST_LINE / 2**30:.2g} GiB or more"
+            raise UserError(what, where=str(path), mend="unpack it and look, or leave it out")
+        yield line
 
 
 class Line(NamedTuple):

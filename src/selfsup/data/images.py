@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from selfsup.data.paths import files_below
 from selfsup.errors import UserError
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+_LONGEST_SIDE = 32
+"""Of a picture, in shorter sides; of a longer one the middle is taken before it is scaled."""
 _OVERRUN = 1.5
 """New values may lie outside the range by this share before they are refused."""
 
@@ -197,7 +200,9 @@ def read_pictures(
         UserError: a file that is no picture, or pictures of several sizes without `size`.
     """
     library = import_extra("PIL.Image", "media", str(files[0]))
-    pictures = [_read_picture(library, file, size) for file in files]
+    with warnings.catch_warnings():  # large pictures are no attack; huge ones are refused
+        warnings.simplefilter("ignore", library.DecompressionBombWarning)
+        pictures = [_read_picture(library, file, size) for file in files]
     if color == "auto":
         color = "grey" if all(p.mode in ("1", "L", "LA") for p in pictures) else "rgb"
     arrays = []
@@ -219,6 +224,9 @@ def _read_picture(library: Any, file: Path, size: int | None) -> Any:
         with library.open(file) as opened:
             opened.load()
             picture = opened.copy()
+    except library.DecompressionBombError:
+        what = "would be a picture of more than 178 million pixels"
+        raise UserError(what, where=str(file), mend="scale it down, or remove it") from None
     except (OSError, ValueError, SyntaxError) as error:
         what = f"cannot be read as a picture ({error})"
         raise UserError(what, where=str(file), mend="remove it, or mend it") from None
@@ -231,8 +239,18 @@ def _read_picture(library: Any, file: Path, size: int | None) -> Any:
         return picture
     if picture.mode in ("P", "RGBA", "CMYK"):
         picture = picture.convert("RGB")
+    if max(picture.size) > _LONGEST_SIDE * min(
+        picture.size
+    ):  # scaled as a whole, it could fill memory
+        picture = _middle(picture, _LONGEST_SIDE * min(picture.size))
     scale = size / min(picture.size)
     width, height = (max(size, round(side * scale)) for side in picture.size)
     picture = picture.resize((width, height), library.Resampling.LANCZOS)
-    left, top = (width - size) // 2, (height - size) // 2
-    return picture.crop((left, top, left + size, top + size))
+    return _middle(picture, size)
+
+
+def _middle(picture: Any, longest: int) -> Any:
+    """The middle of a picture, its sides at most so long."""
+    width, height = (min(side, longest) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))

@@ -144,6 +144,9 @@ def _from_array(path: Path, config: ObservationConfig) -> Observations:
         key = key or (others[0] if len(others) == 1 else "")
     array = read_array(path, key)
     refuse_complex(array, config.path)
+    if 0 in array.shape[1:]:
+        what = f"its examples hold no values: the array is {' x '.join(map(str, array.shape))}"
+        raise UserError(what, where=config.path)
     labels = None
     if config.labels:
         found = read_array(path, config.labels) if config.labels in names else None

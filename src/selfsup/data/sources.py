@@ -133,6 +133,8 @@ def json_object(line: str, where: str) -> dict[str, Any] | UserError:
         return UserError(f"broken JSON: {error.msg}", where=f"{where}:{error.colno}", mend=hint)
     except RecursionError:
         return UserError("broken JSON: nested too deep", where=where)
+    except ValueError:  # Python's own limit
+        return UserError("broken JSON: a number of too many digits", where=where)
     if not isinstance(row, dict):
         hint = "write one object a line" if isinstance(row, list) else ""
         return UserError(

@@ -65,6 +65,7 @@ def open_tokenizer(path: Path, lowercase: bool) -> tuple[tokenizers.Tokenizer, d
         inner = Inner.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise UserError(f"no tokenizer can be read ({error})", where=str(file)) from error
+    _check_frame(inner, file)
     state = json.loads(file.read_text(encoding="utf-8"))
     if named in _PREFIXING:
         _check_prefix_space(settings, file, state)
@@ -79,6 +80,28 @@ def _class(settings: Mapping[str, Any], file: Path) -> str | None:
     said = settings.get("tokenizer_class") or config.get("tokenizer_class")
     named = said or _CLASSES.get(str(config.get("model_type")))
     return None if named is None else str(named).removesuffix("Fast")
+
+
+def _check_frame(inner: tokenizers.Tokenizer, file: Path) -> None:
+    """Refuse a template with tokens that it does not define (the library panics there), or that have ids
+    beyond the vocabulary.
+    """
+    if inner.post_processor is None:
+        return
+    state = json.loads(inner.post_processor.__getstate__())
+    for step in state.get("processors") or [state]:
+        if step.get("type") != "TemplateProcessing":
+            continue
+        known = step["special_tokens"]
+        for piece in (*step["single"], *step["pair"]):
+            token = piece.get("SpecialToken", {}).get("id")
+            if token is not None and token not in known:
+                what = f"post_processor: '{token}' stands in the template, not in special_tokens"
+                raise UserError(what, where=str(file), mend="the file is damaged; fetch it again")
+        for token, said in known.items():
+            if strange := [id for id in said["ids"] if inner.id_to_token(id) is None]:
+                what = f"post_processor: '{token}' has the id {strange[0]}, which is no token's"
+                raise UserError(what, where=str(file), mend="the file is damaged; fetch it again")
 
 
 def _wordpiece(
@@ -140,7 +163,7 @@ def _read_settings(file: Path) -> dict[str, Any]:
         return {}
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"broken JSON ({error})", where=str(file)) from error
     if not isinstance(settings, dict):
         raise UserError("a JSON object is expected", where=str(file))

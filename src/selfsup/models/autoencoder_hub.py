@@ -13,7 +13,7 @@ from selfsup.autoencoder_config import AutoEncoderModelConfig
 from selfsup.data.observations import spec_from_state, spec_state
 from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build
-from selfsup.models.model_folder import find_model_folder, model_settings
+from selfsup.models.model_folder import find_model_folder, model_settings, shapes_of
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
 
@@ -85,13 +85,18 @@ def load_autoencoder(name: str | Path, device: str | torch.device = "cpu") -> Au
     try:
         config = AutoEncoderModelConfig.model_validate(settings["model"])
         spec = spec_from_state(settings["spec"])
-    except (ValidationError, KeyError, TypeError) as error:
+    except (ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"its settings cannot be read ({str(error).splitlines()[0]})"
         raise UserError(what, where=str(folder / "config.json")) from None
+    tensors = read_tensors(folder / "model.safetensors")
+    try:
+        wanted = shapes_of(lambda: AutoEncoder(config, spec))
+    except (TypeError, RuntimeError, OverflowError):  # what torch says of numbers beyond its own
+        what = "its settings have sizes that no network has"
+        raise UserError(what, where=str(folder / "config.json")) from None
+    compare_tensors(tensors, wanted, folder)
     model = build(config, spec, 0)
     own = dict(model.named_parameters())
-    tensors = read_tensors(folder / "model.safetensors")
-    compare_tensors(tensors, {n: tuple(p.shape) for n, p in own.items()}, folder)
     with torch.no_grad():
         for tensor_name, parameter in own.items():
             parameter.copy_(tensors[tensor_name])

@@ -168,6 +168,20 @@ def from_family(
     return found, sorted(rest)
 
 
+def check_kind(kind: str, where: str) -> None:
+    """Refuse a `model_type` of no encoder that we know.
+
+    Raises:
+        UserError: it is one.
+    """
+    if kind not in _MAPS:
+        raise UserError(
+            f"architecture '{kind or 'unknown'}' is not one that selfsup opens",
+            where=where,
+            mend="it opens BERT, ModernBERT, GPT-2, Llama and Qwen2",
+        )
+
+
 def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
     """Our configuration from a Hugging Face `config.json`.
 
@@ -175,12 +189,7 @@ def read_settings(config: Mapping[str, Any], where: str) -> TransformerConfig:
         UserError: another architecture, or a variant that is not supported.
     """
     kind = str(config.get("model_type", ""))
-    if kind not in _MAPS:
-        raise UserError(
-            f"architecture '{kind or 'unknown'}' is not one that selfsup opens",
-            where=where,
-            mend="it opens BERT, ModernBERT, GPT-2, Llama and Qwen2",
-        )
+    check_kind(kind, where)
     act = str(config.get("hidden_act" if kind == "bert" else "hidden_activation", "gelu"))
     if act not in ACTIVATIONS:
         raise UserError(f"activation '{act}' is not supported", where=where)

@@ -131,6 +131,9 @@ def load_decoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
             mend=_DECODERS_MEND,
         )
     config = read_config(settings, own, read_decoder_settings, folder / "config.json")
+    if not config.causal:
+        what = f"causal is false, and a model of the kind '{kind}' reads to the left only"
+        raise UserError(what, where=f"{folder / 'config.json'}: selfsup.model")
     tensors = read_weights(folder)
     if config.tied and kind in DECODERS:
         config = _untied(config, tensors)

@@ -16,6 +16,7 @@ from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder
 from selfsup.models.autoencoder_hub import MODEL_TYPE, load_autoencoder, refuse_autoencoder
 from selfsup.models.checkpoint_names import (
+    check_kind,
     family,
     from_family,
     read_settings,
@@ -146,6 +147,7 @@ def load_encoder(name: str | Path, device: str | torch.device = "cpu") -> Pretra
         found = {n: t for n, t in tensors.items() if not n.startswith("task_head.")}
         extra = sorted(set(found) - set(wanted))
     else:
+        check_kind(kind, str(folder / "config.json"))
         found, extra = from_family(kind, tensors, list(wanted), str(folder))
     if "head_bias" not in found:  # a classifier's dense layer of the same name is no such head
         found = {n: t for n, t in found.items() if not n.startswith(_HEAD)}
@@ -193,7 +195,7 @@ def _read_modules(path: Path) -> list[dict[str, Any]]:
     try:
         modules: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"not a list of modules ({error})", where=str(path)) from None
     for kind in kinds:
         if kind not in {"Transformer", "Pooling", "Normalize"}:

@@ -100,9 +100,12 @@ def read_config(
     from pydantic import ValidationError
 
     try:
-        if "model" in own:
-            return TransformerConfig.model_validate(own["model"])
-        return read(settings, str(where))
+        if "model" not in own:
+            return read(settings, str(where))
+        config = TransformerConfig.model_validate(own["model"])
+        if config.vocab_size is None:
+            raise UserError("vocab_size is missing", where=f"{where}: selfsup.model")
+        return config
     except KeyError as error:
         raise UserError(f"the key {error} is missing", where=str(where)) from None
     except ValidationError as error:
@@ -155,14 +158,18 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of a model folder, from one file or several.
 
     Raises:
-        UserError: there are none, or only pickles, which are never read.
+        UserError: there are none, or only pickles, which are never read; a file outside the folder is named.
     """
     from selfsup.models.tensors import read_tensors
 
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        files = sorted(set(map(str, section(read_json(index), "weight_map", str(index)).values())))
-        return {n: t for file in files for n, t in read_tensors(folder / file).items()}
+        files = list(section(read_json(index), "weight_map", str(index)).values())
+        for file in files:
+            if not isinstance(file, str) or Path(file).name != file:
+                what = f"must hold names of files beside it, not {file!r}"
+                raise UserError(what, where=f"{index}: weight_map")
+        return {n: t for f in sorted(set(files)) for n, t in read_tensors(folder / f).items()}
     if (folder / "model.safetensors").is_file():
         return read_tensors(folder / "model.safetensors")
     pickled = [p.name for p in folder.glob("*.bin")] + [p.name for p in folder.glob("*.pt*")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ _ARCHITECTURES = {
     "span": "ForQuestionAnswering",
 }
 _CLASSES = {"bert": "Bert", "modernbert": "ModernBert"}
+_TOGETHER = "config.json and model.safetensors do not belong together"
 _HEADS = ("task_head.", "classifier.", "qa_outputs.", "head.")
 """How the names of a head's tensors begin: ours, and the ecosystem's."""
 
@@ -181,18 +182,29 @@ def load_finetuned(name: str | Path, device: str | torch.device = "cpu") -> Fine
         )
     own = dict(settings.get("selfsup") or {})
     spec, answer, labels = _head(settings, own, body, folder)
+    if spec.asks_pooler and not body.has_pooler:
+        what = "the head asks for a pooler, which this encoder lacks"
+        raise UserError(what, where=str(folder), mend=_TOGETHER)
+    tensors = read_weights(folder)
+    longest = max((size for tensor in tensors.values() for size in tensor.shape), default=0)
+    if spec.outputs > longest:
+        what = f"the head has {spec.outputs} outputs, and the weights nothing longer than {longest}"
+        raise UserError(what, where=str(folder / "config.json"), mend=_TOGETHER)
     with torch.random.fork_rng(devices=[]):
         model = TaskModel(body.encoder, spec)
-    _put_head(model, read_weights(folder), _theirs(family(body.config), spec, answer), folder)
+    _put_head(model, tensors, _theirs(family(body.config), spec, answer), folder)
     task = dict(own.get("task") or {})
-    where = f"{folder / 'config.json'}: selfsup.task"
-    longest = count(task, "max_length", where) if task.get("max_length") else body.max_length
+    said = f"{folder / 'config.json'}: selfsup.task"
+    reads = count(task, "max_length", said) if task.get("max_length") else body.max_length
+    if reads > body.config.max_length:
+        what = f"max_length is {reads}, and the encoder reads {body.config.max_length}"
+        raise UserError(what, where=said)
     return Finetuned(
         model=model.eval().to(choose_device(device)),
         tokenizer=body.tokenizer,
         answer=answer,
         labels=labels,
-        max_length=longest,
+        max_length=reads,
         path=folder,
         task=task,
         origin=own,
@@ -204,12 +216,7 @@ def _head(
 ) -> tuple[HeadSpec, Answer, tuple[str, ...]]:
     labels = _labels(settings, str(folder / "config.json"))
     if "head" in own:
-        try:
-            answer: Answer = own["task"]["answer"]
-            spec = HeadSpec(**own["head"])
-        except (KeyError, TypeError) as error:
-            what = f"what it says of its head is damaged ({error})"
-            raise UserError(what, where=f"{folder / 'config.json'}: selfsup") from None
+        spec, answer = _own_head(own, f"{folder / 'config.json'}: selfsup")
         return spec, answer, labels if answer in {"class", "tag"} else ()
     named = str((settings.get("architectures") or [""])[0])
     outputs = len(labels) or 2  # transformers leaves the names out where there are two
@@ -243,6 +250,29 @@ def _labels(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
         mend = "name them apart; answers are told by name"
         raise UserError(f"two outputs are called '{twice}'", where=f"{where}: id2label", mend=mend)
     return labels
+
+
+def _own_head(own: Mapping[str, Any], where: str) -> tuple[HeadSpec, Answer]:
+    """What `config.json` says under `selfsup` of the head and its answer.
+
+    Raises:
+        UserError: something is missing, or a value that cannot be.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    head, task = section(own, "head", where), section(own, "task", where)
+    try:
+        if unknown := set(head) - {f.name for f in fields(HeadSpec)}:
+            raise UserError(f"unknown key '{min(unknown)}'", where=f"{where}.head")
+        count(head, "outputs", f"{where}.head")
+        answer: Answer = TypeAdapter(Answer).validate_python(task["answer"])
+        return TypeAdapter(HeadSpec).validate_python(dict(head)), answer
+    except KeyError as error:
+        raise UserError(f"the key {error} is missing", where=where) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"])) or "answer"
+        raise UserError(f"{key}: {first['msg']}", where=where) from None
 
 
 def _refuse_several(settings: Mapping[str, Any], count: int, folder: Path) -> None:

@@ -86,7 +86,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         with path.open("rb"):  # safetensors calls whatever it cannot open not there
             pass
-        return load_file(path)
+        with torch.device("cpu"):  # safetensors before 0.6 follows a default device
+            return load_file(path)
     except FileNotFoundError:
         raise UserError("no such file", where=str(path)) from None
     except PermissionError:

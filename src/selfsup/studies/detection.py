@@ -221,6 +221,9 @@ def _rows(
         if spec is not None:
             what = "the detector was trained on images, and these are a table"
             raise UserError(what, where=observations.where)
+        if isinstance(observations.values, np.ndarray) and observations.values.dtype.kind in "US":
+            mend = "write it as .csv or .jsonl, where a column may hold words"
+            raise UserError("the array holds texts", where=observations.where, mend=mend)
         return observations.values, None
     if known and spec is None:
         what = "the detector was trained on a table, and these are images"

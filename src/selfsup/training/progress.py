@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, cast
 
-from selfsup.errors import unheard
+from selfsup.errors import unheard, visible
 
 COUNTED_EVERY = 30.0
 """Seconds between two lines of a count, where there is no bar."""
@@ -70,12 +70,14 @@ class Progress:
                 transient=True,
             )
             self.bar.start()
-            self.task = self.bar.add_task(title, total=1.0, text="")
+            self.task = self.bar.add_task(visible(title), total=1.0, text="")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
-            self.console.print(text, highlight=False, markup=False)  # a name may hold brackets
+            self.console.print(
+                visible(text), highlight=False, markup=False
+            )  # a name may hold brackets
 
     def update(self, done: float, text: str) -> None:
         """Move the bar to a share of the whole."""

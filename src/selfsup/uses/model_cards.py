@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from selfsup.config import PretrainConfig
+from selfsup.errors import visible
 from selfsup.finetune_config import FinetuneConfig
 from selfsup.models.checkpoint_names import family
 from selfsup.models.decoder_names import decoder_family
@@ -36,7 +38,7 @@ def model_card(config: PretrainConfig, result: Mapping[str, Any]) -> str:
             f", with `transformers.{opener}` or\n"
             "`sentence_transformers.SentenceTransformer` (mean pooling)"
         )
-    sources = "\n".join(f"- `{s.path}` (weight {s.weight:g})" for s in config.data.sources)
+    sources = "\n".join(f"- {_as_it_is(s.path)} (weight {s.weight:g})" for s in config.data.sources)
     begun = f"the weights of `{config.init}`" if config.init else "random weights"
     return f"""---
 library_name: selfsup
@@ -60,6 +62,15 @@ Data:
 Open it with {open_with}{elsewhere}.  It repeats what its data says, right or
 wrong.
 """
+
+
+def _as_it_is(name: str) -> str:
+    """A name of somebody else's in Markdown, where `<unk>` would be HTML and `_x_` slanted."""
+    words = visible(" ".join(name.split()))
+    if "`" not in words:
+        return f"`{words}`"
+    marks = "`" * (1 + max(map(len, re.findall("`+", words))))
+    return f"{marks} {words} {marks}"
 
 
 def _rows(rows: Mapping[str, Mapping[str, float]], columns: Iterable[str]) -> str:
@@ -154,7 +165,7 @@ def task_card(
         if architecture != "TaskModel"
         else "Only `selfsup` knows this head: transformers would open the encoder with a new, random one.\n"
     )
-    said = f"\nAnswers: {', '.join(labels)}.\n" if labels else ""
+    said = f"\nAnswers: {', '.join(map(_as_it_is, labels))}.\n" if labels else ""
     return f"""---
 library_name: selfsup
 pipeline_tag: {tag}
@@ -162,7 +173,7 @@ pipeline_tag: {tag}
 
 # {config.task}, fine-tuned from {result["started_from"]}
 
-{result["examples"]:,} labelled examples from `{config.data.train}`, {result["steps"]:,} steps
+{result["examples"]:,} labelled examples from {_as_it_is(config.data.train)}, {result["steps"]:,} steps
 ({result["epochs"]} epochs), {result["parameters"]:,} parameters, of which
 {result["trained_parameters"]:,} were trained.
 {said}

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from pydantic import ValidationError
 
 from selfsup.data.files import listed, whole_file
 from selfsup.data.inputs import check_text, list_inputs
 from selfsup.data.outputs import check_output
 from selfsup.data.tokenizer_frames import check_frame
-from selfsup.errors import UserError, at_least
+from selfsup.errors import UserError, at_least, counted
 from selfsup.finetune_config import LabelledConfig, TaskKind
-from selfsup.models.task_hub import Finetuned, load_finetuned
+from selfsup.models.task_hub import Answer, Finetuned, load_finetuned
 from selfsup.nn.device import choose_device
 from selfsup.tasks.judge import TOKENS_AT_ONCE, read_answers
 from selfsup.tasks.label_notes import answer_notes
@@ -34,12 +35,41 @@ _USUAL: dict[str, TaskKind] = {
     "tag": "tag",
     "span": "span",
 }
+_ANSWERS: dict[TaskKind, tuple[Answer, ...]] = {
+    "classify": ("class",),
+    "pairs": ("class", "number"),
+    "regress": ("number",),
+    "tag": ("tag",),
+    "span": ("span",),
+}
+"""What the head of a task may say."""
 
 
 def task_of(opened: Finetuned) -> TaskInfo:
-    """The task of a fine-tuned model; one of another maker has its kind's defaults."""
+    """The task of a fine-tuned model; one of another maker has its kind's defaults.
+
+    Raises:
+        UserError: what its folder says of the task cannot be, or is not that of its head.
+    """
     if opened.task:
-        return TaskInfo.model_validate(opened.task)
+        where = f"{opened.path / 'config.json'}: selfsup.task"
+        try:
+            info = TaskInfo.model_validate(opened.task)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise UserError(f"{key}: {first['msg']}".lstrip(": "), where=where) from None
+        if opened.answer not in _ANSWERS[info.kind]:
+            what = f"the task {info.kind} and the answer {info.answer} do not go together"
+            raise UserError(what, where=where)
+        if info.outputs != opened.model.spec.outputs:
+            what = (
+                f"{counted(info.outputs, 'answer')}, and the head has {opened.model.spec.outputs}"
+            )
+            raise UserError(what, where=where, mend="labels and weights do not belong together")
+        if not 0 <= info.fallback < max(1, len(info.labels)):
+            raise UserError(f"fallback: there is no label {info.fallback}", where=where)
+        return info
     return TaskInfo(
         kind=_USUAL[opened.answer],
         answer=opened.answer,

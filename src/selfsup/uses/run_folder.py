@@ -37,7 +37,8 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON beside and rename, so that the file is never half there."""
     with whole_file(path) as beside:
         written = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        beside.write_text(written, encoding="utf-8")
+        # half a surrogate pair, which UTF-8 lacks, becomes JSON's own escape of it
+        beside.write_text(written, encoding="utf-8", errors="backslashreplace")
 
 
 def has_finished(folder: Path) -> bool:

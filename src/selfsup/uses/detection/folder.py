@@ -16,7 +16,8 @@ from torch import Tensor
 
 from selfsup.data.feature_tables import FeatureTable
 from selfsup.data.files import whole_file
-from selfsup.errors import BadInput, UserError
+from selfsup.errors import BadInput, UserError, check_seed
+from selfsup.models.model_folder import read_json
 from selfsup.models.tensors import compare_tensors, read_tensors, write_tensors
 from selfsup.nn.device import choose_device
 from selfsup.uses.detection.base import gap_marks
@@ -120,17 +121,26 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         mend = "name a folder that `selfsup detect fit` made"
         raise UserError("no detector.json: this is no detector", where=str(folder), mend=mend)
     device = str(choose_device(device))
-    try:
-        settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        plan = Plan(**{**settings["plan"], "device": device})
-        detector = AutoEncoderDetector(**{**settings["params"], "device": device})
-        engine = Engine(plan, int(settings["width"]))
-        table = settings["table"]
-        detector.table_ = None if table is None else FeatureTable.from_state(table)
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot be read ({error})", where=str(file)) from None
+    settings = read_json(file)
     tensors = read_tensors(folder / "model.safetensors")
     _check_digests(settings, tensors, folder)
+    try:
+        return _opened(settings, tensors, folder, device), settings
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        what = f"cannot be read ({type(error).__name__}: {error})"
+        raise UserError(what, where=str(file)) from None
+
+
+def _opened(
+    settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path, device: str
+) -> AutoEncoderDetector:
+    plan = Plan(**{**settings["plan"], "device": device})
+    detector = AutoEncoderDetector(**{**settings["params"], "device": device})
+    check_seed(plan.seed, f"{folder / 'detector.json'}: plan.seed")
+    _check_sizes(plan, settings, tensors, folder)
+    engine = Engine(plan, int(settings["width"]))
+    table = settings["table"]
+    detector.table_ = None if table is None else FeatureTable.from_state(table)
     network = dict(engine.model.double().named_parameters())
     compare_tensors(
         {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")},
@@ -165,7 +175,20 @@ def open_detector(folder: Path, device: str = "cpu") -> tuple[AutoEncoderDetecto
         detector.feature_names_in_ = np.array(names, object)
     detector._other_names = settings.get("other_names")
     detector._n_features_out = plan.members * plan.code_size
-    return detector, settings
+    return detector
+
+
+def _check_sizes(
+    plan: Plan, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
+) -> None:
+    """Refuse sizes that are not those of the tensors, before a network of that size is made."""
+    weights = tensors.get("network.encoder_weight", torch.empty(0)).shape
+    codes = tensors.get("network.code_bias", torch.empty(0)).shape
+    said = (plan.members, settings["width"], plan.hidden, plan.code_size)
+    if said != (*weights, *codes[-1:]):
+        what = "its sizes (members, width, hidden, code_size) are not those of the tensors"
+        mend = "detector.json and model.safetensors are not of one detector; fit it again"
+        raise UserError(what, where=str(folder / "detector.json"), mend=mend)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> bytes:
