@@ -110,10 +110,12 @@ class Progress:
 
 
 @contextmanager
-def reading(total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Shows how many of so many were read: call it with their number so far."""
-    display = Progress(quiet=quiet, title="reading")
+def reading(
+    total: int, unit: str, *, quiet: bool, what: str = "read"
+) -> Iterator[Callable[[int], None]]:
+    """Shows how many of so many were read, or `what` else: call it with their number so far."""
+    display = Progress(quiet=quiet, title="reading" if what == "read" else what)
     try:
-        yield lambda done: display.count("read", done, f"of {total:,} {unit}", done / total)
+        yield lambda done: display.count(what, done, f"of {total:,} {unit}", done / total)
     finally:
         display.close()
