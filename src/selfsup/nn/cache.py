@@ -14,7 +14,6 @@ from selfsup.config import TransformerConfig
 from selfsup.nn.attention import AttentionPlan
 from selfsup.nn.sequences import Sequences
 
-
 _WIDENED = 1_500_000
 """Keys held in float32 at once, in numbers: beyond the processor's caches more would cost time and memory."""
 
