@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from selfsup.errors import unheard
 
 COUNTED_EVERY = 30.0
 """Seconds between two lines of a count, where there is no bar."""
+_LARGE = 4_000_000
+"""Bytes of a file that takes more than a moment to read."""
 
 
 def clock(seconds: float) -> str:
@@ -75,7 +78,14 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
+            self._counted = time.monotonic()
             self.console.print(text, highlight=False, markup=False)  # a name may hold brackets
+
+    def say_reading(self, source: str) -> None:
+        """Say that a file is being read, where it is large."""
+        path = os.path.expanduser(source)
+        if os.path.isfile(path) and os.path.getsize(path) >= _LARGE:
+            self.say(f"reading {source}")
 
     def update(self, done: float, text: str) -> None:
         """Move the bar to a share of the whole."""
@@ -83,7 +93,7 @@ class Progress:
             self.bar.update(self.task, completed=min(done, 1.0), text=text)
 
     def count(self, what: str, amount: float, unit: str, share: float = 0.0) -> None:
-        """Say how far work has come: on the bar, elsewhere in a line now and then.
+        """Say how far work has come: on the bar, elsewhere in a line when none was said for a while.
 
         Args:
             what: is done.
