@@ -13,6 +13,8 @@ from selfsup.autoencoder_config import ObservationConfig
 from selfsup.cli.app import main
 from selfsup.data.observations import read_observations
 from selfsup.studies import detection
+from selfsup.studies.detection_scores import judge, write_scores
+from selfsup.uses.detection.estimators import AutoEncoderDetector
 from selfsup.uses.detection.folder import load_detector
 
 
@@ -97,6 +99,51 @@ def test_shares_are_of_all_rows_where_floors_see_a_sample(
     monkeypatch.undo()
     assert main([*score, "--json", "--overwrite"]) == 0
     assert "measured_on" not in json.loads(capsys.readouterr().out)
+
+
+def test_numbers_are_read_as_numbers_and_identifiers_as_they_stand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learned column may be copied, and texts of columns that were not learned are not kept."""
+    columns = table(60, 0) | {"code": [f"{i:03}" for i in range(60)]}
+    train = write(tmp_path / "train.csv", columns)
+    det, out = str(tmp_path / "det"), tmp_path / "scores.csv"
+    assert main(["detect", "fit", "-d", train, "--out", det, "--json"]) == 0
+    new = write(tmp_path / "new.csv", columns | {"note": ["a text"] * 60})
+    seen: list[dict[str, Any]] = []
+    compare = detection._compare
+
+    def watched(detector: Any, rows: Any, found: Any, observations: Any) -> Any:
+        seen.append({name: column.dtype for name, column in observations.values.items()})
+        return compare(detector, rows, found, observations)
+
+    monkeypatch.setattr(detection, "_compare", watched)
+    score = ["detect", "score", det, "-d", new, "-o", str(out)]
+    assert main([*score, "--id-column", "code"]) == 0
+    with open(out) as file:
+        assert [line["code"] for line in csv.DictReader(file)] == columns["code"]
+    assert main([*score, "--overwrite"]) == 0
+    numbers = dict.fromkeys(("size", "weight", "truth", "code"), np.dtype(np.float64))
+    assert seen == 2 * [numbers | {"kind": np.dtype(object)}]
+
+
+def test_scoring_and_writing_tell_how_far_they_are(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(5000, 2))
+    detector = AutoEncoderDetector(steps=1).fit(rows[:50])
+    judged: list[int] = []
+    found = judge(detector, rows, judged.append)
+    assert judged == [5000]
+    written: list[int] = []
+    path = tmp_path / "scores.csv"
+    write_scores(path, detector, rows, found, {}, images=False, progress=written.append)
+    assert written == [4096, 5000]
+    with open(path) as file:
+        lines = list(csv.DictReader(file))
+    shares = detector.explain(rows)
+    for row in (0, 4095, 4096, 4999):
+        first, second = np.argsort(-shares[row])
+        said = f"{first} {shares[row, first]:.0%}; {second} {shares[row, second]:.0%}"
+        assert lines[row]["columns"] == said
 
 
 def test_images_have_heat_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,50 @@ def test_several_come_in_order(model: str, tmp_path: Path, capsys: Capture) -> N
     assert "exists already" in capsys.readouterr().err
 
 
+def test_texts_are_written_when_they_are_done(
+    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.training import progress
+    from selfsup.uses import generate
+
+    target, lines = tmp_path / "out.jsonl", []
+
+    def pieces(*_: Any, **__: Any) -> Any:
+        for prompt, sample in ((0, 1), (0, 0), (1, 0), (1, 1)):
+            yield generate.Piece(prompt, sample, "x", (1,), "end")
+            (beside,) = tmp_path.glob(".out*")
+            lines.append(beside.read_text().count("\n"))
+
+    monkeypatch.setattr(generate.Writer, "generate", pieces)
+    monkeypatch.setattr(progress, "COUNTED_EVERY", 0.0)
+    words = ("generate", model, "--prompt", "a", "--prompt", "b", "--samples", "2")
+    _, err = run(capsys, *words, "--output", str(target))
+    assert lines == [0, 2, 3, 4]
+    assert err.splitlines()[-1] == "written: 4 of 4 texts"
+    keys = [(x["prompt"], x["sample"]) for x in map(json.loads, target.read_text().splitlines())]
+    assert keys == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
+    out, err = run(capsys, *words, "--output", str(target), "--overwrite", "--json")
+    assert [json.loads(line) for line in target.read_text().splitlines()] == json.loads(out)
+    assert not err
+
+
+def test_what_fails_while_it_is_written_leaves_no_file(
+    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.errors import no_numbers
+    from selfsup.uses import generate
+
+    def pieces(*_: Any, **__: Any) -> Any:
+        yield generate.Piece(0, 0, "x", (1,), "end")
+        raise no_numbers("here", mend="check its weights")
+
+    monkeypatch.setattr(generate.Writer, "generate", pieces)
+    words = ["generate", model, "--prompt", "a", "--prompt", "b", "--output"]
+    assert main([*words, str(tmp_path / "out.jsonl")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_stop_is_written_as_shells_hand_it_over(
     model: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ from selfsup.config import (
     WordsConfig,
 )
 from selfsup.data import tokenizers as module
+from selfsup.data.tokenizer_scripts import marked_words
 from selfsup.data.tokenizers import SPECIAL_TOKENS, Tokenizer, load_tokenizer, train_tokenizer
 from selfsup.data.unknown import known_letters, unknown_note, unknown_tokens
 from selfsup.errors import UserError
@@ -279,6 +280,50 @@ def test_long_texts_are_cut_without_trace(monkeypatch: pytest.MonkeyPatch) -> No
             parts = made.encode_documents([text, "ga"])
         for one, other in zip(whole, parts, strict=True):
             assert [item.tolist() for item in one] == [item.tolist() for item in other]
+
+
+def test_a_long_line_is_cut_at_spaces_without_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A book in one line took as much memory as the library needs for all of it at once."""
+    draw = random.Random(0)
+    words = [
+        "a",
+        "किताबें",
+        "don't",
+        "3.5",
+        "。",
+        "ga",
+        "e\u0301",
+        "\u0301",
+        "-",
+        "台湾",
+        "\x00",
+        "\x1c",
+        "[MASK]",
+    ]
+    spaces = [" ", " ", " ", "  ", "\n", " \n", "\n ", "\t", "\u00a0", "\u3000", ""]
+    text = "".join(draw.choice(words) + draw.choice(spaces) for _ in range(3000))
+    line = " ".join(draw.choices(words, k=3000))
+    marked = train_tokenizer(BytePairConfig(vocab_size=290), ["हिन्दी में लिखा है किताब"] * 9)
+    assert marked_words(marked._state["pre_tokenizer"])
+    for made in (WORDPIECE, BPE, marked):
+        whole = made.encode_documents([text, line])
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_LONG", 5)
+            patch.setattr(module, "_AT_ONCE", 1200)
+            assert max(map(len, module._cut(line))) < 25
+            parts = made.encode_documents([text, line])
+        for one, other in zip(whole, parts, strict=True):
+            assert [item.tolist() for item in one] == [item.tolist() for item in other]
+
+
+def test_an_added_token_may_reach_over_a_space() -> None:
+    inner = json.loads(BPE.inner.to_str())
+    assert BPE._may_cut
+    token = {**inner["added_tokens"][-1], "id": 999, "content": "<x>", "special": False}
+    for change in ({"rstrip": True}, {"content": "<x> <y>"}):
+        state = {**inner, "added_tokens": [*inner["added_tokens"], token | change]}
+        made = Tokenizer(type(BPE.inner).from_str(json.dumps(state)))
+        assert not made._may_cut
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)

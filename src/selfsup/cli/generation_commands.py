@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -13,7 +13,7 @@ from cyclopts import Group, Parameter
 
 from selfsup.cli import render
 from selfsup.cli.commands import Input, TextColumn, _texts
-from selfsup.cli.flags import Json, Model, Overwrite, PlaceOf, unescaped
+from selfsup.cli.flags import Json, Model, Overwrite, PlaceOf, Quiet, unescaped
 from selfsup.data.outputs import check_output
 from selfsup.errors import UserError
 
@@ -69,10 +69,11 @@ def generate(
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write on from prompts.
 
-    One text is shown as it is written; several in their order, when all are done.
+    One text is shown as it is written; several in their order, each when it is done.
     """
     check_output(output, ".jsonl", overwrite, input)
     if column != "text" and input is None:
@@ -102,15 +103,19 @@ def generate(
     if len(prompts) == samples == 1 and not (as_json or output):
         _stream(prompts[0], pieces)
         return
-    written = writing.join(prompts, pieces)
+    written = writing.in_order(prompts, pieces, samples)
+    total = len(prompts) * samples
+    kept: list[Written] = []
     if output:
-        _write_lines(output, written)
+        kept = _write_lines(output, written, total, keep=as_json, quiet=quiet or as_json)
+    elif as_json:
+        kept = list(written)
     if as_json:
-        render.print_json([asdict(one) for one in written])
+        render.print_json([asdict(one) for one in kept])
     elif output:
-        render.show({"texts": len(written), "output": str(output)}, as_json=False)
+        render.show({"texts": total, "output": str(output)}, as_json=False)
     else:
-        _show(written)
+        _show(written, several=samples > 1)
 
 
 def export(
@@ -149,8 +154,7 @@ def _stream(prompt: str, pieces: Iterator[Piece]) -> None:
     render.note(f"{count} tokens in {seconds:.1f} s, {count / seconds:,.0f} a second")
 
 
-def _show(written: Sequence[Written]) -> None:
-    several = len({one.sample for one in written}) > 1
+def _show(written: Iterator[Written], *, several: bool) -> None:
     number, last = 0, None
     for one in written:
         number += one.sample == 0
@@ -162,10 +166,30 @@ def _show(written: Sequence[Written]) -> None:
             render.note(one.note)
 
 
-def _write_lines(output: Path, written: Sequence[Written]) -> None:
-    """One JSON object a line; written beside and renamed."""
-    from selfsup.data.files import whole_file
+def _write_lines(
+    output: Path, written: Iterator[Written], total: int, *, keep: bool, quiet: bool
+) -> list[Written]:
+    """One JSON object a line, each when its text is done; written beside and renamed.
 
-    with whole_file(output) as beside:
-        lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in written)
-        beside.write_text("".join(lines), encoding="utf-8")
+    Args:
+        output: the file.
+        written: texts, of which it gets all.
+        total: how many there will be.
+        keep: whether to give them back too.
+        quiet: show no progress.
+    """
+    from selfsup.data.files import whole_file
+    from selfsup.training.progress import reading
+
+    kept = []
+    with (
+        whole_file(output) as beside,
+        open(beside, "w", encoding="utf-8", buffering=1) as file,  # whole lines, as they come
+        reading(total, "texts", quiet=quiet, what="written") as tell,
+    ):
+        for done, one in enumerate(written, start=1):
+            file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+            tell(done)
+            if keep:
+                kept.append(one)
+    return kept

@@ -20,6 +20,7 @@ Columns = Mapping[str, NDArray[Any]]
 LARGEST = float(np.finfo(np.float32).max)
 """The largest number that models compute with; what is larger is as good as infinite."""
 
+_NO_NUMBERS = (np.datetime64, complex, np.complexfloating)
 _NO_VALUE = ("NAType", "NaTType")
 """The types of what pandas has for a gap."""
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
@@ -86,6 +87,12 @@ def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
         return None
     if raw.dtype.kind == "m":  # spans of time, in seconds whatever their unit
         return np.asarray(raw / np.timedelta64(1, "s"), np.float64)
+    found = numbers_or_gaps(raw)
+    return _with_commas(raw) if found is None else found
+
+
+def numbers_or_gaps(raw: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64] | None:
+    """Values each of which is a number or a gap (NaN) by itself; None when one is neither."""
     plain = _plain_texts(raw)
     if plain is not None:
         return plain
@@ -94,16 +101,14 @@ def as_numbers(raw: NDArray[Any]) -> NDArray[np.float64] | None:
         if is_missing(value):
             values[i] = np.nan
             continue
-        if isinstance(value, (np.datetime64, complex, np.complexfloating)):
-            return None
-        number = _float(value)
+        number = None if isinstance(value, _NO_NUMBERS) else _float(value)
         if number is None:
-            return _with_commas(raw)
+            return None
         values[i] = number
     return values
 
 
-def _plain_texts(raw: NDArray[Any]) -> NDArray[np.float64] | None:
+def _plain_texts(raw: Sequence[Any] | NDArray[Any]) -> NDArray[np.float64] | None:
     """Texts that are numbers throughout, as most columns of files are: several times as fast; else None."""
     if not all(isinstance(value, str) and "_" not in value for value in raw):
         return None

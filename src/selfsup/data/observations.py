@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,15 @@ class Observations:
         return Observations(values, labels, self.where, files)
 
 
-def read_observations(config: ObservationConfig) -> Observations:
+def read_observations(
+    config: ObservationConfig, settled: Callable[[str], bool] = lambda _: False
+) -> Observations:
     """The examples of a file or folder.
+
+    Args:
+        config: where they are, and how they are read.
+        settled: which columns of a table become numbers while they are read (`read_table`); its labels
+            never do.
 
     Raises:
         UserError: nothing there, another format, or labels that do not fit.
@@ -79,7 +86,7 @@ def read_observations(config: ObservationConfig) -> Observations:
     elif path.suffix.lower() in TABLE_SUFFIXES or path.name.lower().endswith(
         tuple(s + ".gz" for s in TABLE_SUFFIXES)
     ):
-        found = _from_table(path, config)
+        found = _from_table(path, config, settled)
     else:
         known = ".npy, .npz, IDX, .csv, .tsv, .jsonl, .parquet, or a folder of pictures"
         raise UserError(
@@ -167,8 +174,10 @@ def _from_array(path: Path, config: ObservationConfig) -> Observations:
     return Observations(array, labels, config.path)
 
 
-def _from_table(path: Path, config: ObservationConfig) -> Observations:
-    columns = read_table(path)
+def _from_table(
+    path: Path, config: ObservationConfig, settled: Callable[[str], bool]
+) -> Observations:
+    columns = read_table(path, lambda name: name != config.labels and settled(name))
     labels = None
     for name in (*config.ignore, *([config.labels] if config.labels else [])):
         if name not in columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -155,35 +155,53 @@ def _field_rows(
             bad_row(on_bad_row, report, table.wrong_width(row, width, model, where))
 
 
-def read_table(path: Path) -> dict[str, NDArray[Any]]:
+def read_table(
+    path: Path, settled: Callable[[str], bool] = lambda _: False
+) -> dict[str, NDArray[Any]]:
     """All columns of a table with a header, by name, in their order; values as `read_rows` gives them.
 
     A line of JSON that leaves out a name has a gap there (None); all names that occur are columns.
+
+    Args:
+        path: the file.
+        settled: says of a column's name whether, if all its values are numbers or gaps, they become
+            float64 while they are read, as `settle_numbers` would make them: in a third of the memory.
 
     Raises:
         UserError: with file and line, for what cannot be read, and for a header that is none.
     """
     import numpy as np
 
-    from selfsup.data.columns import refuse_twins
-
     if _table_suffix(path) in JSON_SUFFIXES:
         columns = _json_columns(path)
+        found = {name: np.array(columns.pop(name), object) for name in list(columns)}
     else:
-        names = _header(path)
-        refuse_twins(names, str(path))
-        columns = {name: [] for name in names}
-        known: dict[Any, Any] = {}  # a word that repeats is kept once
-        for row in read_rows(path, names, report=ReadReport(may_skip=False)):
-            for column, value in zip(columns.values(), row.values, strict=True):
-                if type(value) is str:
-                    value = known.get(value, value)
-                    if len(known) < _KEPT_ONCE:
-                        known[value] = value
-                column.append(value)
-    if not any(columns.values()):
+        found = _grown_columns(path, settled)
+    if not any(map(len, found.values())):
         raise UserError("the table has no rows", where=str(path), mend="name a file with rows")
-    return {name: np.array(columns.pop(name), object) for name in list(columns)}
+    return found
+
+
+def _grown_columns(path: Path, settled: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
+    """The columns of CSV, TSV or parquet."""
+    from selfsup.data.columns import refuse_twins
+    from selfsup.data.growing import PART, GrowingColumn
+
+    names = _header(path)
+    refuse_twins(names, str(path))
+    columns = [GrowingColumn(settled(name)) for name in names]
+    known: dict[Any, Any] = {}  # a word that repeats is kept once
+    for number, row in enumerate(read_rows(path, names, report=ReadReport(may_skip=False)), 1):
+        for column, value in zip(columns, row.values, strict=True):
+            if type(value) is str:
+                value = known.get(value, value)
+                if len(known) < _KEPT_ONCE:
+                    known[value] = value
+            column.open.append(value)
+        if number % PART == 0:
+            for column in columns:
+                column.close()
+    return {name: column.whole() for name, column in zip(names, columns, strict=True)}
 
 
 def _json_columns(path: Path) -> dict[str, list[Any]]:

@@ -29,8 +29,8 @@ __all__ = ["SPECIAL_TOKENS", "Encoded", "Tokenizer", "load_tokenizer", "train_to
 
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 _UNUSED = re.compile(r"\[unused\d+\]")
-# A line end between two visible characters parts words in every tokenizer that splits at spaces.
-_CUT = re.compile(r"(?<=\S\n)(?=\S)")
+# A line end or a space between visible characters parts words in every tokenizer that splits at spaces.
+_CUT = re.compile(r"(?<=\S\n)(?=\S)|(?<=\S)(?= \S)")
 _LONG = 100_000
 _AT_ONCE = 1 << 21  # characters: what the library says of them takes 32 bytes each
 _SMALL = 40
@@ -303,7 +303,9 @@ class Tokenizer:
 
     @cached_property
     def _may_cut(self) -> bool:
-        """Whether a text may be cut at a line end without changing its tokens."""
+        """Whether a text may be cut at a line end, or before a space, without changing its tokens."""
+        if any(t["rstrip"] or " " in t["content"] for t in self._state.get("added_tokens", ())):
+            return False
         normalizer: Any = self._state.get("normalizer")
         splitter: Any = self._state.get("pre_tokenizer")
         if normalizer is not None and not _of_type(normalizer, "BertNormalizer"):

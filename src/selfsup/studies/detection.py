@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from selfsup.studies.detection_notes import (
 from selfsup.studies.detection_scores import TOP, Found, judge, row_names, take, write_scores
 from selfsup.studies.report import Page
 from selfsup.training.lock import locked
-from selfsup.training.progress import Progress
+from selfsup.training.progress import Progress, reading
 from selfsup.uses.detection.baselines import baseline_scores
 from selfsup.uses.detection.column_notes import ColumnWarning
 from selfsup.uses.detection.estimators import AutoEncoderDetector
@@ -84,7 +85,7 @@ def fit(
             raise UserError(f"this folder holds '{min(others)}'", where=str(out), mend=mend)
         display = _display(data.path, quiet)
         display.say(f"reading {data.path}")
-        observations = _chosen(read_observations(data), columns)
+        observations = _chosen(read_observations(data, lambda name: True), columns)
         rows, spec = _rows(observations, None)
         remarks = leaks(rows, observations)
         if isinstance(rows, dict):
@@ -100,12 +101,13 @@ def fit(
         color = data.color
         if spec is not None and color == "auto":  # settled, whatever the pictures to score are
             color = "grey" if spec.shape[0] == 1 else "rgb"
-        reading = {"key": data.key, "size": data.size, "color": color}
+        read_so = {"key": data.key, "size": data.size, "color": color}
         display.say("scoring them")
-        found = judge(detector, rows)
+        with reading(len(observations), "rows", quiet=display.quiet, what="scored") as tell:
+            found = judge(detector, rows, tell)
         display.say("comparing with PCA, nearest neighbours and isolation forest")
         compared = _compare(detector, rows, found, observations)
-        save_detector(out, detector, images=spec_state, reading=reading)
+        save_detector(out, detector, images=spec_state, reading=read_so)
         result = _report(out, detector, rows, found, compared, spec, f"A detector from {data.path}")
         remarks += on_threshold(detector, result["threshold"])
         result = {"detector": str(out), "warnings": remarks, **result}
@@ -144,7 +146,7 @@ def score(
         raise UserError("exists already", where=str(place), mend="--overwrite replaces it")
     check_place(place / "report.html")
     detector, kept = open_detector(folder)
-    reading = dict(kept.get("reading") or {})
+    read_so = dict(kept.get("reading") or {})
     learned: list[str] = [] if detector.table_ is None else list(detector.feature_names_in_)
     if label_column in learned:
         what = f"the detector was trained with column '{label_column}' as a part of the rows"
@@ -152,23 +154,33 @@ def score(
         raise UserError(what, where=str(folder), mend=mend)
     display = _display(data, quiet)
     display.say(f"reading {data}")
-    observations = read_observations(ObservationConfig(path=data, labels=label_column, **reading))
+    # `01` may be a word, and an identifier is copied as it is written
+    numbers = {n.name for n in detector.table_.numbers} if detector.table_ else set()
+    observations = read_observations(
+        ObservationConfig(path=data, labels=label_column, **read_so),
+        lambda name: name in numbers and name != id_column,
+    )
     image_state = kept.get("images")
     spec = None if image_state is None else ImageSpec.from_state(image_state)
     rows, spec = _rows(observations, spec, known=True)
     names = row_names(observations, id_column)
     if isinstance(rows, dict) and set(detector.column_names()) <= set(rows):
         rows = {name: column for name, column in rows.items() if name in learned}
-    if isinstance(rows, dict) and detector.table_ is not None:
-        numbers = {number.name for number in detector.table_.numbers}  # `01` may be a word
+    if isinstance(rows, dict):
         settle_numbers(rows, numbers & rows.keys())
+        observations = replace(observations, values=rows)  # other columns are not kept
     display.say(f"scoring {len(observations):,} rows")
-    with _about(observations.where):
-        found = judge(detector, rows)
+    total = len(observations)
+    with (
+        _about(observations.where),
+        reading(total, "rows", quiet=display.quiet, what="scored") as tell,
+    ):
+        found = judge(detector, rows, tell)
     display.say("comparing with PCA, nearest neighbours and isolation forest")
     compared = _compare(detector, rows, found, observations)
     display.say("writing the scores")
-    write_scores(output, detector, rows, found, names, images=spec is not None)
+    with reading(total, "rows", quiet=display.quiet, what="written") as tell:
+        write_scores(output, detector, rows, found, names, images=spec is not None, progress=tell)
     result = _report(place, detector, rows, found, compared, spec, f"Scores of {data}")
     notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
     notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]

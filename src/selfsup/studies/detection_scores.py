@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +37,16 @@ def take(rows: Any, places: NDArray[np.int64]) -> Any:
     return rows[places]
 
 
-def judge(detector: AutoEncoderDetector, rows: Any) -> Found:
-    """Scores, p-values and flags, block by block."""
+def judge(
+    detector: AutoEncoderDetector, rows: Any, progress: Callable[[int], None] = lambda _: None
+) -> Found:
+    """Scores, p-values and flags, block by block.
+
+    Args:
+        detector: judges.
+        rows: of any kind that it takes.
+        progress: called with the number of rows that are done.
+    """
     count = len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
     size = detector.engine_.block * max(1, _AT_ONCE // detector.engine_.block)
     numbers = () if detector.table_ is None else detector.table_.numbers
@@ -48,7 +56,11 @@ def judge(detector: AutoEncoderDetector, rows: Any) -> Found:
         size = count  # whether texts are numbers is a question to the whole column
     blocks = [np.arange(i, min(i + size, count)) for i in range(0, count, size)]
     try:
-        usual = np.concatenate([detector.score_samples(take(rows, block)) for block in blocks])
+        parts = []
+        for block in blocks:
+            parts.append(detector.score_samples(take(rows, block)))
+            progress(int(block[-1]) + 1)
+        usual = np.concatenate(parts)
     except UserError:
         detector.score_samples(rows)  # names the row among them all
         raise
@@ -80,8 +92,19 @@ def write_scores(
     called: Mapping[str, Sequence[Any]],
     *,
     images: bool,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write a row for each: its names, score, p-value, flag, and of a table the columns that made it."""
+    """Write a row for each: its names, score, p-value, flag, and of a table the columns that made it.
+
+    Args:
+        path: the file.
+        detector: judged the rows.
+        rows: what was judged.
+        found: what was said about them.
+        called: the rows' names.
+        images: whether the rows are.
+        progress: called with the number of rows that are written.
+    """
     names = detector.column_names()
     count = min(TOP, len(names))
     with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
@@ -90,12 +113,19 @@ def write_scores(
         table.writerow(["row", *called, "score", "p_value", "flag", *more])
         for first in range(0, len(found.strange), 4096):
             places = np.arange(first, min(first + 4096, len(found.strange)))
-            shares = None if images else detector.explain(take(rows, places))
-            for i, row in enumerate(places):
-                said: list[str] = []
-                if shares is not None:
-                    top = np.argsort(-shares[i])[:count]
-                    said = ["; ".join(f"{names[t]} {shares[i, t]:.0%}" for t in top)]
-                own = [column[int(row)] for column in called.values()]
+            said = [] if images else _columns_of(detector.explain(take(rows, places)), names, count)
+            for i, row in enumerate(places.tolist()):
+                own = [column[row] for column in called.values()]
                 line = [row + 1, *own, f"{found.strange[row]:.9g}", f"{found.p[row]:.6g}"]
-                table.writerow([*line, int(found.flagged[row]), *said])
+                table.writerow([*line, int(found.flagged[row]), *said[i : i + 1]])
+            progress(int(places[-1]) + 1)
+
+
+def _columns_of(shares: NDArray[np.float64], names: Sequence[str], count: int) -> list[str]:
+    """(rows,) the columns with the largest of the shares (rows, columns)."""
+    top = np.argsort(-shares, axis=1)[:, :count]
+    most = np.take_along_axis(shares, top, axis=1).tolist()
+    return [
+        "; ".join(f"{names[t]} {share:.0%}" for t, share in zip(places, own, strict=True))
+        for places, own in zip(top.tolist(), most, strict=True)
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from selfsup.errors import unheard, visible
 
 COUNTED_EVERY = 30.0
 """Seconds between two lines of a count, where there is no bar."""
+_LARGE = 4_000_000
+"""Bytes of a file that takes more than a moment to read."""
 
 
 def clock(seconds: float) -> str:
@@ -75,9 +78,14 @@ class Progress:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         if not self.quiet:
-            self.console.print(
-                visible(text), highlight=False, markup=False
-            )  # a name may hold brackets
+            self._counted = time.monotonic()
+            self.console.print(visible(text), highlight=False, markup=False)  # names hold brackets
+
+    def say_reading(self, source: str) -> None:
+        """Say that a file is being read, where it is large."""
+        path = os.path.expanduser(source)
+        if os.path.isfile(path) and os.path.getsize(path) >= _LARGE:
+            self.say(f"reading {source}")
 
     def update(self, done: float, text: str) -> None:
         """Move the bar to a share of the whole."""
@@ -85,7 +93,7 @@ class Progress:
             self.bar.update(self.task, completed=min(done, 1.0), text=text)
 
     def count(self, what: str, amount: float, unit: str, share: float = 0.0) -> None:
-        """Say how far work has come: on the bar, elsewhere in a line now and then.
+        """Say how far work has come: on the bar, elsewhere in a line when none was said for a while.
 
         Args:
             what: is done.
@@ -112,10 +120,12 @@ class Progress:
 
 
 @contextmanager
-def reading(total: int, unit: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Shows how many of so many were read: call it with their number so far."""
-    display = Progress(quiet=quiet, title="reading")
+def reading(
+    total: int, unit: str, *, quiet: bool, what: str = "read"
+) -> Iterator[Callable[[int], None]]:
+    """Shows how many of so many were read, or `what` else: call it with their number so far."""
+    display = Progress(quiet=quiet, title="reading" if what == "read" else what)
     try:
-        yield lambda done: display.count("read", done, f"of {total:,} {unit}", done / total)
+        yield lambda done: display.count(what, done, f"of {total:,} {unit}", done / total)
     finally:
         display.close()

@@ -266,6 +266,9 @@ def train_autoencoder(
         raise UserError(what, where="train.processes", mend="set it to 1")
     with told_how_to_go_on(overwrite), locked(folder):
         check_run_folder(folder, config, overwrite)
+        display = Progress(quiet=quiet, title="")
+        display.close()  # lines alone
+        display.say_reading(config.data.path)
         prepared = prepare(config)
         if overwrite:
             clear_run_folder(folder)

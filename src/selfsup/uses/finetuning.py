@@ -258,6 +258,7 @@ def _finetune(
 ) -> dict[str, Any]:
     pretrained = load_encoder(config.model)
     check_rank(config, pretrained)
+    display.say_reading(config.data.train)
     parts = read_parts(config, pretrained.max_length)
     key = fingerprint(depends_on(config, pretrained, parts.train, parts.dev, parts.test or ()))
     if not overwrite and has_finished(folder):

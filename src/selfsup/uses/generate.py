@@ -112,17 +112,35 @@ def join(prompts: Sequence[str], pieces: Iterator[Piece]) -> list[Written]:
     texts: dict[tuple[int, int], list[Piece]] = {}
     for piece in pieces:
         texts.setdefault((piece.prompt, piece.sample), []).append(piece)
-    return [
-        Written(
-            prompt=prompts[prompt],
-            sample=sample,
-            text="".join(p.text for p in found),
-            ids=[id for p in found for id in p.ids],
-            finish=found[-1].finish,
-            note="; ".join(dict.fromkeys(p.note for p in found if p.note)),
-        )
-        for (prompt, sample), found in sorted(texts.items())
-    ]
+    return [_whole(prompts, found) for _, found in sorted(texts.items())]
+
+
+def in_order(prompts: Sequence[str], pieces: Iterator[Piece], samples: int) -> Iterator[Written]:
+    """The texts that `join` gives, each as soon as it and all before it are over.
+
+    Args:
+        prompts, pieces: as there.
+        samples: texts of each prompt.
+    """
+    texts: dict[tuple[int, int], list[Piece]] = {}
+    turn = (0, 0)
+    for piece in pieces:
+        texts.setdefault((piece.prompt, piece.sample), []).append(piece)
+        while turn in texts and texts[turn][-1].finish:
+            yield _whole(prompts, texts.pop(turn))
+            prompt, sample = turn
+            turn = (prompt, sample + 1) if sample + 1 < samples else (prompt + 1, 0)
+
+
+def _whole(prompts: Sequence[str], pieces: list[Piece]) -> Written:
+    return Written(
+        prompt=prompts[pieces[0].prompt],
+        sample=pieces[0].sample,
+        text="".join(p.text for p in pieces),
+        ids=[id for p in pieces for id in p.ids],
+        finish=pieces[-1].finish,
+        note="; ".join(dict.fromkeys(p.note for p in pieces if p.note)),
+    )
 
 
 @dataclass

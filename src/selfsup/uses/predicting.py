@@ -26,7 +26,7 @@ from selfsup.tasks.reading import Notes, leave_out_unknown, read_examples
 from selfsup.tasks.squad import Question
 from selfsup.tasks.task import SCORES, AnySet, Examples, TaskInfo, make_set, set_notes
 from selfsup.training.devices import choose_precision
-from selfsup.training.progress import reading
+from selfsup.training.progress import Progress
 
 Tell = Callable[[float], None]
 _USUAL: dict[str, TaskKind] = {
@@ -289,9 +289,9 @@ def predict_file(
         raise UserError("is a folder", where=str(output), mend="name a .jsonl file to write")
     check_output(output, (".jsonl", ".ndjson"), overwrite, path)
     notes = Notes()
-    examples = predictor.read(path, columns, notes, labelled=False)
-    with _progress(examples, quiet) as tell:
-        rows = predictor.predict(examples, notes, tell)  # not told before the file stands open
+    with _progress(path, quiet) as tell:
+        examples = predictor.read(path, columns, notes, labelled=False)
+        rows = predictor.predict(examples, notes, tell(examples))  # the file is not open yet
     with whole_file(output) as beside, open(beside, "w", encoding="utf-8") as handle:
         for example, row in zip(examples, rows, strict=True):
             name = getattr(example, "name", "")  # of a sequence
@@ -302,9 +302,21 @@ def predict_file(
 
 
 @contextmanager
-def _progress(examples: Examples, quiet: bool) -> Iterator[Tell]:
-    with reading(len(examples), "examples", quiet=quiet) as tell:
-        yield lambda share: tell(round(share * len(examples)))
+def _progress(path: str, quiet: bool) -> Iterator[Callable[[Examples], Tell]]:
+    """Shows that a file is read, and then how many of its examples were answered."""
+    display = Progress(quiet=quiet, title="reading")
+    display.say_reading(path)
+
+    def tell(examples: Examples) -> Tell:
+        total = len(examples)
+        return lambda share: display.count(
+            "read", round(share * total), f"of {total:,} examples", share
+        )
+
+    try:
+        yield tell
+    finally:
+        display.close()
 
 
 def evaluate_file(
@@ -312,9 +324,9 @@ def evaluate_file(
 ) -> dict[str, Any]:
     """The scores of a fine-tuned model on a labelled file; unless `quiet`, progress is shown."""
     notes = Notes()
-    examples = predictor.read(path, columns, notes, labelled=True)
-    with _progress(examples, quiet) as tell:
-        scores = predictor.score(examples, notes, tell)
+    with _progress(path, quiet) as tell:
+        examples = predictor.read(path, columns, notes, labelled=True)
+        scores = predictor.score(examples, notes, tell(examples))
     if predictor.task.answer == "span":
         for line in answer_notes(examples, predictor.task.span.language):
             notes.add(line)
