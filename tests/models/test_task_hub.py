@@ -241,7 +241,7 @@ def test_heads_of_several_answers_are_refused(
         ({"id2label": {"0": "no", "1": "no"}}, "id2label: two outputs are called 'no'; name them"),
         ({"classifier_pooling": "last"}, "classifier_pooling: must be cls or mean, not 'last'"),
         ({"selfsup": {"head": 5}}, "selfsup: head: must be a JSON object, not 5"),
-        ({"selfsup": {"head": {}}}, "selfsup: what it says of its head is damaged"),
+        ({"selfsup": {"head": {}}}, "selfsup: the key 'outputs' is missing"),
         ({"selfsup": {"model": 5}}, "selfsup: model: must be a JSON object, not 5"),
         (
             {"selfsup": {"task": {"max_length": "x"}}},

@@ -83,7 +83,7 @@ def test_a_finetuned_model_reads_as_it_was_trained(tmp_path: Path) -> None:
     foreign = shutil.copytree(model, tmp_path / "foreign")
     shutil.copy(encoder / "tokenizer.json", foreign)
     config = json.loads((foreign / "config.json").read_text())
-    config["architectures"] = ["BertForSequenceClassification"]
+    config["architectures"] = ["BertForTokenClassification"]
     del config["selfsup"]
     (foreign / "config.json").write_text(json.dumps(config))
     weights = foreign / "model.safetensors"
@@ -94,4 +94,4 @@ def test_a_finetuned_model_reads_as_it_was_trained(tmp_path: Path) -> None:
         weights,
     )
     with pytest.raises(UserError, match="its tokenizer reads a text as 'a'"):
-        Predictor(foreign)(["the film"])
+        Predictor(foreign)([["the", "film"]])

@@ -182,13 +182,16 @@ def _check_sizes(
     plan: Plan, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path
 ) -> None:
     """Refuse sizes that are not those of the tensors, before a network of that size is made."""
-    weights = tensors.get("network.encoder_weight", torch.empty(0)).shape
-    codes = tensors.get("network.code_bias", torch.empty(0)).shape
-    said = (plan.members, settings["width"], plan.hidden, plan.code_size)
-    if said != (*weights, *codes[-1:]):
-        what = "its sizes (members, width, hidden, code_size) are not those of the tensors"
-        mend = "detector.json and model.safetensors are not of one detector; fit it again"
-        raise UserError(what, where=str(folder / "detector.json"), mend=mend)
+    plans = {
+        "network.encoder_weight": (plan.members, settings["width"], plan.hidden),
+        "network.code_bias": (plan.members, 1, plan.code_size),
+    }
+    for name, said in plans.items():
+        held = tuple(tensors[name].shape) if name in tensors else None
+        if held != said:
+            what = f"tensor '{name}' has shape {held}, and its plan says {said}"
+            mend = "detector.json and model.safetensors are not of one detector; fit it again"
+            raise UserError(what, where=str(folder / "detector.json"), mend=mend)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> bytes:
