@@ -32,3 +32,10 @@ def test_queries_over_bfloat16_equal_attention_in_float32(
     wide = (x.float() for x in (q[:, :, None], keys, values))
     wanted = F.scaled_dot_product_attention(*wide, attn_mask=mask, enable_gqa=shared != heads)
     torch.testing.assert_close(found, wanted[:, :, 0].to(torch.bfloat16), atol=1e-6, rtol=1 / 128)
+
+
+@pytest.mark.parametrize(("rows", "places", "pays"), [(16, 40, True), (1, 40, False)])
+def test_few_pairs_go_by_the_kernel(rows: int, places: int, pays: bool) -> None:
+    q, keys = torch.zeros(rows, 6, 8), torch.zeros(rows, 6, places, 8)
+    assert cache._widening_pays(q.bfloat16(), keys.bfloat16()) == pays
+    assert not cache._widening_pays(q, keys)

@@ -192,7 +192,7 @@ def test_what_a_detectors_settings_cannot_say(
 def test_a_detectors_sizes_take_no_memory(made_detector: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(made_detector, tmp_path / "detector")
     change(folder, "plan.hidden", 10**9, "detector.json")
-    with pytest.raises(UserError, match="has shape .*, and its plan says"):
+    with pytest.raises(UserError, match=r"has shape .*, and its plan says"):
         load_detector(folder)
 
 

@@ -14,6 +14,8 @@ from selfsup.config import TransformerConfig
 from selfsup.nn.attention import AttentionPlan
 from selfsup.nn.sequences import Sequences
 
+_WORTH = 1500
+"""Pairs of a query and a key from which a cache in bfloat16 is read in float32."""
 _WIDENED = 1_500_000
 """Keys held in float32 at once, in numbers: beyond the processor's caches more would cost time and memory."""
 
@@ -190,7 +192,7 @@ class _Layer:
             padded = q.new_zeros(len(keys), step.wide, *q.shape[1:])
             padded[step.rows, step.queries] = q
             queries = padded.transpose(1, 2)
-        if step.single and keys.dtype == torch.bfloat16 and keys.device.type == "cpu":
+        if step.single and _widening_pays(q, keys):
             return _attend_widened(q, keys, values, step.mask)
         grouped = keys.shape[1] != q.shape[1]
         mixed = F.scaled_dot_product_attention(
@@ -199,6 +201,13 @@ class _Layer:
         if step.single:
             return mixed[:, :, 0]
         return mixed.transpose(1, 2)[step.rows, step.queries]
+
+
+def _widening_pays(q: Tensor, keys: Tensor) -> bool:
+    """Whether `_attend_widened` beats torch's kernel: not for few pairs, where its several calls count."""
+    if keys.dtype != torch.bfloat16 or keys.device.type != "cpu":
+        return False
+    return q.shape[0] * q.shape[1] * keys.shape[2] >= _WORTH
 
 
 def _attend_widened(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
