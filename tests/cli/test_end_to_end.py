@@ -300,6 +300,10 @@ def test_masked_stretches_are_read_and_said(folder: Path, capsys: Capture) -> No
         "% of the tokens are unknown to the tokenizer: it knows the letters ACGT; they are" in said
     )
     assert "the letters are ACGT" in said
+    assert "--tokenizer.kind symbols reads them" not in said
+    pieces = ["--tokenizer.kind", "wordpiece", "--tokenizer.vocab_size", "100"]
+    assert main([*train[:-1], "runs/pieces", *pieces]) == 0
+    assert "--tokenizer.kind symbols reads them letter by letter" in capsys.readouterr().err
 
 
 def test_quotes_in_tsv_swallow_no_rows(folder: Path, capsys: Capture) -> None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from selfsup.config import PretrainConfig
 from selfsup.data.corpus import Corpus, data_fingerprint, prepare_corpus, refuse_one_document
+from selfsup.data.files import FASTA_SUFFIXES, plain_suffix
 from selfsup.data.home import cache_folder
 from selfsup.data.rows import PackedRows, check_enough
 from selfsup.data.sampler import Sampler
@@ -66,6 +67,13 @@ def get_tokenizer(config: PretrainConfig, display: Progress) -> Tokenizer:
     folder = cache_folder("tokenizers") / name
     if (folder / "tokenizer.json").is_file():
         return load_tokenizer(folder)
+    if chosen.kind != "symbols" and any(
+        plain_suffix(Path(source.path)) in FASTA_SUFFIXES for source in config.data.sources
+    ):
+        display.say(
+            "sequences are cut into pieces that occur often; "
+            "--tokenizer.kind symbols reads them letter by letter"
+        )
     megabytes = _ALPHABET_MEGABYTES if chosen.kind == "symbols" else chosen.sample_megabytes
     tokenizer = learn_tokenizer(chosen, config.data, megabytes, display)
     if chosen.kind == "symbols":
