@@ -2,17 +2,19 @@
 
 pythae is not in the extra `bench` (its last release is of 2023): install it into a folder of its own,
 `pip install --no-deps --target DIR pythae cloudpickle imageio`, and name that in PYTHONPATH.  MNIST's
-training images, squared error, Adam, one thread; processor time, interleaved, medians.  Ours evaluates
-and saves at its end, the peer keeps its best weights each epoch, as both do by themselves.
+training images, squared error, Adam, one thread; processor time, interleaved, medians.  Each training is
+a process of its own, since ours lets the C library keep what is freed and the peer would gain by it.  Ours
+evaluates and saves at its end, the peer keeps its best weights each epoch, as both do by themselves.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from selfsup.autoencoder_config import (
 from selfsup.data.arrays import read_array
 from selfsup.data.observations import Observations
 from selfsup.nn.convolutions import build_decoder, build_encoder
+from selfsup.nn.few_outputs import FewOutputs
 from selfsup.uses.autoencoding import make_loop, prepare
 
 from _common import arguments, finish
@@ -40,9 +43,8 @@ NETWORKS = {
 CODE, BATCH = 16, 64
 
 
-def ours(
-    images: NDArray[np.uint8], network: Any, steps: int, precision: str
-) -> Callable[[], dict[str, float]]:
+def ours(images: NDArray[np.uint8], network: Any, epochs: int, precision: str) -> dict[str, float]:
+    steps = epochs * -(-len(images) // BATCH)
     value = autoencoder_recipes.get("autoencoder").model_dump(mode="json")
     value["network"] = network.model_dump(mode="json")
     value["bottleneck"]["size"] = CODE
@@ -55,20 +57,16 @@ def ours(
         "precision": precision,
     }
     config = AutoEncoderConfig.model_validate(value)
-
-    def run() -> dict[str, float]:
-        prepared = prepare(config, Observations(images, None, "mnist"))
-        loop = make_loop(prepared, None, True)
-        started = time.process_time()
-        loop.run()
-        seconds = time.process_time() - started
-        loop.take_best()
-        return {"seconds": seconds, "error": error(prepared.model, images)}
-
-    return run
+    prepared = prepare(config, Observations(images, None, "mnist"))
+    loop = make_loop(prepared, None, True)
+    started = time.process_time()
+    loop.run()
+    seconds = time.process_time() - started
+    loop.take_best()
+    return {"seconds": seconds, "error": error(prepared.model, images)}
 
 
-def peer(images: NDArray[np.uint8], network: Any, epochs: int) -> Callable[[], dict[str, float]]:
+def peer(images: NDArray[np.uint8], network: Any, epochs: int) -> dict[str, float]:
     from pythae.models import AE, AEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -86,29 +84,36 @@ def peer(images: NDArray[np.uint8], network: Any, epochs: int) -> Callable[[], d
     class Decoder(BaseDecoder):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.inner = build_decoder(network, CODE, (1, 28, 28))
+            self.inner = plain(build_decoder(network, CODE, (1, 28, 28)))
 
         def forward(self, z: torch.Tensor) -> Any:
             return ModelOutput(reconstruction=self.inner(z))
 
-    def run() -> dict[str, float]:
-        model = AE(AEConfig((1, 28, 28), CODE), Encoder(), Decoder())
-        with tempfile.TemporaryDirectory() as folder:
-            settings = BaseTrainerConfig(
-                folder,
-                per_device_train_batch_size=BATCH,
-                num_epochs=epochs,
-                learning_rate=1e-3,
-                no_cuda=True,
-            )
-            pipeline = TrainingPipeline(model=model, training_config=settings)
-            started = time.process_time()
-            pipeline(train_data=images.astype(np.float32) / 255)
-            seconds = time.process_time() - started
-        inner = torch.nn.Sequential(model.encoder.inner, model.decoder.inner)
-        return {"seconds": seconds, "error": error(inner, images)}
+    model = AE(AEConfig((1, 28, 28), CODE), Encoder(), Decoder())
+    with tempfile.TemporaryDirectory() as folder:
+        settings = BaseTrainerConfig(
+            folder,
+            per_device_train_batch_size=BATCH,
+            num_epochs=epochs,
+            learning_rate=1e-3,
+            no_cuda=True,
+        )
+        pipeline = TrainingPipeline(model=model, training_config=settings)
+        started = time.process_time()
+        pipeline(train_data=images.astype(np.float32) / 255)
+        seconds = time.process_time() - started
+    inner = torch.nn.Sequential(model.encoder.inner, model.decoder.inner)
+    return {"seconds": seconds, "error": error(inner, images)}
 
-    return run
+
+def plain(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with torch's own convolutions, as the peer's users would write it."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, FewOutputs):
+                layer = torch.nn.Conv2d(child.in_channels, child.out_channels, 3, padding=1)
+                setattr(module, name, layer)
+    return network
 
 
 @torch.no_grad()
@@ -120,29 +125,38 @@ def error(model: torch.nn.Module, images: NDArray[np.uint8]) -> float:
     return float(((back - x) ** 2).mean())
 
 
-def main() -> None:
-    args = arguments(__doc__, images=6400, epochs=3, rounds=3)
+def worker(side: str, name: str, file: Path, count: int, epochs: int) -> None:
+    """Train once and print the result."""
     torch.set_num_threads(1)
+    images = read_array(file)[:count, None]
+    network = NETWORKS[name]
+    of_peer = side == "pythae"
+    found = peer(images, network, epochs) if of_peer else ours(images, network, epochs, side)
+    print(json.dumps(found))
+
+
+def main() -> None:
+    args = arguments(__doc__, images=6400, epochs=3, rounds=5, worker="")
     file = args.data / "image" / "mnist" / "train-images-idx3-ubyte.gz"
-    images = read_array(Path(file))[: 1600 if args.quick else args.images, None]
-    epochs, rounds = (1, 1) if args.quick else (args.epochs, args.rounds)
-    steps = epochs * -(-len(images) // BATCH)
-    figures: dict[str, Any] = {"images": len(images), "epochs": epochs, "rounds": rounds}
-    for name, network in NETWORKS.items():
-        sides = {
-            "fp32": ours(images, network, steps, "fp32"),
-            "auto": ours(images, network, steps, "auto"),
-            "pythae": peer(images, network, epochs),
-        }
-        found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    count, epochs, rounds = args.images, args.epochs, args.rounds
+    if args.quick:
+        count, epochs, rounds = 1600, 1, 1
+    if args.worker:
+        worker(*args.worker.split("|"), file, count, epochs)
+        return
+    figures: dict[str, Any] = {"images": count, "epochs": epochs, "rounds": rounds}
+    for name in NETWORKS:
+        found: dict[str, list[dict[str, float]]] = {side: [] for side in ("fp32", "auto", "pythae")}
         for _ in range(rounds):
-            for side, run in sides.items():
-                found[side].append(run())
-                print(name, side, found[side][-1], file=sys.stderr, flush=True)
+            for side, rows in found.items():
+                command = [sys.executable, *sys.argv, "--worker", f"{side}|{name}"]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                rows.append(json.loads(done.stdout.splitlines()[-1]))
+                print(name, side, rows[-1], file=sys.stderr, flush=True)
         seconds = {s: statistics.median(r["seconds"] for r in rows) for s, rows in found.items()}
         figures[name] = {
             "images_per_processor_second": {
-                side: round(epochs * len(images) / value, 1) for side, value in seconds.items()
+                side: round(epochs * count / value, 1) for side, value in seconds.items()
             },
             "times_the_peer": {
                 side: round(seconds["pythae"] / seconds[side], 2) for side in ("fp32", "auto")

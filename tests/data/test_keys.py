@@ -54,6 +54,15 @@ def test_stream_does_not_depend_on_how_it_is_read() -> None:
     assert np.array_equal(whole.epochs, np.concatenate([p.epochs for p in parts]))
 
 
+def test_every_place_is_that_of_the_permutation_also_beyond_what_is_worked_out_at_once() -> None:
+    sampler = Sampler([700], [1.0], seed=5)
+    places = np.arange(4000, 13_000)
+    wanted = np.array([int(permute(p % 700, 700, 5, p // 700)) for p in places.tolist()])
+    assert np.array_equal(sampler.at(4000, 9000).rows, wanted)
+    for first, count in ((8191, 2), (4095, 1), (4096, 4096), (12_000, 3), (4001, 8999), (5000, 0)):
+        assert np.array_equal(sampler.at(first, count).rows, wanted[first - 4000 :][:count])
+
+
 def test_weights_are_shares_of_an_epoch() -> None:
     sampler = Sampler([100, 100], [2.0, 0.5], seed=0)
     assert len(sampler) == 250

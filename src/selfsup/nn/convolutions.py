@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from selfsup.autoencoder_config import Activation, ConvolutionalConfig, DenseConfig
+from selfsup.nn.few_outputs import FewOutputs
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "gelu": nn.GELU,
@@ -157,7 +158,7 @@ class ConvolutionalDecoder(nn.Module):
                 _ACTIVATIONS[config.activation](),
             ]
             channels = after
-        layers.append(nn.Conv2d(channels, out_channels, 3, padding=1))
+        layers.append(FewOutputs(channels, out_channels))
         self.body = nn.Sequential(*layers)
         self.channels = config.channels[-1]
 
