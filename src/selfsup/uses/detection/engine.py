@@ -12,7 +12,7 @@ from torch import Tensor
 
 from selfsup.data.keys import hash64
 from selfsup.models.autoencoder_ensemble import AutoEncoderEnsemble
-from selfsup.uses.detection.references import Drawn, draw_subsets, nearest
+from selfsup.uses.detection.references import Subsets, draw_subsets
 from selfsup.uses.detection.training import CLIP, train_ensemble
 
 Measure = Literal["default", "input-distance", "code-distance", "reconstruction", "masked-features"]
@@ -238,19 +238,18 @@ class Engine:
             own = np.flatnonzero(self.folds == member)
             for places in np.array_split(own, max(1, len(own) // 512)):
                 view = self._views(self.references[places])[member]
-                found = nearest(view, self._drawn()[member])
-                scores[places] = found.distances.mean(axis=1)
+                for found in self._drawn().nearest([view], [member]):
+                    scores[places] = found.distances.mean(axis=1)
         return scores
 
     def _judge(self, rows: Rows, parts: bool = False) -> tuple[Rows, Rows]:
         if self.plan.measure in ("reconstruction", "masked-features"):
             errors = self._errors(rows) / self.error_scale[:, None]
             return errors.mean(axis=2).T, errors.mean(axis=0)
-        views, drawn = self._views(rows), self._drawn()
+        everyone = range(self.plan.members)
         scores = np.empty((len(rows), self.plan.members))
         shares = np.zeros((len(rows), self.width)) if parts else np.zeros((0, 0))
-        for member in range(self.plan.members):
-            found = nearest(views[member], drawn[member])
+        for member, found in enumerate(self._drawn().nearest(self._views(rows), everyone)):
             scores[:, member] = found.distances.mean(axis=1)
             for places in found.places.T if parts else ():
                 shares += np.square(rows - self.references[places])
@@ -268,13 +267,13 @@ class Engine:
             views = list(codes)
         return [torch.from_numpy(view).to(self.plan.device) for view in views]
 
-    def _drawn(self) -> list[Drawn]:
+    def _drawn(self) -> Subsets:
         known = getattr(self, "_kept_drawn", None)
         if known is None or known[0] is not self.subsets:
-            views = self._views(self.references)
-            drawn = [Drawn(v, own) for v, own in zip(views, self.subsets, strict=True)]
+            common = 0 if self.plan.measure == "code-distance" else self.width
+            drawn = Subsets(self._views(self.references), self.subsets, common)
             known = self._kept_drawn = (self.subsets, drawn)
-        return list(known[1])
+        return known[1]
 
     def total(self, rows: Rows) -> Rows:
         """(rows,) the mean over members; a row that is a reference is judged by the one member that

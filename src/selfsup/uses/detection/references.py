@@ -8,6 +8,7 @@ holds two anomalies of one cluster.  Memory and time do not grow with the traini
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,49 @@ from torch import Tensor
 
 _PLACES = 1 << 20
 """Distances that are worked out at once: few enough for a processor's caches."""
+_WIDE = 128
+"""Numbers that all members see of a row from which on a CPU compares these once for all of them."""
+_AT_ONCE = 512
+"""Rows that are compared so at once."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """What lies nearest to some rows, subset by subset."""
+
+    places: NDArray[np.int64]
+    """(rows, subsets) which reference."""
+    distances: NDArray[np.float64]
+    """(rows, subsets) how far."""
+
+
+class Subsets:
+    """The subsets of all members.
+
+    Args:
+        views: for each member, how it sees the references, (references, width) float64.
+        places: (members, subsets, size) which references each subset holds.
+        common: leading numbers that all members see alike.
+    """
+
+    def __init__(self, views: Sequence[Tensor], places: NDArray[np.int64], common: int) -> None:
+        self.drawn = [Drawn(view, own) for view, own in zip(views, places, strict=True)]
+        self.sieve: _Sieve | None = None
+        if common >= _WIDE and views[0].device.type == "cpu":
+            self.sieve = _Sieve(views, places, common)
+
+    def nearest(self, views: Sequence[Tensor], members: Sequence[int]) -> Iterator[Nearest]:
+        """The nearest reference in each subset, for one member after another.
+
+        Args:
+            views: for each of `members`, how it sees the rows, (batch, width) float64.
+            members: who is asked.
+        """
+        guesses: Sequence[_Guess | None] = [None] * len(members)
+        if self.sieve is not None:
+            guesses = self.sieve.guess(views, [self.drawn[m] for m in members], members)
+        for view, member, guess in zip(views, members, guesses, strict=True):
+            yield nearest(view, self.drawn[member], guess)
 
 
 class Drawn:
@@ -30,20 +74,67 @@ class Drawn:
     def __init__(self, references: Tensor, places: NDArray[np.int64]) -> None:
         self.places = places
         self.rows = references[torch.tensor(places.ravel(), device=references.device)]
-        """(subsets * size, width): a reference once for each subset that it is in.  To compare it once
-        and look the results up takes twice as long for rows of 8 numbers, as long for 64 to 256, and
-        less, by a seventh, for 800 (docs/log.md)."""
+        """(subsets * size, width): a reference once for each subset that it is in.  Of narrow rows, to
+        compare it once and look the results up takes longer (docs/log.md)."""
         self.squares = self.rows.square().sum(1)
 
 
 @dataclass(frozen=True)
-class Nearest:
-    """What lies nearest to some rows, subset by subset."""
+class _Guess:
+    least: Tensor
+    """(rows, subsets) the place of the nearest in each subset."""
+    sure: NDArray[np.bool_]
+    """(rows,) whether no other can be as near, by what float32 can tell."""
 
-    places: NDArray[np.int64]
-    """(rows, subsets) which reference."""
-    distances: NDArray[np.float64]
-    """(rows, subsets) how far."""
+
+class _Sieve:
+    """Looks up in float32, for all members at once, which reference of each subset lies nearest.
+
+    What the members see alike of wide rows is compared once with each reference, and float32 is twice
+    as fast as float64.  A nearest whose lead over the second is less than what rounding may have moved
+    is none: such rows are looked up in float64 as well.
+    """
+
+    def __init__(self, views: Sequence[Tensor], places: NDArray[np.int64], common: int) -> None:
+        used, where = np.unique(places, return_inverse=True)
+        self.common = common
+        self.where = torch.from_numpy(where.reshape(len(places), -1))
+        self.alike = views[0][torch.from_numpy(used), :common].float().T.contiguous()
+        drawn = torch.from_numpy(places.reshape(len(places), -1))
+        self.own = [
+            view[own, common:].float().T.contiguous()
+            for view, own in zip(views, drawn, strict=True)
+        ]
+        # of the squared lengths; sums of so many products are rounded by a fraction of it
+        self.rounding = 4 * views[0].shape[1] ** 0.5 * 2.0**-24
+
+    def guess(
+        self, views: Sequence[Tensor], drawn: Sequence[Drawn], members: Sequence[int]
+    ) -> list[_Guess]:
+        """For each of `members`, what is nearest; arguments as of `Subsets.nearest`."""
+        found: list[list[_Guess]] = [[] for _ in members]
+        for parts in zip(*(torch.split(view, _AT_ONCE) for view in views), strict=True):
+            alike = parts[0][:, : self.common].float() @ self.alike
+            for part, own, member, known in zip(parts, drawn, members, found, strict=True):
+                products = alike.index_select(1, self.where[member])
+                products.addmm_(part[:, self.common :].float(), self.own[member])
+                ranks = torch.sub(own.squares.float(), products, alpha=2)
+                known.append(self._lead(ranks.view(len(part), *own.places.shape), part))
+        return [
+            _Guess(torch.cat([g.least for g in known]), np.concatenate([g.sure for g in known]))
+            for known in found
+        ]
+
+    def _lead(self, ranks: Tensor, rows: Tensor) -> _Guess:
+        """Of ranks (batch, subsets, size), which are used up, the least and whether that is certain."""
+        least = _least(ranks)
+        first = ranks.gather(2, least[:, :, None]).squeeze(2).double()
+        second = ranks.scatter_(2, least[:, :, None], torch.inf).amin(2).double()
+        squares = rows.square().sum(1, keepdim=True)
+        # a rival is no longer than the row and the way to the nearest together
+        longest = 2 * squares.sqrt() + (first + squares).clamp(min=0).sqrt()
+        sure = (second - first > 2 * self.rounding * longest.square()) & first.isfinite()
+        return _Guess(least, sure.all(1).numpy())
 
 
 def draw_subsets(
@@ -65,26 +156,40 @@ def draw_subsets(
     return np.array(drawn, np.int64).reshape(len(allowed), count, size)
 
 
-def nearest(rows: Tensor, drawn: Drawn) -> Nearest:
+def nearest(rows: Tensor, drawn: Drawn, guess: _Guess | None = None) -> Nearest:
     """The nearest reference in each subset.
 
     Args:
         rows: (batch, width) float64.
         drawn: the subsets.
+        guess: what is known of it already.
     """
     count, size = drawn.places.shape
+    if guess is None:
+        least = _look_up(rows, drawn)
+    else:
+        least = guess.least
+        unsure = torch.from_numpy(np.flatnonzero(~guess.sure))
+        least[unsure] = _look_up(rows[unsure], drawn)
     first = torch.arange(0, count * size, size, device=rows.device)
-    best, distances = [], []
-    block = min(_PLACES // (count * size), 2 * _PLACES // (count * rows.shape[1]))
-    for part in torch.split(rows, max(16, block)):
-        # the distance's square up to a constant for each row; the exact one follows for the nearest
-        ranks = torch.addmm(drawn.squares, part, drawn.rows.T, alpha=-2)
-        least = _least(ranks.view(len(part), count, size))
-        away = part[:, None] - drawn.rows[least + first]
-        best.append(least)
+    distances = []
+    block = max(16, 2 * _PLACES // (count * rows.shape[1]))
+    for part, own in zip(torch.split(rows, block), torch.split(least, block), strict=True):
+        away = part[:, None] - drawn.rows[own + first]
         distances.append(away.square_().sum(2).sqrt_())
-    found = torch.cat(best).cpu().numpy()
+    found = least.cpu().numpy()
     return Nearest(drawn.places[np.arange(count), found], torch.cat(distances).cpu().numpy())
+
+
+def _look_up(rows: Tensor, drawn: Drawn) -> Tensor:
+    """(rows, subsets) the place of the nearest reference in each subset."""
+    count, size = drawn.places.shape
+    best = []
+    for part in torch.split(rows, max(16, _PLACES // (count * size))):
+        # the distance's square up to a constant for each row
+        ranks = torch.addmm(drawn.squares, part, drawn.rows.T, alpha=-2)
+        best.append(_least(ranks.view(len(part), count, size)))
+    return torch.cat(best)
 
 
 def _least(ranks: Tensor) -> Tensor:
