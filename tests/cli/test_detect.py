@@ -135,7 +135,7 @@ def test_scoring_and_writing_tell_how_far_they_are(tmp_path: Path) -> None:
     assert judged == [5000]
     written: list[int] = []
     path = tmp_path / "scores.csv"
-    write_scores(path, detector, rows, found, {}, images=False, progress=written.append)
+    write_scores(path, detector, found, {}, written.append)
     assert written == [4096, 5000]
     with open(path) as file:
         lines = list(csv.DictReader(file))

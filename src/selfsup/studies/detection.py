@@ -104,7 +104,7 @@ def fit(
         read_so = {"key": data.key, "size": data.size, "color": color}
         display.say("scoring them")
         with reading(len(observations), "rows", quiet=display.quiet, what="scored") as tell:
-            found = judge(detector, rows, tell)
+            found = judge(detector, rows, tell, told=0)
         display.say("comparing with PCA, nearest neighbours and isolation forest")
         compared = _compare(detector, rows, found, observations)
         save_detector(out, detector, images=spec_state, reading=read_so)
@@ -175,12 +175,12 @@ def score(
         _about(observations.where),
         reading(total, "rows", quiet=display.quiet, what="scored") as tell,
     ):
-        found = judge(detector, rows, tell)
+        found = judge(detector, rows, tell, told=0 if spec else TOP)
     display.say("comparing with PCA, nearest neighbours and isolation forest")
     compared = _compare(detector, rows, found, observations)
     display.say("writing the scores")
     with reading(total, "rows", quiet=display.quiet, what="written") as tell:
-        write_scores(output, detector, rows, found, names, images=spec is not None, progress=tell)
+        write_scores(output, detector, found, names, tell)
     result = _report(place, detector, rows, found, compared, spec, f"Scores of {data}")
     notes = [*on_gaps(rows, learned), *on_threshold(detector, result["threshold"])]
     notes += [*on_flags(detector, found.flagged), *on_labels(observations.labels)]

@@ -14,7 +14,7 @@ from selfsup.data.columns import as_texts, no_such_column
 from selfsup.data.files import whole_file
 from selfsup.data.observations import Observations
 from selfsup.errors import UserError
-from selfsup.uses.detection.estimators import AutoEncoderDetector
+from selfsup.uses.detection.estimators import AutoEncoderDetector, Judged
 
 _AT_ONCE = 1 << 15
 """Rows that are encoded together, about."""
@@ -28,6 +28,10 @@ class Found(NamedTuple):
     strange: NDArray[np.float64]
     p: NDArray[np.float64]
     flagged: NDArray[np.bool_]
+    columns: NDArray[np.int32]
+    """(rows, told) which made a row strange, the first most."""
+    shares: NDArray[np.float32]
+    """(rows, told)."""
 
 
 def take(rows: Any, places: NDArray[np.int64]) -> Any:
@@ -38,14 +42,19 @@ def take(rows: Any, places: NDArray[np.int64]) -> Any:
 
 
 def judge(
-    detector: AutoEncoderDetector, rows: Any, progress: Callable[[int], None] = lambda _: None
+    detector: AutoEncoderDetector,
+    rows: Any,
+    progress: Callable[[int], None] = lambda _: None,
+    *,
+    told: int = TOP,
 ) -> Found:
-    """Scores, p-values and flags, block by block.
+    """Scores, p-values, flags and what made the rows strange, block by block.
 
     Args:
         detector: judges.
         rows: of any kind that it takes.
         progress: called with the number of rows that are done.
+        told: columns of a row; 0 takes less time.
     """
     count = len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
     size = detector.engine_.block * max(1, _AT_ONCE // detector.engine_.block)
@@ -58,13 +67,21 @@ def judge(
     try:
         parts = []
         for block in blocks:
-            parts.append(detector.score_samples(take(rows, block)))
+            parts.append(_judged(detector, take(rows, block), told))
             progress(int(block[-1]) + 1)
-        usual = np.concatenate(parts)
     except UserError:
         detector.score_samples(rows)  # names the row among them all
         raise
-    return Found(-usual, detector.p_values_of(-usual), usual < detector.offset_)
+    usual, columns, shares = (np.concatenate(found) for found in zip(*parts, strict=True))
+    p_values = detector.p_values_of(-usual)
+    return Found(-usual, p_values, usual < detector.offset_, columns, shares)
+
+
+def _judged(detector: AutoEncoderDetector, rows: Any, told: int) -> Judged:
+    if told:
+        return detector._judged(rows, told)
+    usual = detector.score_samples(rows)
+    return Judged(usual, np.zeros((len(usual), 0), np.int32), np.zeros((len(usual), 0), np.float32))
 
 
 def row_names(observations: Observations, id_column: str) -> dict[str, Sequence[Any]]:
@@ -87,45 +104,41 @@ def row_names(observations: Observations, id_column: str) -> dict[str, Sequence[
 def write_scores(
     path: Path,
     detector: AutoEncoderDetector,
-    rows: Any,
     found: Found,
     called: Mapping[str, Sequence[Any]],
-    *,
-    images: bool,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Write a row for each: its names, score, p-value, flag, and of a table the columns that made it.
+    """Write a row for each: its names, score, p-value, flag, and the columns that made it, where told.
 
     Args:
         path: the file.
         detector: judged the rows.
-        rows: what was judged.
         found: what was said about them.
         called: the rows' names.
-        images: whether the rows are.
         progress: called with the number of rows that are written.
     """
     names = detector.column_names()
-    count = min(TOP, len(names))
+    told = found.columns.shape[1] > 0
     with whole_file(path) as beside, open(beside, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        more = [] if images else ["columns"]
+        more = ["columns"] if told else []
         table.writerow(["row", *called, "score", "p_value", "flag", *more])
         for first in range(0, len(found.strange), 4096):
-            places = np.arange(first, min(first + 4096, len(found.strange)))
-            said = [] if images else _columns_of(detector.explain(take(rows, places)), names, count)
-            for i, row in enumerate(places.tolist()):
+            rows = range(first, min(first + 4096, len(found.strange)))
+            said = _columns_of(found, rows, names) if told else []
+            for i, row in enumerate(rows):
                 own = [column[row] for column in called.values()]
                 line = [row + 1, *own, f"{found.strange[row]:.9g}", f"{found.p[row]:.6g}"]
                 table.writerow([*line, int(found.flagged[row]), *said[i : i + 1]])
-            progress(int(places[-1]) + 1)
+            progress(rows[-1] + 1)
 
 
-def _columns_of(shares: NDArray[np.float64], names: Sequence[str], count: int) -> list[str]:
-    """(rows,) the columns with the largest of the shares (rows, columns)."""
-    top = np.argsort(-shares, axis=1)[:, :count]
-    most = np.take_along_axis(shares, top, axis=1).tolist()
+def _columns_of(found: Found, rows: range, names: Sequence[str]) -> list[str]:
+    """(rows,) the columns that made some of the rows strange, with their shares."""
+    part = slice(rows.start, rows.stop)
     return [
-        "; ".join(f"{names[t]} {share:.0%}" for t, share in zip(places, own, strict=True))
-        for places, own in zip(top.tolist(), most, strict=True)
+        "; ".join(f"{names[t]} {share:.0%}" for t, share in zip(columns, shares, strict=True))
+        for columns, shares in zip(
+            found.columns[part].tolist(), found.shares[part].tolist(), strict=True
+        )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -221,6 +222,12 @@ class Engine:
         """(rows, width) what each column adds, in the score's own measure (squares of distances)."""
         return np.concatenate([self._judge(block, parts=True)[1] for block in self._blocks(rows)])
 
+    def judge(self, rows: Rows) -> Iterator[tuple[Rows, Rows]]:
+        """`total` and `explain`, block by block, from one comparison."""
+        for block in self._blocks(rows):
+            by_member, parts = self._judge(block, parts=True)
+            yield self._counted(block, by_member), parts
+
     def held_out(self) -> Rows:
         """(references + aside,) `total` of rows that stand for all of training, each judged by what has
         not seen it.
@@ -279,7 +286,10 @@ class Engine:
         """(rows,) the mean over members; a row that is a reference is judged by the one member that
         has not seen it, so that training rows are not taken for more usual than they are.
         """
-        by_member = self.score(rows)
+        return self._counted(rows, self.score(rows))
+
+    def _counted(self, rows: Rows, by_member: Rows) -> Rows:
+        """`total` of scores (rows, members)."""
         folds = self._folds_of_references(rows)
         own = by_member[np.arange(len(rows)), np.maximum(folds, 0)]
         return np.asarray(np.where(folds >= 0, own, by_member.mean(axis=1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,18 @@ from selfsup.errors import BadInput
 from selfsup.uses.detection.base import AutoEncoderEstimator
 from selfsup.uses.detection.engine import MEASURES
 from selfsup.uses.detection.settings import check_choice, check_number, check_whole
+
+
+class Judged(NamedTuple):
+    """Rows' scores and what made them."""
+
+    usual: NDArray[np.float64]
+    """(rows,) `score_samples`."""
+    columns: NDArray[np.int32]
+    """(rows, told) those with the largest shares, as `column_names` counts them."""
+    shares: NDArray[np.float32]
+    """(rows, told)."""
+
 
 _SUBSETS = {"clean": (16, 512), "contaminated": (192, 8)}
 """How many subsets of how many rows: large where every row is normal, tiny where some are not."""
@@ -240,7 +252,11 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
 
         Columns as in `column_names()`.  Of distances: the squared difference to the nearest rows.
         """
-        parts = self.engine_.explain(self._scaled(X)) if self._is_fitted() else self._scaled(X)
+        scaled = self._scaled(X)
+        return self._shares(self.engine_.explain(scaled))
+
+    def _shares(self, parts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`explain` of what the columns of the matrix add, (rows, width)."""
         if self.table_ is not None:
             names = {name: i for i, name in enumerate(self.table_.names)}
             summed = np.zeros((len(parts), len(names)))
@@ -249,6 +265,22 @@ class AutoEncoderDetector(OutlierMixin, AutoEncoderEstimator):  # type: ignore[m
             parts = summed
         total = parts.sum(axis=1, keepdims=True)
         return np.where(total > 0, parts / np.where(total > 0, total, 1), 1 / parts.shape[1])
+
+    def _judged(self, X: Any, told: int) -> Judged:
+        """`score_samples` and the columns with the largest shares, for one comparison's time.
+
+        Args:
+            X: (rows, columns).
+            told: columns of a row.
+        """
+        usual, columns, shares = [], [], []
+        for strange, parts in self.engine_.judge(self._scaled(X)):
+            own = self._shares(parts)
+            top = np.argsort(-own, axis=1)[:, :told]
+            usual.append(-strange)
+            columns.append(top.astype(np.int32))
+            shares.append(np.take_along_axis(own, top, axis=1).astype(np.float32))
+        return Judged(np.concatenate(usual), np.concatenate(columns), np.concatenate(shares))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
