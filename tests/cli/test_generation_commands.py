@@ -164,3 +164,36 @@ def test_export(model: str, tmp_path: Path, capsys: Capture) -> None:
     assert "exists already" in capsys.readouterr().err
     assert main(["export", model, "--output", str(tmp_path / "model.bin")]) == 2
     assert "must end in .gguf" in capsys.readouterr().err
+
+
+def test_an_interruption_keeps_the_texts_that_are_done(
+    model: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from selfsup.uses import generate as writing
+
+    usual = writing.in_order
+
+    def stopped(after: int) -> Any:
+        def in_order(*given: Any) -> Any:
+            for number, one in enumerate(usual(*given)):
+                if number == after:
+                    raise KeyboardInterrupt
+                yield one
+
+        return in_order
+
+    target = tmp_path / "texts.jsonl"
+    words = ["generate", model, "--max-tokens", "2", "--output", str(target), "--quiet"]
+    for letter in "abc":
+        words += ["--prompt", letter]
+    monkeypatch.setattr(writing, "in_order", stopped(2))
+    for part in ("texts.part.jsonl", "texts.part1.jsonl"):  # what is there stays
+        assert main(words) == 130
+        err = capsys.readouterr().err
+        assert err == f"selfsup: stopped at text 2 of 3; those are in {tmp_path / part}\n"
+        lines = (tmp_path / part).read_text().splitlines()
+        assert [json.loads(line)["prompt"] for line in lines] == ["a", "b"]
+    monkeypatch.setattr(writing, "in_order", stopped(0))
+    assert main(words) == 130
+    assert capsys.readouterr().err == "selfsup: interrupted\n"
+    assert {p.name for p in tmp_path.iterdir()} == {"texts.part.jsonl", "texts.part1.jsonl"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from selfsup.cli import render
 from selfsup.cli.commands import Input, TextColumn, _texts
 from selfsup.cli.flags import Json, Model, Overwrite, PlaceOf, Quiet, unescaped
 from selfsup.data.outputs import check_output
-from selfsup.errors import UserError
+from selfsup.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from selfsup.uses.generate import Piece, Written
@@ -177,19 +178,37 @@ def _write_lines(
         total: how many there will be.
         keep: whether to give them back too.
         quiet: show no progress.
+
+    Raises:
+        Interrupted: by Ctrl-C; what was written so far has a name of its own.
     """
     from selfsup.data.files import whole_file
     from selfsup.training.progress import reading
 
-    kept = []
+    kept, done = [], 0
     with (
         whole_file(output) as beside,
         open(beside, "w", encoding="utf-8", buffering=1) as file,  # whole lines, as they come
         reading(total, "texts", quiet=quiet, what="written") as tell,
     ):
-        for done, one in enumerate(written, start=1):
-            file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
-            tell(done)
-            if keep:
-                kept.append(one)
+        try:
+            for one in written:
+                file.write(json.dumps(asdict(one), ensure_ascii=False) + "\n")
+                done += 1
+                tell(done)
+                if keep:
+                    kept.append(one)
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            part = _free_name(output)
+            beside.replace(part)
+            what = f"stopped at text {done:,} of {total:,}; those are in {part}"
+            raise Interrupted(what) from None
     return kept
+
+
+def _free_name(output: Path) -> Path:
+    """`texts.part.jsonl` for `texts.jsonl`, or the first with a number that is not there."""
+    names = (f"{output.stem}.part{n or ''}{output.suffix}" for n in itertools.count())
+    return next(output.parent / name for name in names if not (output.parent / name).exists())
