@@ -315,7 +315,7 @@ class AutoEncoderConfig(Section):
         budget=Budget(amount=5, unit="minutes"),
         batch_size=128,
         optimizer=AdamWConfig(lr=2e-3, betas=(0.9, 0.99)),
-        schedule=ScheduleConfig(kind="cosine", warmup=0.03),
+        schedule=ScheduleConfig(kind="trapezoid", warmup=0.03),
         evaluate_rows=1024,
         precision="fp32",
     )

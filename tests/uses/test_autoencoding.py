@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 
 from selfsup import autoencoder_recipes
@@ -103,6 +104,56 @@ def test_training_changes_every_part_and_leaves_the_generator_alone(digits: Path
     make_loop(prepared, None, True).run()
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(not torch.equal(p, before[n]) for n, p in prepared.model.named_parameters())
+
+
+@pytest.mark.parametrize("recipe", ["autoencoder", "vae"])
+@pytest.mark.parametrize("kind", ["dense", "convolutional"])
+def test_a_decoder_starts_from_the_mean_training_example(
+    recipe: str, kind: str, digits: Path
+) -> None:
+    changes = {"network": {"kind": kind}, "objective": {"likelihood": "gaussian"}}
+    prepared = prepare(tiny(digits, recipe, **changes))
+    model, x = prepared.model.eval(), prepared.objective.read(prepared.train)
+    with torch.no_grad():
+        model.decoder.last_bias.zero_()
+        before = codes.reconstruct(model, x)
+        model.start_from(torch.from_numpy(x))
+        after = codes.reconstruct(model, x)
+    mean = x.mean(0) if kind == "dense" else x.mean((0, 2, 3), keepdims=True)[0]
+    np.testing.assert_allclose(after - before, np.broadcast_to(mean, after.shape), atol=1e-5)
+    assert model.likelihood.log_scale is not None
+    width = float(np.sqrt(np.square(x - mean).mean()))
+    assert model.likelihood.log_scale.exp().tolist() == pytest.approx([width], rel=1e-4)
+
+
+def test_what_stands_for_the_mean_of_a_table_is_the_mean(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lines = ["a,b,word", *(f"{a:.3f},{'' if a > 1 else round(2 * a, 3)},{'xxy'[i % 3]}"
+                           for i, a in enumerate(random.normal(size=90)))]  # fmt: skip
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    prepared = prepare(tiny(tmp_path / "t.csv", "vae", bottleneck={"size": 1}))
+    likelihood, x = prepared.model.likelihood, prepared.objective.read(prepared.train)
+    mean = torch.from_numpy(x).mean(0)
+    back = likelihood.mean(likelihood.outputs(mean)[None])[0]
+    np.testing.assert_allclose(back, mean, atol=0.006)  # no probability is 0
+    assert (np.ptp(x, axis=0) >= 1).sum() == 5  # two numbers, a mark of gaps, two words
+    constant = torch.zeros(4, x.shape[1])
+    likelihood.widen(constant)
+    assert likelihood.log_scale is not None
+    assert likelihood.log_scale.exp().tolist() == pytest.approx([0.1, 0.1], rel=1e-4)
+    assert likelihood.outputs(constant[0]).isfinite().all()
+
+
+def test_the_start_helps(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def loss() -> float:
+        prepared = prepare(tiny(digits, network={"kind": "dense"}, train={"budget": "25 steps"}))
+        loop = make_loop(prepared, None, True)
+        loop.run()
+        return float(loop.state.heldout["loss"])
+
+    ours = loss()
+    monkeypatch.setattr("selfsup.models.autoencoder.AutoEncoder.start_from", lambda *_: None)
+    assert ours < 0.97 * loss()
 
 
 def test_the_loss_is_the_bound_for_each_value(digits: Path) -> None:
@@ -433,6 +484,10 @@ def test_decoded_images_keep_to_the_range_of_training(
     run = str(tmp_path / "run")
     changes = {"objective": {"likelihood": "squared"}}
     train_autoencoder(tiny(digits, "one-hot-autoencoder", **changes), run, quiet=True)
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    last = max(name for name in tensors if name.startswith("decoder.body") and "weight" in name)
+    save_file({**tensors, last: 30 * tensors[last]}, weights)  # a decoder that overshoots
     data = ["--data", str(digits), "--key", "images", "-o", str(tmp_path / "c.npy")]
     assert main(["encode", run, *data]) == 0
     assert "style" not in capsys.readouterr().err

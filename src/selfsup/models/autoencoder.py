@@ -50,6 +50,21 @@ class AutoEncoder(nn.Module):
         else:
             self.likelihood = TableLikelihood(config.likelihood, spec.blocks)
 
+    @torch.no_grad()
+    def start_from(self, x: Tensor) -> None:
+        """Let the decoder begin with the mean of examples (batch, *input_shape), and their widths.
+
+        A network that first has to learn what all examples have in common spends hundreds of steps on
+        it (docs/log.md).
+        """
+        bias, mean = self.decoder.last_bias, x.mean(0)
+        by_place = bias.numel() == mean.numel()
+        if not by_place:  # of the channels of an image
+            mean = mean.mean((1, 2), keepdim=True).expand_as(mean)
+        outputs = self.likelihood.outputs(mean)
+        bias.copy_(outputs.flatten() if by_place else outputs[:, 0, 0])
+        self.likelihood.widen(x - mean)
+
     @property
     def code_shape(self) -> tuple[int, ...]:
         """The shape of an example's `Code.z`: (width,) or (places, width)."""

@@ -51,6 +51,11 @@ class DenseEncoder(nn.Module):
         return out
 
 
+def _bias_of(layer: nn.Module) -> nn.Parameter:
+    assert isinstance(layer.bias, nn.Parameter)
+    return layer.bias
+
+
 class DenseDecoder(nn.Module):
     """(batch, width) to (batch, *shape)."""
 
@@ -58,6 +63,11 @@ class DenseDecoder(nn.Module):
         super().__init__()
         self.shape = tuple(shape)
         self.layers = dense_layers(config, [width, *config.widths[::-1], math.prod(shape)])
+
+    @property
+    def last_bias(self) -> nn.Parameter:
+        """(prod(shape),) what is added to the reconstruction's parameters at last."""
+        return _bias_of(self.layers[-1])
 
     def forward(self, z: Tensor) -> Tensor:
         """The reconstruction's parameters, (batch, *shape)."""
@@ -162,6 +172,11 @@ class ConvolutionalDecoder(nn.Module):
         self.body = nn.Sequential(*layers)
         self.channels = config.channels[-1]
 
+    @property
+    def last_bias(self) -> nn.Parameter:
+        """(channels,) what is added to the reconstruction's parameters at last."""
+        return _bias_of(self.body[-1])
+
     def forward(self, z: Tensor) -> Tensor:
         """The reconstruction's parameters."""
         if self.map:
@@ -184,7 +199,7 @@ def build_encoder(
 
 def build_decoder(
     config: DenseConfig | ConvolutionalConfig, width: int, shape: Sequence[int]
-) -> nn.Module:
+) -> DenseDecoder | ConvolutionalDecoder:
     """From `width` numbers for each code to observations of a shape."""
     if config.kind == "dense":
         return DenseDecoder(config, width, shape)

@@ -13,6 +13,16 @@ from torch.nn import functional as F
 from selfsup.data.feature_tables import Block
 
 Kind = Literal["squared", "gaussian", "bernoulli"]
+_SURE = 0.005
+"""Probabilities that a decoder starts with are at least so far from 0 and 1."""
+_NARROW = 0.1
+"""The least width that a decoder starts with: one of nothing would make any first error all that counts."""
+_WIDTHS = -7.0, 5.0
+"""Logarithms of the least and the largest Gaussian width."""
+
+
+def _logits(p: Tensor) -> Tensor:
+    return torch.logit(p.clamp(_SURE, 1 - _SURE))
 
 
 class Likelihood(nn.Module):
@@ -37,8 +47,18 @@ class Likelihood(nn.Module):
         squared = (output - target) ** 2
         if self.log_scale is None:
             return squared
-        log_scale = self.log_scale.clamp(-7.0, 5.0)
+        log_scale = self.log_scale.clamp(*_WIDTHS)
         return 0.5 * squared * (-2 * log_scale).exp() + log_scale + 0.5 * math.log(2 * math.pi)
+
+    @torch.no_grad()
+    def widen(self, rest: Tensor) -> None:
+        """Start with the widths of what is left of examples (batch, …) without their mean."""
+        if self.log_scale is not None:
+            self.log_scale.copy_(self._widths(rest).clamp(min=_NARROW).log().clamp(*_WIDTHS))
+
+    def _widths(self, rest: Tensor) -> Tensor:
+        """(widths,) root mean squares."""
+        raise NotImplementedError
 
 
 class ImageLikelihood(Likelihood):
@@ -56,6 +76,13 @@ class ImageLikelihood(Likelihood):
     def mean(self, output: Tensor) -> Tensor:
         """The reconstruction, in the space of the inputs."""
         return torch.sigmoid(output.float()) if self.kind == "bernoulli" else output.float()
+
+    def outputs(self, mean: Tensor) -> Tensor:
+        """What `mean` makes an image (channels, height, width) of."""
+        return _logits(mean) if self.kind == "bernoulli" else mean
+
+    def _widths(self, rest: Tensor) -> Tensor:
+        return rest.square().mean().sqrt()[None]
 
     def squared_errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(batch,) squared error of each example, summed, and the number of values in the sum."""
@@ -116,6 +143,18 @@ class TableLikelihood(Likelihood):
             parts.append(torch.sigmoid(output[:, [mark for _, mark in self.gaps]]))
         parts += [torch.softmax(output[:, start:stop], -1) for start, stop in self.categories]
         return torch.cat(parts, 1)
+
+    def outputs(self, mean: Tensor) -> Tensor:
+        """What `mean` makes a row (width,) of."""
+        out = mean.clone()
+        for _, mark in self.gaps:
+            out[mark] = _logits(mean[mark])
+        for start, stop in self.categories:
+            out[start:stop] = mean[start:stop].clamp(min=_SURE).log()
+        return out
+
+    def _widths(self, rest: Tensor) -> Tensor:
+        return rest[:, : self.numbers].square().mean(0).sqrt()
 
     def squared_errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(batch,) squared error of each row's numbers, summed, and how many were known.

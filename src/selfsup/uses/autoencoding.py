@@ -47,6 +47,9 @@ from selfsup.uses.run_folder import (
     write_json,
 )
 
+_KNOWN = 5000
+"""Training examples at most that the decoder starts from."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -75,6 +78,7 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     spec = _spec(found, train, config)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
+    model.start_from(torch.from_numpy(reader(train[:: -(-len(train) // _KNOWN)])))
     objective = Reconstruction(
         reader,
         config.corruption,
