@@ -193,7 +193,15 @@ def test_an_interruption_keeps_the_texts_that_are_done(
         assert err == f"selfsup: stopped at text 2 of 3; those are in {tmp_path / part}\n"
         lines = (tmp_path / part).read_text().splitlines()
         assert [json.loads(line)["prompt"] for line in lines] == ["a", "b"]
+    (tmp_path / "away").mkdir()
+    target.symlink_to(tmp_path / "away" / "real.jsonl")
+    assert main([*words, "--overwrite"]) == 130
+    assert (tmp_path / "away" / "real.part.jsonl").read_text()
+    capsys.readouterr()
+    target.unlink()
     monkeypatch.setattr(writing, "in_order", stopped(0))
     assert main(words) == 130
     assert capsys.readouterr().err == "selfsup: interrupted\n"
+    (tmp_path / "away" / "real.part.jsonl").unlink()
+    (tmp_path / "away").rmdir()
     assert {p.name for p in tmp_path.iterdir()} == {"texts.part.jsonl", "texts.part1.jsonl"}

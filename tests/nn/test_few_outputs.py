@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from selfsup.autoencoder_config import ConvolutionalConfig
+from selfsup.nn import few_outputs
 from selfsup.nn.convolutions import build_decoder
 from selfsup.nn.few_outputs import FewOutputs
 
@@ -56,11 +57,68 @@ def test_only_what_is_asked_for_gets_a_gradient() -> None:
     for layer in (ours, theirs):
         layer(x).square().sum().backward()
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+    assert x.grad is None
+    ours.zero_grad()
     ours.requires_grad_(False)
-    back = x.clone().requires_grad_()
-    ours(back).square().sum().backward()
-    assert back.grad is not None
-    assert back.grad.abs().sum() > 0
+    ours(x.requires_grad_()).square().sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().sum() > 0
+    assert ours.weight.grad is None
+
+
+def test_second_derivatives_and_functional_gradients() -> None:
+    ours, theirs = _pair(3, 1, torch.float64)
+    x = torch.randn(2, 3, 4, 5).double().requires_grad_()
+    by_taps = few_outputs._ByTaps.apply
+    assert torch.autograd.gradcheck(by_taps, (x, ours.weight))
+    assert torch.autograd.gradgradcheck(by_taps, (x, ours.weight))
+
+    def penalty(layer: nn.Module, example: Tensor) -> Tensor:
+        return torch.func.functional_call(layer, dict(layer.named_parameters()), (example,)).sum()
+
+    for layer in (ours, theirs):
+        assert torch.func.grad(lambda e, own=layer: penalty(own, e))(x.detach()).shape == x.shape
+    each = torch.func.vmap(lambda e: ours(e[None])[0])(x.detach())
+    torch.testing.assert_close(each, theirs(x.detach()))
+
+
+def test_taps_are_taken_where_they_are_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[int, torch.dtype]] = []
+    taps = few_outputs._ByTaps.apply
+
+    def watched(x: Tensor, weight: Tensor) -> Tensor:
+        taken.append((len(weight), x.dtype))
+        return taps(x, weight)
+
+    monkeypatch.setattr(few_outputs._ByTaps, "apply", watched)
+    for outputs in (1, 3, 4):
+        layer, x = FewOutputs(8, outputs), torch.randn(2, 8, 5, 5)
+        layer(x)
+        with torch.no_grad():
+            layer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+            with torch.no_grad():
+                assert layer(x).dtype == torch.bfloat16
+    single, half = torch.float32, torch.bfloat16
+    assert taken == [
+        *((1, d) for d in (single, single, half, half)),
+        (3, single),
+        (3, single),
+        (3, half),
+    ]
+
+
+def test_what_is_no_batch_of_images_is_left_to_the_convolution() -> None:
+    layer, usual = _pair(4, 1, torch.float32)
+    assert layer(torch.randn(4, 5, 6)).shape == (1, 5, 6)
+    for wrong in (torch.randn(2, 3, 5, 6), torch.randn(2, 4, 5, 6).double()):
+        with pytest.raises(RuntimeError) as own:
+            layer(wrong)
+        with pytest.raises(RuntimeError) as theirs:
+            usual(wrong)
+        assert str(own.value) == str(theirs.value)
+    assert layer.to("meta")(torch.randn(2, 4, 5, 6, device="meta")).shape == (2, 1, 5, 6)
 
 
 def test_half_precision_is_as_near_to_the_truth_as_a_plain_convolution() -> None:

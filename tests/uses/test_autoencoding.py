@@ -133,13 +133,20 @@ def test_what_stands_for_the_mean_of_a_table_is_the_mean(tmp_path: Path) -> None
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     prepared = prepare(tiny(tmp_path / "t.csv", "vae", bottleneck={"size": 1}))
     likelihood, x = prepared.model.likelihood, prepared.objective.read(prepared.train)
-    mean = torch.from_numpy(x).mean(0)
+    mean = likelihood.mean_of(torch.from_numpy(x))
+    known = x[x[:, 2] == 0, 1]  # the third column marks gaps of the second
+    assert 0 < len(known) < len(x)
+    np.testing.assert_allclose(mean[:2], [x[:, 0].mean(), known.mean()], atol=1e-5)
+    np.testing.assert_allclose(mean[2:], x[:, 2:].mean(0), atol=1e-5)
+    likelihood.widen(torch.from_numpy(x), mean)
+    assert likelihood.log_scale is not None
+    expected = [float(x[:, 0].std()), float(known.std())]
+    assert likelihood.log_scale.exp().tolist() == pytest.approx(expected, rel=1e-4)
     back = likelihood.mean(likelihood.outputs(mean)[None])[0]
     np.testing.assert_allclose(back, mean, atol=0.006)  # no probability is 0
     assert (np.ptp(x, axis=0) >= 1).sum() == 5  # two numbers, a mark of gaps, two words
     constant = torch.zeros(4, x.shape[1])
-    likelihood.widen(constant)
-    assert likelihood.log_scale is not None
+    likelihood.widen(constant, constant[0])
     assert likelihood.log_scale.exp().tolist() == pytest.approx([0.1, 0.1], rel=1e-4)
     assert likelihood.outputs(constant[0]).isfinite().all()
 
@@ -486,7 +493,8 @@ def test_decoded_images_keep_to_the_range_of_training(
     train_autoencoder(tiny(digits, "one-hot-autoencoder", **changes), run, quiet=True)
     weights = tmp_path / "run" / "model" / "model.safetensors"
     tensors = load_file(weights)
-    last = max(name for name in tensors if name.startswith("decoder.body") and "weight" in name)
+    layers = [name for name in tensors if name.startswith("decoder.body") and "weight" in name]
+    last = max(layers, key=lambda name: int(name.split(".")[2]))
     save_file({**tensors, last: 30 * tensors[last]}, weights)  # a decoder that overshoots
     data = ["--data", str(digits), "--key", "images", "-o", str(tmp_path / "c.npy")]
     assert main(["encode", run, *data]) == 0

@@ -183,6 +183,7 @@ def _write_lines(
         Interrupted: by Ctrl-C; what was written so far has a name of its own.
     """
     from selfsup.data.files import whole_file
+    from selfsup.data.paths import link_target
     from selfsup.training.progress import reading
 
     kept, done = [], 0
@@ -201,7 +202,7 @@ def _write_lines(
         except KeyboardInterrupt:
             if not done:
                 raise
-            part = _free_name(output)
+            part = _free_name(link_target(output))
             beside.replace(part)
             what = f"stopped at text {done:,} of {total:,}; those are in {part}"
             raise Interrupted(what) from None

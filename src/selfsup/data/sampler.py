@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from selfsup.data.keys import permute
 from selfsup.errors import UserError
 
-_BLOCK = 4096
-"""Places that are worked out at once: for the 64 of a batch alone it was a seventh of a small step."""
+_BLOCK, _EPOCHS = 4096, 64
+"""Places that are worked out at once, and the epochs that they may be of, each of which costs: for the
+64 of a batch alone it was a seventh of a small step."""
 
 
 class Examples(NamedTuple):
@@ -41,6 +42,7 @@ class Sampler:
         self.ends = np.cumsum(self.quota)
         if not len(self.ends) or self.ends[-1] == 0:
             raise UserError("there is nothing to sample from")
+        self._block_size = min(_BLOCK, _EPOCHS * len(self))
         self._latest: tuple[int, Examples] | None = None
 
     def __len__(self) -> int:
@@ -50,9 +52,10 @@ class Sampler:
     def at(self, first: int, count: int) -> Examples:
         """The examples at places first, first + 1, …, first + count - 1."""
         rows, epochs = np.empty(count, np.int64), np.empty(count, np.int64)
-        for number in range(first // _BLOCK, -(-(first + count) // _BLOCK)):
-            start = number * _BLOCK
-            low, high = max(first, start), min(first + count, start + _BLOCK)
+        size = self._block_size
+        for number in range(first // size, -(-(first + count) // size)):
+            start = number * size
+            low, high = max(first, start), min(first + count, start + size)
             block = self._block(number)
             rows[low - first : high - first] = block.rows[low - start : high - start]
             epochs[low - first : high - first] = block.epochs[low - start : high - start]
@@ -60,9 +63,9 @@ class Sampler:
 
     def _block(self, number: int) -> Examples:
         """The examples of a block of places; the latest one is kept."""
-        latest = self._latest
+        latest, size = self._latest, self._block_size
         if latest is None or latest[0] != number:
-            latest = self._latest = (number, self._work_out(number * _BLOCK, _BLOCK))
+            latest = self._latest = (number, self._work_out(number * size, size))
         return latest[1]
 
     def _work_out(self, first: int, count: int) -> Examples:

@@ -57,13 +57,13 @@ class AutoEncoder(nn.Module):
         A network that first has to learn what all examples have in common spends hundreds of steps on
         it (docs/log.md).
         """
-        bias, mean = self.decoder.last_bias, x.mean(0)
+        bias, mean = self.decoder.last_bias, self.likelihood.mean_of(x)
         by_place = bias.numel() == mean.numel()
         if not by_place:  # of the channels of an image
             mean = mean.mean((1, 2), keepdim=True).expand_as(mean)
         outputs = self.likelihood.outputs(mean)
         bias.copy_(outputs.flatten() if by_place else outputs[:, 0, 0])
-        self.likelihood.widen(x - mean)
+        self.likelihood.widen(x, mean)
 
     @property
     def code_shape(self) -> tuple[int, ...]:

@@ -51,13 +51,18 @@ class Likelihood(nn.Module):
         return 0.5 * squared * (-2 * log_scale).exp() + log_scale + 0.5 * math.log(2 * math.pi)
 
     @torch.no_grad()
-    def widen(self, rest: Tensor) -> None:
-        """Start with the widths of what is left of examples (batch, …) without their mean."""
+    def widen(self, x: Tensor, mean: Tensor) -> None:
+        """Start with the widths of examples (batch, …) around `mean`, where such are learned."""
         if self.log_scale is not None:
-            self.log_scale.copy_(self._widths(rest).clamp(min=_NARROW).log().clamp(*_WIDTHS))
+            widths = self._widths(x, mean).clamp(min=_NARROW)
+            self.log_scale.copy_(widths.log().clamp(*_WIDTHS))
 
-    def _widths(self, rest: Tensor) -> Tensor:
-        """(widths,) root mean squares."""
+    def mean_of(self, x: Tensor) -> Tensor:
+        """The mean of examples (batch, …)."""
+        return x.mean(0)
+
+    def _widths(self, x: Tensor, mean: Tensor) -> Tensor:
+        """(widths,) root mean square differences."""
         raise NotImplementedError
 
 
@@ -81,8 +86,8 @@ class ImageLikelihood(Likelihood):
         """What `mean` makes an image (channels, height, width) of."""
         return _logits(mean) if self.kind == "bernoulli" else mean
 
-    def _widths(self, rest: Tensor) -> Tensor:
-        return rest.square().mean().sqrt()[None]
+    def _widths(self, x: Tensor, mean: Tensor) -> Tensor:
+        return (x - mean).square_().mean().sqrt()[None]
 
     def squared_errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(batch,) squared error of each example, summed, and the number of values in the sum."""
@@ -153,8 +158,17 @@ class TableLikelihood(Likelihood):
             out[start:stop] = mean[start:stop].clamp(min=_SURE).log()
         return out
 
-    def _widths(self, rest: Tensor) -> Tensor:
-        return rest[:, : self.numbers].square().mean(0).sqrt()
+    def mean_of(self, x: Tensor) -> Tensor:
+        """The mean of rows (batch, width), of numbers the mean of those that are known."""
+        mean, known = x.mean(0), self.known(x)
+        total = (x[:, : self.numbers] * known).sum(0)
+        mean[: self.numbers] = total / known.sum(0).clamp(min=1)
+        return mean
+
+    def _widths(self, x: Tensor, mean: Tensor) -> Tensor:
+        known = self.known(x)
+        squares = (x[:, : self.numbers] - mean[: self.numbers]).square_() * known
+        return (squares.sum(0) / known.sum(0).clamp(min=1)).sqrt()
 
     def squared_errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(batch,) squared error of each row's numbers, summed, and how many were known.

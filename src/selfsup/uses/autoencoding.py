@@ -25,7 +25,7 @@ from selfsup.errors import UserError
 from selfsup.models.autoencoder import AutoEncoder, build, parameter_counts, settle
 from selfsup.models.autoencoder_hub import save_autoencoder
 from selfsup.nn.device import choose_device
-from selfsup.nn.likelihoods import TableLikelihood
+from selfsup.nn.likelihoods import ImageLikelihood, TableLikelihood
 from selfsup.objectives.reconstruction import Reconstruction
 from selfsup.training import checkpoints
 from selfsup.training.devices import Precision
@@ -48,7 +48,7 @@ from selfsup.uses.run_folder import (
 )
 
 _KNOWN = 5000
-"""Training examples at most that the decoder starts from."""
+"""Training examples at most that the mean is taken of."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
     spec = _spec(found, train, config)
     model = build(settle(config, spec), spec, config.seed)
     reader = _reader(found, model)
-    model.start_from(torch.from_numpy(reader(train[:: -(-len(train) // _KNOWN)])))
+    known = reader(train[:_KNOWN])  # rows are in an order that makes the first ones a fair sample
+    model.start_from(torch.from_numpy(known))
     objective = Reconstruction(
         reader,
         config.corruption,
@@ -87,7 +88,7 @@ def prepare(config: AutoEncoderConfig, observations: Observations | None = None)
         agreement=config.objective.agreement,
         where=found.where,
     )
-    baseline = _mean_error(reader, train, heldout[: config.train.evaluate_rows], model)
+    baseline = _mean_error(known, reader(heldout[: config.train.evaluate_rows]), model.likelihood)
     return Prepared(config, model, objective, train, heldout, digest, baseline)
 
 
@@ -115,13 +116,12 @@ def _reader(
 
 
 def _mean_error(
-    read: Callable[[NDArray[np.int64]], NDArray[np.float32]],
-    train: NDArray[np.int64],
-    heldout: NDArray[np.int64],
-    model: AutoEncoder,
+    known: NDArray[np.float32],
+    heldout: NDArray[np.float32],
+    likelihood: ImageLikelihood | TableLikelihood,
 ) -> float:
-    rows, x = read(train[:5000]).astype(np.float64), read(heldout).astype(np.float64)
-    likelihood = model.likelihood
+    """The squared error of answering held-out examples with the mean of known ones."""
+    rows, x = known.astype(np.float64), heldout.astype(np.float64)
     if not isinstance(likelihood, TableLikelihood) or not likelihood.numbers:
         return float(((x - rows.mean(0)) ** 2).mean())
     # of numbers that are there, as the model's error is

@@ -46,7 +46,7 @@ def test_wide_rows_have_the_neighbours_that_all_distances_give(
     references[100:200] = references[:100] + 1e-9 * random.normal(size=(100, width))  # near copies
     references[200:210] = references[:10]  # and copies
     references[210] *= 1e6
-    references[211] *= 1e25  # its square is beyond float32
+    references[211] *= 1e14
     rows = random.normal(size=(90, width))
     rows[:30] = references[:30] + 1e-8
     rows[30:40] = references[100:110]
@@ -93,9 +93,30 @@ def test_float32_decides_nearly_all_and_what_it_cannot_is_looked_up_again() -> N
     view = torch.from_numpy(rows)
     guesses = subsets.sieve.guess([view] * 2, subsets.drawn, range(2))
     assert all(0.9 < guess.sure.mean() <= 1 for guess in guesses)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found, _) = subsets.nearest([view] * 2, range(2))
+    assert np.array_equal(found.distances, nearest(view, subsets.drawn[0]).distances)
     twins = Subsets([torch.from_numpy(np.tile(references[:1], (400, 1)))] * 2, places, 160)
     assert twins.sieve is not None
-    assert not twins.sieve.guess([view], twins.drawn[:1], [0])[0].sure.any()
+    assert twins.sieve.guess([view], twins.drawn[:1], [0]) == []  # nothing to be told
+    (found,) = twins.nearest([view], [0])
+    away = np.sqrt(np.square(rows - references[0]).sum(1))
+    np.testing.assert_allclose(found.distances, np.tile(away, (4, 1)).T, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 1e19, 1e25])
+def test_lengths_beyond_float32(scale: float) -> None:
+    random = np.random.default_rng(3)
+    references, rows = random.normal(size=(120, 150)), random.normal(size=(40, 150))
+    references[0], references[1], rows[0] = 0, 0, 0
+    references[0, 0], references[1, 1], rows[0, 0] = 1.94, 0.5, 1.07
+    places = draw_subsets([np.arange(120)], 2, 60, random)
+    views = [torch.from_numpy(scale * references)]
+    subsets = Subsets(views, places, 150)
+    (found,) = subsets.nearest([torch.from_numpy(scale * rows)], [0])
+    whole = np.sqrt(np.square(rows[:, None] - references[None]).sum(2))
+    expected = np.stack([whole[:, subset].min(1) for subset in places[0]], 1)
+    np.testing.assert_allclose(found.distances / scale, expected, rtol=1e-12)
 
 
 def test_narrow_rows_and_codes_go_without_float32() -> None:

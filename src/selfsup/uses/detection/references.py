@@ -22,6 +22,12 @@ _WIDE = 128
 """Numbers that all members see of a row from which on a CPU compares these once for all of them."""
 _AT_ONCE = 512
 """Rows that are compared so at once."""
+_SURE = 0.6
+"""The share of the first of them that float32 must decide, for it to be worth its time."""
+_LARGEST = 1e37
+"""The largest square of a reference that float32 may be asked about."""
+_TINY = 1e-36
+"""Leads up to which float32 has fewer digits, or none."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class Subsets:
     def __init__(self, views: Sequence[Tensor], places: NDArray[np.int64], common: int) -> None:
         self.drawn = [Drawn(view, own) for view, own in zip(views, places, strict=True)]
         self.sieve: _Sieve | None = None
-        if common >= _WIDE and views[0].device.type == "cpu":
+        wide = common >= _WIDE and views[0].device.type == "cpu"
+        if wide and max(float(drawn.squares.max()) for drawn in self.drawn) < _LARGEST:
             self.sieve = _Sieve(views, places, common)
 
     def nearest(self, views: Sequence[Tensor], members: Sequence[int]) -> Iterator[Nearest]:
@@ -58,7 +65,9 @@ class Subsets:
         """
         guesses: Sequence[_Guess | None] = [None] * len(members)
         if self.sieve is not None:
-            guesses = self.sieve.guess(views, [self.drawn[m] for m in members], members)
+            drawn = [self.drawn[member] for member in members]
+            with torch.autocast("cpu", enabled=False):
+                guesses = self.sieve.guess(views, drawn, members) or guesses
         for view, member, guess in zip(views, members, guesses, strict=True):
             yield nearest(view, self.drawn[member], guess)
 
@@ -105,13 +114,16 @@ class _Sieve:
             view[own, common:].float().T.contiguous()
             for view, own in zip(views, drawn, strict=True)
         ]
-        # of the squared lengths; sums of so many products are rounded by a fraction of it
+        # of the squared lengths; sums of so many products are rounded by a third of it at most
         self.rounding = 4 * views[0].shape[1] ** 0.5 * 2.0**-24
 
     def guess(
         self, views: Sequence[Tensor], drawn: Sequence[Drawn], members: Sequence[int]
     ) -> list[_Guess]:
-        """For each of `members`, what is nearest; arguments as of `Subsets.nearest`."""
+        """For each of `members`, what is nearest; arguments as of `Subsets.nearest`.
+
+        Of rows that float32 can seldom tell, such as many of zeros and ones, nothing is looked up: [].
+        """
         found: list[list[_Guess]] = [[] for _ in members]
         for parts in zip(*(torch.split(view, _AT_ONCE) for view in views), strict=True):
             alike = parts[0][:, : self.common].float() @ self.alike
@@ -120,6 +132,8 @@ class _Sieve:
                 products.addmm_(part[:, self.common :].float(), self.own[member])
                 ranks = torch.sub(own.squares.float(), products, alpha=2)
                 known.append(self._lead(ranks.view(len(part), *own.places.shape), part))
+            if np.mean([known[0].sure.mean() if len(parts[0]) else 1.0 for known in found]) < _SURE:
+                return []
         return [
             _Guess(torch.cat([g.least for g in known]), np.concatenate([g.sure for g in known]))
             for known in found
@@ -133,7 +147,8 @@ class _Sieve:
         squares = rows.square().sum(1, keepdim=True)
         # a rival is no longer than the row and the way to the nearest together
         longest = 2 * squares.sqrt() + (first + squares).clamp(min=0).sqrt()
-        sure = (second - first > 2 * self.rounding * longest.square()) & first.isfinite()
+        moved = 2 * self.rounding * longest.square() + _TINY
+        sure = (second - first > moved) & first.isfinite()
         return _Guess(least, sure.all(1).numpy())
 
 
