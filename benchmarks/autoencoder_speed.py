@@ -34,7 +34,7 @@ from selfsup.nn.convolutions import build_decoder, build_encoder
 from selfsup.nn.few_outputs import FewOutputs
 from selfsup.uses.autoencoding import make_loop, prepare
 
-from _common import arguments, finish
+from _common import arguments, finish, peak_megabytes
 
 NETWORKS = {
     "convolutional": ConvolutionalConfig(activation="relu"),
@@ -125,6 +125,30 @@ def error(model: torch.nn.Module, images: NDArray[np.uint8]) -> float:
     return float(((back - x) ** 2).mean())
 
 
+def operations(network: Any) -> float:
+    """Multiplications and additions of an image's step: forward and back, without the optimizer's."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    parts = (
+        build_encoder(network, (1, 28, 28), CODE),
+        plain(build_decoder(network, CODE, (1, 28, 28))),
+    )
+    with FlopCounterMode(display=False) as counter:
+        torch.nn.Sequential(*parts)(torch.zeros(BATCH, 1, 28, 28)).sum().backward()
+    return counter.get_total_flops() / BATCH
+
+
+def product_rate(dtype: torch.dtype) -> float:
+    """Operations a second of a plain product of 2,048 x 2,048, the best of five."""
+    x = torch.randn(2048, 2048).to(dtype)
+    best = float("inf")
+    for _ in range(6):
+        started = time.process_time()
+        x @ x
+        best = min(best, time.process_time() - started)
+    return 2 * 2048**3 / best
+
+
 def worker(side: str, name: str, file: Path, count: int, epochs: int) -> None:
     """Train once and print the result."""
     torch.set_num_threads(1)
@@ -132,7 +156,10 @@ def worker(side: str, name: str, file: Path, count: int, epochs: int) -> None:
     network = NETWORKS[name]
     of_peer = side == "pythae"
     found = peer(images, network, epochs) if of_peer else ours(images, network, epochs, side)
-    print(json.dumps(found))
+    found["megabytes"] = peak_megabytes()
+    rate = product_rate(torch.bfloat16 if side == "auto" else torch.float32)
+    used = operations(network) * epochs * len(images) / found["seconds"]
+    print(json.dumps(found | {"share_of_matrix_product_rate": used / rate}))
 
 
 def main() -> None:
@@ -161,9 +188,16 @@ def main() -> None:
             "times_the_peer": {
                 side: round(seconds["pythae"] / seconds[side], 2) for side in ("fp32", "auto")
             },
-            "squared_error": {
-                side: round(statistics.median(r["error"] for r in rows), 5)
-                for side, rows in found.items()
+            **{
+                figure: {
+                    side: round(statistics.median(r[key] for r in rows), digits)
+                    for side, rows in found.items()
+                }
+                for figure, key, digits in (
+                    ("squared_error", "error", 5),
+                    ("share_of_matrix_product_rate", "share_of_matrix_product_rate", 3),
+                    ("peak_megabytes", "megabytes", 0),
+                )
             },
         }
     finish("autoencoder_speed", args, figures)
