@@ -19,7 +19,7 @@ class FewOutputs(nn.Conv2d):
     """A convolution of 3 x 3 with stride 1 that keeps height and width: `nn.Conv2d(…, 3, padding=1)`.
 
     Libraries of CPUs work on 8 or 16 output channels at once, of which one or three are wanted here: a
-    third of an auto-encoder's step was spent on its last layer, the one with the fewest products.  Each
+    quarter of an auto-encoder's step was spent on its last layer, the one with the fewest products.  Each
     of the nine taps is therefore an output of one product over the channels, and what belongs to the
     same place is added up; backwards the same the other way round.  Parameters, and up to rounding
     values and gradients, are those of `nn.Conv2d`, which does the rest: other devices, wrong shapes.

@@ -51,19 +51,14 @@ class Likelihood(nn.Module):
         return 0.5 * squared * (-2 * log_scale).exp() + log_scale + 0.5 * math.log(2 * math.pi)
 
     @torch.no_grad()
-    def widen(self, x: Tensor, mean: Tensor) -> None:
-        """Start with the widths of examples (batch, …) around `mean`, where such are learned."""
+    def _start_widths(self, widths: Tensor) -> None:
+        """Start with (widths,) root mean square differences."""
         if self.log_scale is not None:
-            widths = self._widths(x, mean).clamp(min=_NARROW)
-            self.log_scale.copy_(widths.log().clamp(*_WIDTHS))
+            self.log_scale.copy_(widths.clamp(min=_NARROW).log().clamp(*_WIDTHS))
 
     def mean_of(self, x: Tensor) -> Tensor:
         """The mean of examples (batch, …)."""
         return x.mean(0)
-
-    def _widths(self, x: Tensor, mean: Tensor) -> Tensor:
-        """(widths,) root mean square differences."""
-        raise NotImplementedError
 
 
 class ImageLikelihood(Likelihood):
@@ -86,8 +81,10 @@ class ImageLikelihood(Likelihood):
         """What `mean` makes an image (channels, height, width) of."""
         return _logits(mean) if self.kind == "bernoulli" else mean
 
-    def _widths(self, x: Tensor, mean: Tensor) -> Tensor:
-        return (x - mean).square_().mean().sqrt()[None]
+    def widen(self, x: Tensor, mean: Tensor) -> None:
+        """Start with the width of images (batch, …) around `mean`, where one is learned."""
+        if self.log_scale is not None:
+            self._start_widths((x - mean).square_().mean().sqrt()[None])
 
     def squared_errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(batch,) squared error of each example, summed, and the number of values in the sum."""
@@ -165,10 +162,11 @@ class TableLikelihood(Likelihood):
         mean[: self.numbers] = total / known.sum(0).clamp(min=1)
         return mean
 
-    def _widths(self, x: Tensor, mean: Tensor) -> Tensor:
+    def widen(self, x: Tensor, mean: Tensor) -> None:
+        """Start with the widths of the known numbers of rows (batch, width) around `mean`."""
         known = self.known(x)
         squares = (x[:, : self.numbers] - mean[: self.numbers]).square_() * known
-        return (squares.sum(0) / known.sum(0).clamp(min=1)).sqrt()
+        self._start_widths((squares.sum(0) / known.sum(0).clamp(min=1)).sqrt())
 
     def squared_errors(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """(batch,) squared error of each row's numbers, summed, and how many were known.

@@ -245,8 +245,8 @@ class Engine:
             own = np.flatnonzero(self.folds == member)
             for places in np.array_split(own, max(1, len(own) // 512)):
                 view = self._views(self.references[places])[member]
-                for found in self._drawn().nearest([view], [member]):
-                    scores[places] = found.distances.mean(axis=1)
+                (found,) = self._drawn().nearest([view], [member])
+                scores[places] = found.distances.mean(axis=1)
         return scores
 
     def _judge(self, rows: Rows, parts: bool = False) -> tuple[Rows, Rows]:
